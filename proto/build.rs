@@ -1,0 +1,9 @@
+//! Turns the .proto files into Rust: protox parses them in pure Rust, so no protoc has to be installed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = ["proto/drover/v1/enrolment.proto", "proto/drover/v1/link.proto", "proto/drover/v1/operator.proto"];
+    let descriptors = protox::compile(files, ["proto"])?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! An app as an operator asks for it: the manifest resolved for one environment, every field checked and every default
+//! filled in. Made by the CLI, checked again (`AppSpec::check`) by coordinator and agent, which trust nobody.
+//!
+//! This is a document: the same bytes are hashed, stored and sent. Unknown fields are refused, never ignored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    duration::Span,
+    name::{AbsPath, AppName, CheckName, EnvKey, LabelKey, LabelValue, PackageName, SecretName, UnitName, UserName},
+    strategy::Strategy,
+    template::{Argv, Template},
+};
+
+/// An app to be deployed; its immutable snapshot is a release.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppSpec {
+    /// Its name, with the environment if one was chosen.
+    pub app: AppName,
+    /// The hosts it belongs on: those with all of these labels. Never empty.
+    pub targets: BTreeMap<LabelKey, LabelValue>,
+    /// How a rollout moves.
+    pub strategy: Strategy,
+    /// What must be there before: additive, never reverted.
+    pub host: HostNeeds,
+    /// The program itself.
+    pub artifact: Option<Artifact>,
+    /// The environment of the units, build steps and hooks; values may hold secrets.
+    pub env: BTreeMap<EnvKey, Template>,
+    /// Where each secret that a template names comes from.
+    pub secrets: BTreeMap<SecretName, SecretSource>,
+    /// The systemd units.
+    pub units: BTreeMap<UnitName, Unit>,
+    /// The files beside the artifact, in the order of the manifest.
+    pub files: Vec<FilePart>,
+    /// Programs run around the switch, in order.
+    pub hooks: Vec<Hook>,
+    /// What must hold for the app to be healthy.
+    pub checks: BTreeMap<CheckName, Check>,
+}
+
+/// What a host must have before the app can be staged.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostNeeds {
+    /// Debian packages.
+    pub packages: BTreeSet<PackageName>,
+    /// System users.
+    pub users: Vec<UserNeed>,
+    /// Directories, in the order of the manifest.
+    pub directories: Vec<DirectoryNeed>,
+}
+
+/// A system user, created when missing, never changed or removed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserNeed {
+    /// Login name; a group of the same name is its primary group.
+    pub name: UserName,
+    /// Home directory; `/nonexistent` unless said.
+    pub home: AbsPath,
+    /// Login shell; `/usr/sbin/nologin` unless said.
+    pub shell: AbsPath,
+    /// Supplementary groups, which must exist.
+    pub groups: BTreeSet<UserName>,
+}
+
+/// A directory, created when missing; owner and mode are kept as said.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectoryNeed {
+    /// Where.
+    pub path: AbsPath,
+    /// Its owner.
+    pub owner: UserName,
+    /// Its group.
+    pub group: UserName,
+    /// Permission bits, at most 0o7777 without SUID.
+    pub mode: u32,
+}
+
+/// A tree of files, addressed by the digest of its archive (tar, zstd).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifact {
+    /// Of the archive's bytes as pushed.
+    pub digest: Digest,
+    /// Of the archive as pushed, in bytes.
+    pub size_bytes: u64,
+    /// What to run in the unpacked tree, once.
+    pub build: Option<Build>,
+}
+
+/// Build steps, run in order in the new release's directory as an unprivileged user.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// Not root.
+    pub user: UserName,
+    /// The steps. No secrets, no holes but `release`.
+    pub run: Vec<Argv>,
+    /// Environment of the steps beside PATH, HOME and LANG. No secrets.
+    pub env: BTreeMap<EnvKey, Template>,
+    /// For all steps together.
+    pub timeout: Span,
+}
+
+/// Where a secret's value comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SecretSource {
+    /// So many random bytes, written as twice as many hex digits; once per app and environment.
+    Generate(u32),
+    /// What `drover secret set NAME` stored.
+    Stored(SecretName),
+}
+
+/// A systemd unit, as the text of its file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    /// The unit file. Holes: `release`, `env_file`, `host.*`; no secrets.
+    pub text: Template,
+    /// Enabled at boot.
+    pub enable: bool,
+    /// Running; a unit started by another (socket, timer) says `false`.
+    pub start: bool,
+    /// Take over a unit file that drover does not own; the original comes back on revert or remove.
+    pub adopt: bool,
+}
+
+/// A file with its content.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilePart {
+    /// Where.
+    pub path: AbsPath,
+    /// What is in it.
+    pub content: Content,
+    /// Its owner.
+    pub owner: UserName,
+    /// Its group.
+    pub group: UserName,
+    /// Permission bits, at most 0o777.
+    pub mode: u32,
+    /// Must succeed before anything is switched. With the hole `path` it looks at a staged copy; without, at the file in
+    /// its place, which goes back when it fails.
+    pub validate: Option<Argv>,
+    /// Units to reload after the switch when it changed.
+    pub reload: BTreeSet<UnitName>,
+    /// Units to restart after the switch when it changed.
+    pub restart: BTreeSet<UnitName>,
+    /// Take over a file that drover does not own; the original comes back on revert or remove.
+    pub adopt: bool,
+}
+
+/// What a file holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// Text, perhaps with holes.
+    Text(Template),
+    /// Bytes, base64.
+    Base64(String),
+}
+
+/// A program run around the switch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// When.
+    pub when: HookPoint,
+    /// The program; runs in the release's directory. No secrets.
+    pub run: Argv,
+    /// As whom.
+    pub user: UserName,
+    /// Then its whole process group is killed, and the activation fails.
+    pub timeout: Span,
+    /// Which of the app's env it sees, beside PATH, HOME and LANG.
+    pub env: BTreeSet<EnvKey>,
+}
+
+/// When a hook runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookPoint {
+    /// Everything is staged; the old release still runs. Failure leaves it running.
+    BeforeSwitch,
+    /// Everything is switched; failure reverts.
+    AfterSwitch,
+}
+
+/// Something that must hold.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// What is looked at.
+    pub probe: Probe,
+    /// From one look to the next.
+    pub interval: Span,
+    /// For one look.
+    pub timeout: Span,
+}
+
+/// How a check looks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Probe {
+    /// An HTTP request.
+    Http(HttpProbe),
+    /// A TCP connection is accepted: `host:port`.
+    Tcp(String),
+    /// A program ends with 0.
+    Command {
+        /// The program.
+        run: Argv,
+        /// As whom.
+        user: UserName,
+    },
+    /// A unit is active.
+    Unit(UnitName),
+}
+
+/// An HTTP request and what its answer must be. Redirects are not followed; 1 MiB of the body is read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpProbe {
+    /// `http://` or `https://`.
+    pub url: Template,
+    /// GET, HEAD, POST …
+    pub method: String,
+    /// Request headers.
+    pub headers: BTreeMap<String, Template>,
+    /// The status wanted; `None` = 200 to 299.
+    pub status: Option<u16>,
+    /// Response headers wanted, value for value.
+    pub expect_headers: BTreeMap<String, String>,
+    /// A text that the body contains.
+    pub body_contains: Option<String>,
+    /// JSONPath (RFC 9535) → the value that the first match has.
+    pub json: BTreeMap<String, serde_json::Value>,
+}
+
+/// Something wrong with an app as a whole: which field, and what.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{field}: {what}")]
+pub struct AppError {
+    /// Path of the field, e.g. `files[0].mode`.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub what: String,
+}
+
+impl AppSpec {
+    /// Every rule that one field's type cannot hold. Empty = good.
+    #[must_use]
+    pub fn check(&self) -> Vec<AppError> {
+        let mut found = check::Found::default();
+        found.targets(self);
+        found.secrets(self);
+        found.needs(&self.host);
+        found.artifact(self);
+        found.units(self);
+        found.files(self);
+        found.hooks(self);
+        found.checks(self);
+        found.0.extend(self.strategy.check());
+        found.0
+    }
+    /// Every template of the app with the field that holds it and whether it may hold secrets.
+    #[must_use]
+    pub fn templates(&self) -> Vec<(String, &Template, bool)> {
+        let mut all = Vec::new();
+        all.extend(self.env.iter().map(|(key, t)| (format!("env.{key}"), t, true)));
+        all.extend(self.units.iter().map(|(name, u)| (format!("units.{name}"), &u.text, false)));
+        for (i, file) in self.files.iter().enumerate() {
+            if let Content::Text(text) = &file.content {
+                all.push((format!("files[{i}].content"), text, true));
+            }
+            all.extend(file.validate.iter().flatten().map(|t| (format!("files[{i}].validate"), t, false)));
+        }
+        for (i, hook) in self.hooks.iter().enumerate() {
+            all.extend(hook.run.iter().map(|t| (format!("hooks[{i}].run"), t, false)));
+        }
+        for (name, check) in &self.checks {
+            match &check.probe {
+                Probe::Http(http) => {
+                    all.push((format!("checks.{name}.http"), &http.url, false));
+                    all.extend(http.headers.values().map(|t| (format!("checks.{name}.header"), t, false)));
+                }
+                Probe::Command { run, .. } => {
+                    all.extend(run.iter().map(|t| (format!("checks.{name}.command"), t, false)))
+                }
+                Probe::Tcp(_) | Probe::Unit(_) => {}
+            }
+        }
+        if let Some(build) = self.artifact.as_ref().and_then(|a| a.build.as_ref()) {
+            all.extend(build.run.iter().flatten().map(|t| ("artifact.build.run".to_owned(), t, false)));
+            all.extend(build.env.iter().map(|(key, t)| (format!("artifact.build.env.{key}"), t, false)));
+        }
+        all
+    }
+}
+
+mod check;
+#[cfg(test)]
+mod tests;

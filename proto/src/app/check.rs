@@ -1,0 +1,203 @@
+//! The rules of an app that span fields. Beside `app`, which holds the types.
+
+use std::collections::BTreeSet;
+
+use super::{AppError, AppSpec, HostNeeds, Probe, SecretSource};
+use crate::{
+    limits,
+    name::AbsPath,
+    template::{Argv, Hole},
+};
+
+/// Directories that no file or directory of a manifest may lie in or be: the agent's own, and the kernel's.
+const FORBIDDEN: [&str; 6] = ["/proc", "/sys", "/dev", "/run/systemd", "/var/lib/drover", "/etc/drover"];
+
+/// Collects what is wrong.
+#[derive(Default)]
+pub(super) struct Found(pub(super) Vec<AppError>);
+
+impl Found {
+    fn say(&mut self, field: impl Into<String>, what: impl Into<String>) {
+        self.0.push(AppError { field: field.into(), what: what.into() });
+    }
+
+    pub(super) fn targets(&mut self, app: &AppSpec) {
+        if app.targets.is_empty() {
+            self.say("targets.labels", "name at least one label; an app without targets would go nowhere");
+        }
+        let has_part = !app.units.is_empty() || !app.files.is_empty() || app.artifact.is_some();
+        if !has_part {
+            self.say("units", "an app needs at least one part: a unit, a file or an artifact");
+        }
+    }
+
+    pub(super) fn secrets(&mut self, app: &AppSpec) {
+        for (field, template, secrets_allowed) in app.templates() {
+            for secret in template.secrets() {
+                if !secrets_allowed {
+                    self.say(&field, format!("a secret ({secret}) may stand only in env values and files, where no other user can read it"));
+                } else if !app.secrets.contains_key(secret) {
+                    self.say(&field, format!("secret {secret} is not declared under env.secrets"));
+                }
+            }
+            if template.holes().any(|h| *h == Hole::Release) && app.artifact.is_none() {
+                self.say(&field, "{{ release }} needs an artifact, and this app has none");
+            }
+            if template.holes().any(|h| *h == Hole::Path) && !field.ends_with(".validate") {
+                self.say(&field, "{{ path }} means something only in a file's validate:");
+            }
+            if template.plain_text().contains('\0') {
+                self.say(&field, "holds a NUL character");
+            }
+        }
+        for (name, source) in &app.secrets {
+            if let SecretSource::Generate(bytes) = source
+                && !(16..=1024).contains(bytes)
+            {
+                self.say(format!("env.secrets.{name}.generate"), "between 16 and 1024 random bytes");
+            }
+        }
+        for (key, value) in &app.env {
+            if value.plain_text().chars().any(|c| c == '\n' || c == '\r') {
+                self.say(format!("env.{key}"), "an environment value is one line");
+            }
+        }
+    }
+
+    pub(super) fn needs(&mut self, needs: &HostNeeds) {
+        for (i, user) in needs.users.iter().enumerate() {
+            if user.name.as_str() == "root" {
+                self.say(format!("host.users[{i}].name"), "root is there already");
+            }
+        }
+        for (i, directory) in needs.directories.iter().enumerate() {
+            self.path(&format!("host.directories[{i}].path"), &directory.path);
+            if directory.mode > 0o3777 {
+                self.say(format!("host.directories[{i}].mode"), "at most 3777: no SUID");
+            }
+        }
+    }
+
+    fn path(&mut self, field: &str, path: &AbsPath) {
+        let forbidden = FORBIDDEN.iter().any(|f| path.as_path().starts_with(f));
+        if forbidden {
+            self.say(field, format!("{path} belongs to the system or to drover itself"));
+        }
+    }
+
+    fn argv(&mut self, field: &str, argv: &Argv) {
+        if argv.is_empty() {
+            self.say(field, "name a program");
+        }
+        if argv.len() > limits::MAX_ARGV {
+            self.say(field, format!("at most {} arguments", limits::MAX_ARGV));
+        }
+    }
+
+    pub(super) fn artifact(&mut self, app: &AppSpec) {
+        let Some(artifact) = &app.artifact else { return };
+        if artifact.size_bytes > limits::MAX_ARTIFACT_BYTES {
+            self.say("artifact", format!("the archive has more than {} MiB", limits::MAX_ARTIFACT_BYTES >> 20));
+        }
+        let Some(build) = &artifact.build else { return };
+        if build.user.as_str() == "root" {
+            self.say("artifact.build.user", "build steps run as an unprivileged user, not as root");
+        }
+        for (i, step) in build.run.iter().enumerate() {
+            self.argv(&format!("artifact.build.run[{i}]"), step);
+        }
+        let templates = build.run.iter().flatten().chain(build.env.values());
+        if templates.flat_map(|t| t.holes()).any(|hole| *hole != Hole::Release) {
+            self.say("artifact.build", "build steps know only {{ release }} and the manifest's own variables: a build is the same on every host");
+        }
+    }
+
+    pub(super) fn units(&mut self, app: &AppSpec) {
+        if app.units.len() > limits::MAX_UNITS_PER_APP {
+            self.say("units", format!("at most {} units", limits::MAX_UNITS_PER_APP));
+        }
+        for (name, unit) in &app.units {
+            if name.as_str().contains("@.") && unit.start {
+                self.say(
+                    format!("units.{name}"),
+                    "a template unit cannot be started itself: say start: false and enable: false",
+                );
+            }
+            if name.as_str().starts_with("drover-agent") || name.as_str().starts_with("drover-coordinator") {
+                self.say(format!("units.{name}"), "drover does not manage its own units");
+            }
+        }
+    }
+
+    pub(super) fn files(&mut self, app: &AppSpec) {
+        if app.files.len() > limits::MAX_FILES_PER_APP {
+            self.say("files", format!("at most {} files; put a tree into the artifact", limits::MAX_FILES_PER_APP));
+        }
+        let mut seen = BTreeSet::new();
+        for (i, file) in app.files.iter().enumerate() {
+            let field = format!("files[{i}]");
+            self.path(&format!("{field}.path"), &file.path);
+            if !seen.insert(&file.path) {
+                self.say(format!("{field}.path"), format!("{} is listed twice", file.path));
+            }
+            let is_unit = file
+                .path
+                .as_str()
+                .strip_prefix("/etc/systemd/system/")
+                .is_some_and(|name| app.units.keys().any(|u| u.as_str() == name));
+            if is_unit {
+                self.say(format!("{field}.path"), "that unit is declared under units: already");
+            }
+            if file.mode > 0o777 {
+                self.say(format!("{field}.mode"), "at most 0777: no SUID, SGID or sticky bit");
+            }
+            let secret = matches!(&file.content, super::Content::Text(t) if t.secrets().next().is_some());
+            if secret && file.mode & 0o177 != 0 {
+                self.say(format!("{field}.mode"), "a file with secrets has mode 0600 (or less)");
+            }
+            if let Some(argv) = &file.validate {
+                self.argv(&format!("{field}.validate"), argv);
+            }
+        }
+    }
+
+    pub(super) fn hooks(&mut self, app: &AppSpec) {
+        for (i, hook) in app.hooks.iter().enumerate() {
+            self.argv(&format!("hooks[{i}].run"), &hook.run);
+            for key in hook.env.iter().filter(|key| !app.env.contains_key(*key)) {
+                self.say(format!("hooks[{i}].env"), format!("{key} is not in env"));
+            }
+        }
+    }
+
+    pub(super) fn checks(&mut self, app: &AppSpec) {
+        for (name, check) in &app.checks {
+            let field = format!("checks.{name}");
+            if check.interval.as_ms() < 100 {
+                self.say(format!("{field}.interval"), "at least 100ms");
+            }
+            if check.timeout.as_ms() == 0 {
+                self.say(format!("{field}.timeout"), "more than 0s");
+            }
+            match &check.probe {
+                Probe::Http(http) => {
+                    let url = http.url.plain_text();
+                    if !url.starts_with("http://") && !url.starts_with("https://") {
+                        self.say(format!("{field}.http"), "begin the URL with http:// or https://");
+                    }
+                    if !http.method.bytes().all(|b| b.is_ascii_uppercase()) || http.method.is_empty() {
+                        self.say(format!("{field}.method"), "an HTTP method is upper-case letters");
+                    }
+                }
+                Probe::Command { run, .. } => self.argv(&format!("{field}.command"), run),
+                Probe::Tcp(address) => {
+                    let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+                    if port.and_then(|p| p.parse::<u16>().ok()).is_none_or(|p| p == 0) {
+                        self.say(format!("{field}.tcp"), "write host:port");
+                    }
+                }
+                Probe::Unit(_) => {}
+            }
+        }
+    }
+}

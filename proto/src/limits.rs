@@ -1,0 +1,38 @@
+//! Every limit that both sides share, its unit in its name.
+
+/// One gRPC message, either way.
+pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+/// One app's document.
+pub const MAX_APP_SPEC_BYTES: usize = 2 << 20;
+/// One chunk of a blob on the wire.
+pub const BLOB_CHUNK_BYTES: usize = 256 << 10;
+/// An artifact's archive.
+pub const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
+/// An artifact, unpacked.
+pub const MAX_UNPACKED_BYTES: u64 = 8 << 30;
+/// Files, directories and links in an artifact.
+pub const MAX_ARCHIVE_ENTRIES: u64 = 200_000;
+/// The content of one file of a manifest.
+pub const MAX_FILE_BYTES: usize = 512 << 10;
+/// Files of one app.
+pub const MAX_FILES_PER_APP: usize = 200;
+/// Units of one app.
+pub const MAX_UNITS_PER_APP: usize = 100;
+/// Arguments of one program.
+pub const MAX_ARGV: usize = 256;
+/// A secret's value.
+pub const MAX_SECRET_BYTES: usize = 64 << 10;
+/// One file's diff in a plan.
+pub const MAX_DIFF_BYTES: usize = 32 << 10;
+/// Lines of one piece of evidence, and bytes of one line.
+pub const MAX_EVIDENCE_LINES: usize = 40;
+/// Bytes of one line of evidence.
+pub const MAX_EVIDENCE_LINE_BYTES: usize = 1000;
+/// The whole of a TLS handshake.
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// Between two keep-alive pings on a stream.
+pub const KEEPALIVE_INTERVAL_MS: u64 = 5_000;
+/// For the answer to one; then the connection is dead.
+pub const KEEPALIVE_TIMEOUT_MS: u64 = 5_000;
+/// For a host's answer to a plan.
+pub const PLAN_TIMEOUT_MS: u64 = 20_000;

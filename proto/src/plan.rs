@@ -1,0 +1,225 @@
+//! The plan: the ordered steps that turn what a host has into what it should have, each with its reason. Made by the
+//! agent's pure planner; `drover plan` prints the very value that would run.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    app::{DirectoryNeed, HookPoint, UserNeed},
+    digest::Digest,
+    duration::Span,
+    name::{AbsPath, AppName, CheckName, PackageName, ReleaseId, UnitName, UserName},
+};
+
+/// What would happen to one app on one host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// The app.
+    pub app: AppName,
+    /// The release that is committed now.
+    pub from: Option<ReleaseId>,
+    /// The release to be committed; `None` removes the app.
+    pub to: Option<ReleaseId>,
+    /// In the order they run.
+    pub steps: Vec<Step>,
+    /// What forbids running it at all, e.g. a path that another app owns. Non-empty = nothing will be touched.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Plan {
+    /// Whether anything on the host would change (gate and commit change nothing).
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.steps.iter().any(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit))
+    }
+}
+
+/// Why a plan must not run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// A code of docs/ERRORS.md.
+    pub code: crate::code::Code,
+    /// The part concerned.
+    pub part: String,
+    /// One sentence with what to do.
+    pub message: String,
+}
+
+/// One step.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// What is done.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Everything that an activation can do to a host. Matched without wildcards wherever a decision is due.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// `apt-get install`, downloaded first, service starts held back.
+    InstallPackages(BTreeSet<PackageName>),
+    /// `useradd --system`.
+    CreateUser(UserNeed),
+    /// Created, or owner and mode set.
+    EnsureDirectory(DirectoryNeed),
+    /// The artifact's archive comes from the coordinator, by digest.
+    Fetch {
+        /** Of the archive. */
+        digest: Digest,
+        /** Of the archive. */
+        size_bytes: u64,
+    },
+    /// The archive is unpacked into the new release's own directory.
+    Unpack {
+        /** Of the archive. */
+        digest: Digest,
+        /** Final path. */
+        directory: AbsPath,
+    },
+    /// The build steps run there.
+    Build {
+        /** Final path. */
+        directory: AbsPath,
+        /** As whom. */
+        user: UserName,
+        /** Rendered. */
+        run: Vec<Vec<String>>,
+        /** For all. */
+        timeout: Span,
+    },
+    /// A lifecycle hook.
+    Hook {
+        /** When. */
+        when: HookPoint,
+        /** Position in the app's list. */
+        index: usize,
+        /** Rendered. */
+        run: Vec<String>,
+        /** As whom. */
+        user: UserName,
+    },
+    /// A file gets its content, owner and mode, atomically. The content itself is not in the plan.
+    WriteFile {
+        /// Where.
+        path: AbsPath,
+        /// Of the new content; absent when it holds secrets.
+        digest: Option<Digest>,
+        /// Its owner.
+        owner: UserName,
+        /// Its group.
+        group: UserName,
+        /// Permission bits.
+        mode: u32,
+        /// Unified diff from what is there, secrets masked; empty when only owner or mode differ.
+        diff: String,
+        /// A file of somebody else is put aside first, to come back on revert or remove.
+        keep_original: bool,
+    },
+    /// A file's check; `staged` = of a copy, before the file is in its place.
+    Validate {
+        /** Of which file. */
+        path: AbsPath,
+        /** Rendered, `{{ path }}` as it is. */
+        run: Vec<String>,
+        /** On a copy. */
+        staged: bool,
+    },
+    /// A file that the release drops goes; the original of an adopted one comes back.
+    RemoveFile {
+        /** Which. */
+        path: AbsPath,
+        /** Put back what was there before. */
+        restore_original: bool,
+    },
+    /// systemd reads its unit files again.
+    DaemonReload,
+    /// At boot.
+    Enable(UnitName),
+    /// Not at boot.
+    Disable(UnitName),
+    /// Stopped; waits for the job.
+    Stop(UnitName),
+    /// Started; waits for the job.
+    Start(UnitName),
+    /// Restarted; waits for the job.
+    Restart(UnitName),
+    /// Reloaded (or restarted, when it cannot reload); waits for the job.
+    Reload(UnitName),
+    /// Healthy without a break for that long, before the deadline; else revert.
+    Gate {
+        /** Units that must be active. */
+        units: BTreeSet<UnitName>,
+        /** Checks that must pass. */
+        checks: BTreeSet<CheckName>,
+        /** Without a break. */
+        min_healthy_time: Span,
+        /** From the switch. */
+        healthy_deadline: Span,
+    },
+    /// The release is now the host's current one.
+    Commit,
+}
+
+/// Why a step is there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It is not there.
+    Missing,
+    /// It is there, but its content differs from the release's.
+    ContentDiffers,
+    /// Only its owner, group or mode differ.
+    OwnerOrModeDiffers,
+    /// It is new in this release.
+    New,
+    /// The release no longer has it.
+    Dropped,
+    /// The app is being removed.
+    AppRemoved,
+    /// This file changed.
+    FileChanged(AbsPath),
+    /// Its unit file changed.
+    UnitChanged,
+    /// The env file, with the app's settings and secrets, changed.
+    EnvChanged,
+    /// The artifact or its build changed, and with it the release's path.
+    ReleaseChanged,
+    /// It should be running, and is not.
+    NotRunning,
+    /// It should be started at boot, and is not.
+    NotEnabled,
+    /// It should not be started at boot, and is.
+    NotDisabled,
+    /// It runs something other than what drover last started there.
+    StaleProcess,
+    /// The manifest says so, for every activation that changes something.
+    Declared,
+    /// No host counts as updated before it has been seen healthy.
+    ProveHealth,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("missing"),
+            Self::ContentDiffers => f.write_str("content differs"),
+            Self::OwnerOrModeDiffers => f.write_str("owner or mode differs"),
+            Self::New => f.write_str("new in this release"),
+            Self::Dropped => f.write_str("not in this release any more"),
+            Self::AppRemoved => f.write_str("the app is removed"),
+            Self::FileChanged(path) => write!(f, "{path} changed"),
+            Self::UnitChanged => f.write_str("its unit file changed"),
+            Self::EnvChanged => f.write_str("settings or secrets changed"),
+            Self::ReleaseChanged => f.write_str("artifact or build changed"),
+            Self::NotRunning => f.write_str("not running"),
+            Self::NotEnabled => f.write_str("not enabled at boot"),
+            Self::NotDisabled => f.write_str("enabled at boot"),
+            Self::StaleProcess => f.write_str("not the process that drover started"),
+            Self::Declared => f.write_str("the manifest says so"),
+            Self::ProveHealth => f.write_str("a host counts only when seen healthy"),
+        }
+    }
+}

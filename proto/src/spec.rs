@@ -1,0 +1,44 @@
+//! The host spec: everything that one host should run, under one generation number. Written by the coordinator's
+//! rollouts, sent down the agent's stream, kept by the agent in a mode-0600 file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    app::AppSpec,
+    name::{AppName, Generation, HostId, HostName, LabelKey, LabelValue, ReleaseId, RolloutId, SecretName},
+    secret::Secret,
+};
+
+/// The desired state of one host. A document: its digest tells a replay from a conflict.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostSpec {
+    /// Whose it is; an agent refuses another's.
+    pub host: HostId,
+    /// The host's drover name.
+    pub host_name: HostName,
+    /// The host's labels.
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// Grows with every change.
+    pub generation: Generation,
+    /// The apps that should run; one that is gone is to be removed.
+    pub apps: BTreeMap<AppName, DesiredApp>,
+}
+
+/// One app on one host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredApp {
+    /// The release.
+    pub release: ReleaseId,
+    /// The rollout that asked for it. A release that failed is tried again only for another rollout.
+    pub rollout: RolloutId,
+    /// Deadlines stand still while the rollout is paused.
+    pub paused: bool,
+    /// What the release consists of.
+    pub spec: AppSpec,
+    /// The values of `spec.secrets`, in the versions that the release pins.
+    pub secrets: BTreeMap<SecretName, Secret<String>>,
+}
