@@ -65,7 +65,10 @@ impl Lab {
         std::thread::scope(|scope| {
             names
                 .map(|name| scope.spawn(move || self.host(name)))
-                .map(|boot| boot.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
+                .map(|boot| {
+                    boot.join()
+                        .unwrap_or_else(|cause| std::panic::resume_unwind(cause))
+                })
         })
     }
 }

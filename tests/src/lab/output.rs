@@ -86,5 +86,7 @@ pub(super) fn run(command: &mut Command, input: Option<&[u8]>) -> Output {
 fn line_of(command: &Command) -> String {
     let program = command.get_program().to_string_lossy().into_owned();
     let name = program.rsplit('/').next().unwrap_or(&program).to_owned();
-    command.get_args().fold(name, |line, arg| line + " " + &arg.to_string_lossy())
+    command
+        .get_args()
+        .fold(name, |line, arg| line + " " + &arg.to_string_lossy())
 }
