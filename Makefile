@@ -1,0 +1,57 @@
+# The front door. `make` lists what there is; every target works on a fresh Debian or Ubuntu with root and a Rust
+# toolchain. What a target needs is installed by `setup`, from the distribution and the crate and Python registries.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+
+# Everything is compiled through with-zig for this target: what a test links and what a package ships are the same
+# objects, and run on glibc 2.31 and later.
+TARGET = $(shell packaging/with-zig --target)
+CARGO = packaging/with-zig cargo
+NEXTEST = $(CARGO) nextest run --locked --workspace --target $(TARGET) --profile ci
+
+.PHONY: help setup demo demo-down test lint e2e bench deb deb-dev lab-cgroup2
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
+
+demo: setup deb-dev ## three hosts, a coordinator, the mono example deployed, updated and refused; stays up
+	tests/demo/run
+
+demo-down: ## take the demo's hosts and coordinator away
+	tests/demo/down
+
+test: setup deb-dev ## everything: unit tests, and the suites on lab hosts with packages of the dev profile (T='name' for some)
+	$(NEXTEST) $(T)
+
+lint: setup ## formatting, clippy without warnings, the scripts' syntax
+	cargo fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --target $(TARGET) -- -D warnings
+	@git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do \
+	  if [ -f "$$file" ] && head -n 1 "$$file" | grep -aqE '^#!.*\b(ba)?sh$$'; then \
+	    bash -n "$$file"; \
+	    ! command -v shellcheck >/dev/null || shellcheck --severity=warning "$$file"; \
+	  fi; \
+	done
+
+e2e: setup deb-dev ## only the suites of tests/, among them all that boot hosts (T='name' for some)
+	$(NEXTEST) -E 'package(drover-tests)' $(T)
+
+bench: ## the benchmarks, if a crate has any (benches/)
+	@if compgen -G '*/benches/*.rs' >/dev/null; then cargo bench --locked --workspace --benches; \
+	else echo 'no crate has benchmarks yet'; fi
+
+deb: ## the three packages that ship, in target/debian/dist
+	packaging/setup --packages-only
+	packaging/build-deb --profile dist
+
+deb-dev: # the same, quick to build and large, in target/debian/dev: what the lab's hosts install
+	packaging/build-deb --profile dev
+
+lab-cgroup2: setup ## show that the lab works with cgroup v2 and systemd as PID 1, inside a full virtual machine
+	tests/lab/prove-cgroup2
+
+setup: ## install what is missing: compiler, lintian, zig, cargo-nextest, the lab's root file system
+	@packaging/setup
