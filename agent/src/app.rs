@@ -1,0 +1,137 @@
+//! Builds the agent from its parts and runs it: reconcile loop, link, watchdog, until systemd says stop.
+
+use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    blob::Blobs,
+    config::Config,
+    desired::Desired,
+    host::{files, systemd::Systemd},
+    link::Link,
+    reconcile::{self, Handle, Reconciler},
+};
+
+/// Where `drover-agent status` finds what the running agent last saw.
+const STATUS_FILE: &str = "status.json";
+
+/// Runs until SIGTERM or SIGINT. An activation that is cut short is in the ledger, and the next start goes on with it.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    make_state_dir(&config.state_dir)?;
+    let _lock = lock(&config.state_dir)?;
+    let desired = Desired::open(&config.state_dir).context("cannot open the desired state")?;
+    let (connection, connected) = watch::channel(None);
+    let blobs = Blobs::open(config.state_dir.join("blobs"), connected).context("cannot make the blob directory")?;
+    let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
+    let (handle, reconciler) = Reconciler::open(reconcile::Parts {
+        layout: (&config).into(),
+        desired: desired.clone(),
+        blobs,
+        systemd,
+    })
+    .context("cannot read the ledgers")?;
+    let link = Link { state_dir: config.state_dir.clone(), desired, reconcile: handle.clone(), connection };
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(reconciler.run());
+    tasks.spawn(link.run());
+    tasks.spawn(keep_status_file(handle, config.state_dir.clone()));
+    tasks.spawn(feed_watchdog());
+    notify(&[NotifyState::Ready]);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "agent started");
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = tasks.join_next() => {
+            // A part that ends is a fault: systemd starts the agent again, which is harmless to workloads.
+            anyhow::bail!("a part of the agent ended: {ended:?}");
+        }
+    }
+    notify(&[NotifyState::Stopping]);
+    tracing::info!("agent stopping; workloads go on");
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Makes the private state directory, 0700.
+pub fn make_state_dir(path: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// Two agents on one host would undo each other's work.
+fn lock(state_dir: &Path) -> anyhow::Result<fs::File> {
+    let path = state_dir.join("lock");
+    let file = fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| anyhow::anyhow!("another drover-agent is running with {}", state_dir.display()))?;
+    Ok(file)
+}
+
+/// `drover-agent status`.
+pub fn print_status(config: &Config) -> anyhow::Result<()> {
+    let identity = crate::identity::Identity::load(&config.state_dir)?;
+    match &identity {
+        Some(identity) => println!("host {} ({}) of {}", identity.host_name, identity.host, identity.coordinator),
+        None => println!("not enrolled"),
+    }
+    match fs::read(config.state_dir.join(STATUS_FILE)) {
+        Ok(bytes) => println!("{}", String::from_utf8_lossy(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => println!("the agent has not reported yet"),
+        Err(error) => return Err(error).context("cannot read the agent's status (root only)"),
+    }
+    Ok(())
+}
+
+/// Logs go to stderr, which journald stamps with its own time.
+pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).context("log: not a filter")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        builder.without_time().with_ansi(false).init();
+    } else {
+        builder.init();
+    }
+    Ok(())
+}
+
+async fn keep_status_file(handle: Handle, state_dir: std::path::PathBuf) {
+    let mut status = handle.status();
+    status.mark_changed();
+    while status.changed().await.is_ok() {
+        let text = serde_json::to_vec_pretty(&**status.borrow_and_update()).unwrap_or_default();
+        if let Err(error) = files::write_private(&state_dir.join(STATUS_FILE), &text) {
+            tracing::warn!(%error, "cannot write the status file");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Tells systemd that the runtime still turns; without that it restarts the agent.
+async fn feed_watchdog() {
+    let Some(timeout) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let mut tick = tokio::time::interval(timeout / 3);
+    loop {
+        tick.tick().await;
+        notify(&[NotifyState::Watchdog]);
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    // Without a service manager there is nobody to tell.
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}

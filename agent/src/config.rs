@@ -1,0 +1,46 @@
+//! The agent's settings: `/etc/drover/agent.toml`, every key optional. Read once by `main`, handed to `app`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+/// Where the settings are unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/drover/agent.toml";
+
+/// The settings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The agent's private state, mode 0700.
+    pub state_dir: PathBuf,
+    /// Unpacked and built artifacts, readable by the users that run them.
+    pub releases_dir: PathBuf,
+    /// Env files of the apps, mode 0700.
+    pub env_dir: PathBuf,
+    /// A `tracing` filter, e.g. `info` or `drover_agent=debug`.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/drover/agent".into(),
+            releases_dir: "/var/lib/drover/releases".into(),
+            env_dir: "/var/lib/drover/env".into(),
+            log: "info".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the settings; a file that is not there means the defaults. The error names file, line and key.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
+    }
+}

@@ -1,0 +1,152 @@
+//! One-shot questions of the coordinator: what would you do with this app, show me that log. A closed list; none of them
+//! changes anything. Each has a time-to-live and an id that is answered once.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use drover_proto::{
+    code::Code,
+    name::{AppName, UnitName},
+    spec::DesiredApp,
+    wire::{
+        FromAgent, Job, JobDone, JobError, JobReply, LogLine, LogsJob, PlanJob, from_agent::Message as Out,
+        job::Job as Kind, job_reply::Reply,
+    },
+};
+use futures_util::StreamExt as _;
+use tokio::{sync::mpsc, task::AbortHandle};
+
+use crate::{host::journal, reconcile::Handle};
+
+/// At once; more are refused.
+const MAX_JOBS: usize = 16;
+/// Ids remembered, against replays.
+const MAX_SEEN: usize = 1000;
+/// One `logs` job may run for so long.
+const LONGEST_FOLLOW: Duration = Duration::from_secs(24 * 3600);
+const MAX_LOG_LINES: u32 = 10_000;
+
+/// The jobs of one connection; all end with it.
+pub(super) struct Jobs {
+    reconcile: Handle,
+    out: mpsc::Sender<FromAgent>,
+    running: HashMap<String, AbortHandle>,
+    seen: VecDeque<String>,
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.running.values().for_each(AbortHandle::abort);
+    }
+}
+
+impl Jobs {
+    pub(super) fn new(reconcile: Handle, out: mpsc::Sender<FromAgent>) -> Self {
+        Self { reconcile, out, running: HashMap::new(), seen: VecDeque::new() }
+    }
+
+    pub(super) async fn start(&mut self, job: Job) {
+        self.running.retain(|_, handle| !handle.is_finished());
+        let replier = Replier { job_id: job.job_id.clone(), out: self.out.clone() };
+        if self.seen.contains(&job.job_id) {
+            return replier.refuse(Code::JobExpired, "this job has been answered already").await;
+        }
+        if self.running.len() >= MAX_JOBS {
+            return replier.refuse(Code::Limit, "this host is answering too many questions; try again").await;
+        }
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(job.job_id.clone());
+        let reconcile = self.reconcile.clone();
+        let time_to_live = Duration::from_millis(job.ttl_ms);
+        let task = tokio::spawn(async move {
+            match job.job {
+                Some(Kind::Plan(plan)) => {
+                    if tokio::time::timeout(time_to_live, answer_plan(&reconcile, plan, &replier)).await.is_err() {
+                        replier.refuse(Code::JobExpired, "the host could not plan within the job's time-to-live").await;
+                    }
+                }
+                Some(Kind::Logs(logs)) => answer_logs(&reconcile, logs, &replier).await,
+                None => replier.refuse(Code::Invalid, "this agent does not know that kind of job").await,
+            }
+        });
+        self.running.insert(job.job_id, task.abort_handle());
+    }
+
+    pub(super) fn cancel(&mut self, job_id: &str) {
+        if let Some(handle) = self.running.remove(job_id) {
+            handle.abort();
+        }
+    }
+}
+
+struct Replier {
+    job_id: String,
+    out: mpsc::Sender<FromAgent>,
+}
+
+impl Replier {
+    /// False when the stream is gone: then there is nobody left to answer.
+    async fn say(&self, reply: Reply) -> bool {
+        let reply = JobReply { job_id: self.job_id.clone(), reply: Some(reply) };
+        self.out.send(FromAgent { message: Some(Out::JobReply(reply)) }).await.is_ok()
+    }
+    async fn refuse(&self, code: Code, message: impl Into<String>) {
+        self.say(Reply::Error(JobError { code: code.to_string(), message: message.into() })).await;
+    }
+}
+
+async fn answer_plan(reconcile: &Handle, job: PlanJob, replier: &Replier) {
+    let Ok(app) = job.app.parse::<AppName>() else {
+        return replier.refuse(Code::Invalid, "the app's name is not valid").await;
+    };
+    let desired = if job.desired_app_json.is_empty() {
+        None
+    } else {
+        match serde_json::from_slice::<DesiredApp>(&job.desired_app_json) {
+            Ok(desired) if desired.spec.app == app && desired.spec.check().is_empty() => Some(desired),
+            Ok(_) => return replier.refuse(Code::Invalid, "the app breaks a rule that this agent knows").await,
+            Err(error) => return replier.refuse(Code::Invalid, format!("this agent cannot read the app: {error}")).await,
+        }
+    };
+    match reconcile.preview(&app, desired).await {
+        Ok(plan) => match serde_json::to_vec(&plan) {
+            Ok(json) => {
+                replier.say(Reply::PlanJson(json)).await;
+            }
+            Err(error) => replier.refuse(Code::Internal, error.to_string()).await,
+        },
+        Err(message) => replier.refuse(Code::Internal, message).await,
+    }
+}
+
+async fn answer_logs(reconcile: &Handle, job: LogsJob, replier: &Replier) {
+    let Ok(app) = job.app.parse::<AppName>() else {
+        return replier.refuse(Code::Invalid, "the app's name is not valid").await;
+    };
+    let units: Vec<UnitName> = reconcile.units_of(&app);
+    if units.is_empty() {
+        return replier.refuse(Code::NotFound, format!("{app} has no units on this host")).await;
+    }
+    let mut lines = std::pin::pin!(journal::follow(units, job.lines.min(MAX_LOG_LINES), job.follow));
+    let relay = async {
+        while let Some(line) = lines.next().await {
+            match line {
+                Ok(line) => {
+                    let line = LogLine { unit: line.unit, unix_ms: line.unix_ms, text: line.text, host: String::new() };
+                    if !replier.say(Reply::LogLine(line)).await {
+                        return;
+                    }
+                }
+                Err(error) => return replier.refuse(Code::Internal, error.to_string()).await,
+            }
+        }
+        replier.say(Reply::Done(JobDone {})).await;
+    };
+    if tokio::time::timeout(LONGEST_FOLLOW, relay).await.is_err() {
+        replier.refuse(Code::JobExpired, "a log is followed for a day at most; ask again").await;
+    }
+}

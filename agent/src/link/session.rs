@@ -1,0 +1,166 @@
+//! One connection: hello, then specs and jobs in, acknowledgements and reports out, until it breaks.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use drover_proto::{
+    PROTOCOL_VERSION, limits,
+    wire::{
+        FromAgent, Hello, HostSpecDocument, Report, SpecAck, agent_link_client::AgentLinkClient,
+        from_agent::Message as Out, spec_ack::Outcome as WireOutcome, to_agent::Message as In,
+    },
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use super::{Link, jobs::Jobs};
+use crate::{desired::Outcome, host::facts, identity::Identity};
+
+/// Messages waiting to be sent; then senders wait.
+const OUTBOX_MESSAGES: usize = 64;
+/// A report at most so often: live progress is for people.
+const REPORT_PAUSE: Duration = Duration::from_millis(200);
+/// For the coordinator's first word.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How a connection ended.
+pub enum End {
+    /// It broke, or never was.
+    Closed {
+        /// Whether the coordinator had welcomed this host.
+        was_up: bool,
+        /// Why.
+        why: String,
+    },
+    /// The coordinator does not want this host.
+    Refused(String),
+}
+
+/// Runs one connection to its end.
+pub(super) async fn run(link: &Link, identity: &Identity, channel: Channel) -> End {
+    let (out, outbox) = mpsc::channel(OUTBOX_MESSAGES);
+    if out.send(FromAgent { message: Some(Out::Hello(hello(link))) }).await.is_err() {
+        return End::Closed { was_up: false, why: "the stream closed at once".to_owned() };
+    }
+    let mut client = AgentLinkClient::new(channel.clone())
+        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
+    let opened = tokio::time::timeout(WELCOME_TIMEOUT, client.session(ReceiverStream::new(outbox))).await;
+    let mut inbound = match opened {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return judge(&status, false),
+        Err(_) => return End::Closed { was_up: false, why: "the coordinator does not answer".to_owned() },
+    };
+    let mut session = Session { link, identity, jobs: Jobs::new(link.reconcile.clone(), out.clone()), out, channel, up: false, sequence: 0 };
+    let mut status = link.reconcile.status();
+    status.mark_changed();
+    let mut next_report = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            message = inbound.message() => match message {
+                Ok(Some(message)) => {
+                    let Some(message) = message.message else { continue };
+                    if let Err(end) = session.take(message).await { return end; }
+                }
+                Ok(None) => return End::Closed { was_up: session.up, why: "the coordinator closed the stream".to_owned() },
+                Err(error) => return judge(&error, session.up),
+            },
+            changed = async { tokio::time::sleep_until(next_report).await; status.changed().await }, if session.up => {
+                if changed.is_err() { return End::Closed { was_up: session.up, why: "the agent is stopping".to_owned() }; }
+                let report = serde_json::to_vec(&**status.borrow_and_update()).unwrap_or_default();
+                if let Err(end) = session.report(report).await { return end; }
+                next_report = tokio::time::Instant::now() + REPORT_PAUSE;
+            }
+        }
+    }
+}
+
+struct Session<'a> {
+    link: &'a Link,
+    identity: &'a Identity,
+    jobs: Jobs,
+    out: mpsc::Sender<FromAgent>,
+    channel: Channel,
+    up: bool,
+    sequence: u64,
+}
+
+impl Session<'_> {
+    async fn take(&mut self, message: In) -> Result<(), End> {
+        match message {
+            In::Welcome(welcome) => {
+                if welcome.protocol_version != PROTOCOL_VERSION {
+                    return Err(End::Refused(format!("it speaks protocol {}, this agent speaks {PROTOCOL_VERSION}", welcome.protocol_version)));
+                }
+                tracing::info!(coordinator = self.identity.coordinator, version = welcome.coordinator_version, host = welcome.host_name, "connected");
+                self.up = true;
+                self.link.connection.send_replace(Some(self.channel.clone()));
+                Ok(())
+            }
+            In::HostSpec(document) => self.accept(document).await,
+            In::Job(job) => {
+                self.jobs.start(job).await;
+                Ok(())
+            }
+            In::CancelJob(cancel) => {
+                self.jobs.cancel(&cancel.job_id);
+                Ok(())
+            }
+        }
+    }
+
+    async fn accept(&mut self, document: HostSpecDocument) -> Result<(), End> {
+        let accepted = self.link.desired.accept(&document.document_json, &self.identity.host);
+        tracing::info!(generation = document.generation, outcome = ?accepted.outcome, "host spec: {}", accepted.message);
+        let outcome = match accepted.outcome {
+            Outcome::Accepted => WireOutcome::Accepted,
+            Outcome::Duplicate => WireOutcome::Duplicate,
+            Outcome::Stale => WireOutcome::Stale,
+            Outcome::Conflict => WireOutcome::Conflict,
+            Outcome::Invalid => WireOutcome::Invalid,
+        };
+        let ack = SpecAck { generation: document.generation, outcome: outcome.into(), message: accepted.message };
+        self.send(Out::SpecAck(ack)).await
+    }
+
+    async fn report(&mut self, host_status_json: Vec<u8>) -> Result<(), End> {
+        self.sequence += 1;
+        self.send(Out::Report(Report { sequence: self.sequence, host_status_json })).await
+    }
+
+    async fn send(&self, message: Out) -> Result<(), End> {
+        let closed = |_| End::Closed { was_up: self.up, why: "the stream closed".to_owned() };
+        self.out.send(FromAgent { message: Some(message) }).await.map_err(closed)
+    }
+}
+
+fn hello(link: &Link) -> Hello {
+    let (generation, digest) = link.desired.held();
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Hello {
+        protocol_version: PROTOCOL_VERSION,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation,
+        spec_digest: digest.map(|d| d.to_string()).unwrap_or_default(),
+        boot_id: facts::boot_id(),
+        os: facts::os_name(),
+        architecture: std::env::consts::ARCH.to_owned(),
+        host_name: facts::host_name(),
+        clock_unix_ms: i64::try_from(clock.as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+/// Which gRPC codes mean "come back later" and which "you are not wanted". One place, no wildcard.
+fn judge(status: &tonic::Status, was_up: bool) -> End {
+    use tonic::Code::{
+        Aborted, AlreadyExists, Cancelled, DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument,
+        NotFound, Ok, OutOfRange, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented,
+        Unknown,
+    };
+    let why = status.message().to_owned();
+    match status.code() {
+        Unauthenticated | PermissionDenied | FailedPrecondition | Unimplemented => End::Refused(why),
+        Ok | Aborted | AlreadyExists | Cancelled | DataLoss | DeadlineExceeded | Internal | InvalidArgument
+        | NotFound | OutOfRange | ResourceExhausted | Unavailable | Unknown => End::Closed { was_up, why },
+    }
+}
