@@ -1,0 +1,232 @@
+//! What may be typed: the whole tree of commands with its help. Parsed by `main`, carried out by `cmd`; man pages and
+//! completion are made from the same tree. Verbs with subcommands have theirs in `args/groups`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use drover_proto::{
+    duration::Span,
+    name::{AppName, EnvironmentName},
+};
+
+mod groups;
+#[cfg(test)]
+mod tests;
+pub use groups::{HostsCommand, OperatorCommand, RolloutCommand, SecretCommand, TokenCommand};
+
+/// Brings applications onto hosts, and keeps them as they should be.
+#[derive(Parser, Debug)]
+#[command(
+    name = "drover",
+    version,
+    max_term_width = 110,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "A first day:\n  \
+        drover login coordinator.example:7443 --token -     log in, with what `drover-coordinator operator add` printed\n  \
+        drover token create --labels role=web --uses 3      for the hosts; then run `drover-agent enroll` on each\n  \
+        drover plan  -f drover.yaml                         what would happen, host by host\n  \
+        drover apply -f drover.yaml                         let it happen, gated and reverted by itself when it fails\n  \
+        drover why web-1                                    why a host is as it is",
+    after_long_help = "Exit codes: 0 done; 1 error, or a rollout that did not succeed; 2 `plan` found changes; \
+        3 --timeout is over while the rollout goes on; 130 interrupted while the rollout goes on."
+)]
+pub struct Cli {
+    /// How to print what was asked for
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    pub output: Output,
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For machines: the coordinator's own document
+    Json,
+}
+
+/// A manifest and the environment to resolve it for.
+#[derive(Args, Debug)]
+pub struct ManifestArgs {
+    /// The manifest
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub file: PathBuf,
+    /// The environment of the manifest's `environments:` to deploy
+    #[arg(long = "env", value_name = "NAME")]
+    pub environment: Option<EnvironmentName>,
+}
+
+/// How to follow a rollout.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct FollowArgs {
+    /// Stop watching after this long, with exit code 3; the rollout goes on (e.g. 20m)
+    #[arg(long, value_name = "SPAN")]
+    pub timeout: Option<Span>,
+    /// Begin the rollout and return at once
+    #[arg(long, conflicts_with = "timeout")]
+    pub detach: bool,
+}
+
+/// Every verb.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Log in to a coordinator: makes a key on this machine and gets a certificate over it
+    ///
+    /// The token is what `drover-coordinator operator add NAME` prints on the coordinator's machine. Give it by DROVER_TOKEN
+    /// or on the standard input (`--token -`), so that it does not end in the shell's history.
+    #[command(after_help = "Example:\n  drover login 203.0.113.7:7443 --token -")]
+    Login {
+        /// Where the coordinator listens
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+        /// The login token; '-' reads it from the standard input
+        #[arg(long, env = "DROVER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+        token: Option<String>,
+    },
+    /// Show exactly what `apply` would do on each host, with reasons and diffs; changes nothing
+    ///
+    /// Exit code 0: nothing to do. 2: there are changes. 1: error.
+    #[command(after_help = "Examples:\n  drover plan -f drover.yaml\n  drover plan -f drover.yaml --env staging -o json")]
+    Plan {
+        /// What to plan.
+        #[command(flatten)]
+        manifest: ManifestArgs,
+    },
+    /// Roll a manifest out to its hosts, and watch until it has succeeded or has been undone
+    ///
+    /// Exit code 0 only when the rollout succeeded or there was nothing to do. Interrupting this command does not stop the
+    /// rollout: `drover rollout watch` picks it up again, `drover rollout abort` stops it.
+    #[command(after_help = "Examples:\n  drover apply -f drover.yaml\n  drover apply -f drover.yaml --env production --plan \
+        4f1d09a2 --timeout 20m\n  drover apply -f drover.yaml --detach")]
+    Apply {
+        /// What to roll out.
+        #[command(flatten)]
+        manifest: ManifestArgs,
+        /// Only if the plan is still the one with this id
+        #[arg(long, value_name = "ID")]
+        plan: Option<String>,
+        /// How long to watch.
+        #[command(flatten)]
+        follow: FollowArgs,
+    },
+    /// Look at rollouts and steer them
+    Rollout {
+        /// What about it.
+        #[command(subcommand)]
+        command: RolloutCommand,
+    },
+    /// Go back to an earlier release of an app, as an ordinary gated rollout
+    #[command(after_help = "Examples:\n  drover rollback mono\n  drover rollback mono --to 17")]
+    Rollback {
+        /// The app
+        app: AppName,
+        /// The release's number (see `drover releases`) [default: the last good one before the current]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        to: Option<u64>,
+        /// How long to watch.
+        #[command(flatten)]
+        follow: FollowArgs,
+    },
+    /// Remove an app from all of its hosts
+    ///
+    /// Its units are stopped and its files removed; directories, users and packages stay. Files that it adopted come back.
+    Remove {
+        /// The app
+        app: AppName,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        /// How long to watch.
+        #[command(flatten)]
+        follow: FollowArgs,
+    },
+    /// What should run and what runs, and why they differ
+    #[command(after_help = "Examples:\n  drover status         every app, a line per host\n  drover status mono    part by part")]
+    Status {
+        /// Only this app, part by part
+        app: Option<AppName>,
+    },
+    /// Why a host is as it is: a plain story with the evidence of the last failure
+    #[command(after_help = "Examples:\n  drover why web-1\n  drover why web-1 mono")]
+    Why {
+        /// The host's name or id
+        host: String,
+        /// Only this app
+        app: Option<AppName>,
+    },
+    /// The releases of an app
+    Releases {
+        /// The app
+        app: AppName,
+    },
+    /// The hosts; without a subcommand it lists them
+    #[command(visible_alias = "host")]
+    Hosts {
+        /// What about them.
+        #[command(subcommand)]
+        command: Option<HostsCommand>,
+    },
+    /// The journal of an app's units, from all of its hosts
+    #[command(after_help = "Examples:\n  drover logs mono -f\n  drover logs mono --host web-1 -n 200")]
+    Logs {
+        /// The app
+        app: AppName,
+        /// Only from this host
+        #[arg(long, value_name = "HOST")]
+        host: Option<String>,
+        /// Go on with new lines until interrupted
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the newest lines to begin with, per host
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
+        lines: u32,
+    },
+    /// Secrets that manifests name with `secret: NAME`; kept encrypted, never shown again
+    Secret {
+        /// What about them.
+        #[command(subcommand)]
+        command: SecretCommand,
+    },
+    /// Join tokens, by which hosts enrol
+    Token {
+        /// What about them.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// The people who may command this coordinator
+    Operator {
+        /// What about them.
+        #[command(subcommand)]
+        command: OperatorCommand,
+    },
+    /// Who did what and when, newest first
+    Audit {
+        /// How many entries
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
+        limit: u32,
+    },
+    /// Check a manifest, without a coordinator; reports every mistake at once
+    Validate {
+        /// What to check.
+        #[command(flatten)]
+        manifest: ManifestArgs,
+    },
+    /// Print the JSON Schema of the manifest
+    Schema,
+    /// Print the completion script of a shell
+    #[command(after_help = "Example:\n  drover completion bash > /etc/bash_completion.d/drover")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    Man {
+        /// The directory; made if missing
+        directory: PathBuf,
+    },
+}

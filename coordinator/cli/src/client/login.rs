@@ -1,0 +1,49 @@
+//! Trading a login token for a certificate. The key is made here and never leaves this machine; the coordinator is known by
+//! the fingerprint in the token. Called by `cmd/login`.
+
+use drover_proto::{
+    code::Code,
+    digest::Digest,
+    name::OperatorName,
+    tls::{self, Trust},
+    token::{Token, TokenKind},
+    wire::{self, enrolment_client::EnrolmentClient},
+};
+
+use super::{
+    credentials::{Config, Credentials},
+    error,
+};
+use crate::fault::Fault;
+
+/// Logs in at `address` with the token's word.
+pub async fn login(address: &str, word: &str) -> Result<Credentials, Fault> {
+    let token = Token::parse(word, TokenKind::Login).map_err(|e| Fault::new(Code::Token, e.to_string()))?;
+    let dial = |e: &tls::TlsError| error::of_dial(e, address);
+    let key = tls::new_key().map_err(|e| dial(&e))?;
+    let config = tls::client_config(&Trust::Fingerprint(token.ca_fingerprint), None).map_err(|e| dial(&e))?;
+    let channel = tls::dial(address, config).await.map_err(|e| dial(&e))?;
+    let request = wire::LoginOperatorRequest {
+        token_id: token.id.clone(),
+        token_secret: token.secret.expose().clone(),
+        csr_der: key.csr_der,
+    };
+    let reply = EnrolmentClient::new(channel).login_operator(request).await;
+    let certificate = reply.map_err(|e| error::of_status(&e, address))?.into_inner();
+    if Digest::of(&certificate.ca_der) != token.ca_fingerprint {
+        return Err(Fault::new(Code::Token, "the coordinator sent a CA that is not the one in the token"));
+    }
+    let operator: OperatorName = certificate
+        .subject_id
+        .parse()
+        .map_err(|e| Fault::new(Code::Protocol, format!("the coordinator sent a name that is none: {e}")))?;
+    Ok(Credentials {
+        config: Config {
+            coordinator: address.to_owned(),
+            operator,
+            certificate_not_after_unix_ms: certificate.not_after_unix_ms,
+        },
+        identity: tls::Identity { certificate_der: certificate.certificate_der, key_der: key.key_der },
+        ca_der: certificate.ca_der,
+    })
+}

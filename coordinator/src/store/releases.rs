@@ -1,0 +1,157 @@
+//! Releases: the immutable snapshots of apps, with the secrets that they pin.
+
+use drover_proto::{
+    app::AppSpec,
+    name::{AppName, ReleaseNumber},
+};
+
+use super::{Result, SecretPins, Store, StoreError, audit, commit, from_int, from_json, to_int, to_json};
+
+/// A release as it is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Release {
+    /// The app.
+    pub app: AppName,
+    /// Its number: 1, 2, 3 …
+    pub number: ReleaseNumber,
+    /// The JSON document, `drover_proto::app::AppSpec`, as it was hashed.
+    pub spec_json: String,
+    /// Of that document, `sha256:…`.
+    pub digest: String,
+    /// Which values its secrets have.
+    pub secrets: SecretPins,
+    /// Unix ms.
+    pub created_ms: i64,
+    /// By whom.
+    pub created_by: String,
+    /// Unix ms when a rollout of it last succeeded.
+    pub good_ms: Option<i64>,
+}
+
+impl Release {
+    /// The document, read.
+    pub fn spec(&self) -> Result<AppSpec> {
+        from_json(&self.spec_json, "a release")
+    }
+}
+
+type Row = (i64, String, String, String, i64, String, Option<i64>);
+
+fn read(app: &AppName, row: Row) -> Result<Release> {
+    let (number, spec_json, digest, secrets, created_ms, created_by, good_ms) = row;
+    Ok(Release {
+        app: app.clone(),
+        number: from_int(number, "a release's number")?,
+        spec_json,
+        digest,
+        secrets: from_json(&secrets, "a release's secrets")?,
+        created_ms,
+        created_by,
+        good_ms,
+    })
+}
+
+impl Store {
+    /// Stores a release and answers its number; the same digest and secrets as the app's newest give that one's.
+    pub async fn put_release(
+        &self,
+        app: &AppName,
+        spec_json: &str,
+        digest: &str,
+        secrets: &SecretPins,
+        by: &str,
+        now_ms: i64,
+    ) -> Result<ReleaseNumber> {
+        let failed = |e| StoreError::Sql("store a release", e);
+        let pins = to_json(secrets, "a release's secrets")?;
+        let mut tx = self.begin().await?;
+        let newest: Option<(i64, String, String)> = sqlx::query_as(
+            "SELECT number, digest, secrets FROM releases WHERE app = $1 ORDER BY number DESC LIMIT 1",
+        )
+        .bind(app.as_str())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed)?;
+        let number = match newest {
+            Some((number, of, with)) if of == digest && with == pins => {
+                return from_int(number, "a release's number");
+            }
+            Some((number, ..)) => number + 1,
+            None => 1,
+        };
+        sqlx::query(
+            "INSERT INTO releases (app, number, spec, digest, secrets, created_ms, created_by)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(app.as_str())
+        .bind(number)
+        .bind(spec_json)
+        .bind(digest)
+        .bind(&pins)
+        .bind(now_ms)
+        .bind(by)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+        audit::record(&mut tx, by, "release", &format!("{app}/{number}"), now_ms).await?;
+        commit(tx).await?;
+        from_int(number, "a release's number")
+    }
+    /// One release.
+    pub async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<Release>> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT number, spec, digest, secrets, created_ms, created_by, good_ms
+             FROM releases WHERE app = $1 AND number = $2",
+        )
+        .bind(app.as_str())
+        .bind(to_int(number, "a release's number")?)
+        .fetch_optional(&self.read)
+        .await
+        .map_err(|e| StoreError::Sql("read a release", e))?;
+        row.map(|row| read(app, row)).transpose()
+    }
+    /// Every release of an app, newest first.
+    pub async fn releases(&self, app: &AppName) -> Result<Vec<Release>> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT number, spec, digest, secrets, created_ms, created_by, good_ms
+             FROM releases WHERE app = $1 ORDER BY number DESC",
+        )
+        .bind(app.as_str())
+        .fetch_all(&self.read)
+        .await
+        .map_err(|e| StoreError::Sql("list releases", e))?;
+        rows.into_iter().map(|row| read(app, row)).collect()
+    }
+    /// Notes that a rollout of the release has succeeded.
+    pub async fn mark_good(&self, app: &AppName, number: ReleaseNumber, now_ms: i64) -> Result<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE releases SET good_ms = $3 WHERE app = $1 AND number = $2")
+            .bind(app.as_str())
+            .bind(to_int(number, "a release's number")?)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| StoreError::Sql("mark a release as good", e))?;
+        commit(tx).await
+    }
+    /// The release whose rollout succeeded last.
+    pub async fn last_good(&self, app: &AppName) -> Result<Option<ReleaseNumber>> {
+        let row: Option<(i64,)> = sqlx::query_as(
+            "SELECT number FROM releases WHERE app = $1 AND good_ms IS NOT NULL
+             ORDER BY good_ms DESC, number DESC LIMIT 1",
+        )
+        .bind(app.as_str())
+        .fetch_optional(&self.read)
+        .await
+        .map_err(|e| StoreError::Sql("find the last good release", e))?;
+        row.map(|(number,)| from_int(number, "a release's number")).transpose()
+    }
+    /// Every app that has a release, by name.
+    pub async fn apps(&self) -> Result<Vec<AppName>> {
+        let rows: Vec<(String,)> = sqlx::query_as("SELECT DISTINCT app FROM releases ORDER BY app")
+            .fetch_all(&self.read)
+            .await
+            .map_err(|e| StoreError::Sql("list apps", e))?;
+        rows.into_iter().map(|(app,)| super::parse(&app, "an app's name")).collect()
+    }
+}

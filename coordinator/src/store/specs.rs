@@ -1,0 +1,154 @@
+//! The desired state of each host: which release of which app, asked for by which rollout. `rollout` writes it,
+//! `session` sends it.
+
+use std::collections::BTreeMap;
+
+use drover_proto::name::{AppName, Generation, HostId, ReleaseNumber, RolloutId};
+
+use super::{Result, Store, StoreError, commit, from_int, parse, to_int};
+
+/// What one host should run, without the documents and secrets that go with it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StoredSpec {
+    /// Grows with every change; 0 = nothing written yet.
+    pub generation: Generation,
+    /// The apps.
+    pub apps: BTreeMap<AppName, StoredApp>,
+}
+
+/// One app on one host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoredApp {
+    /// Which release.
+    pub release: ReleaseNumber,
+    /// Who asked for it.
+    pub rollout: RolloutId,
+    /// Whether its deadlines stand still.
+    pub paused: bool,
+}
+
+type Row = (String, i64, i64, i64);
+
+fn read(row: Row) -> Result<(AppName, StoredApp)> {
+    let (app, release, rollout, paused) = row;
+    let stored = StoredApp {
+        release: from_int(release, "a host's release")?,
+        rollout: from_int(rollout, "a host's rollout")?,
+        paused: paused != 0,
+    };
+    Ok((parse(&app, "an app's name")?, stored))
+}
+
+impl Store {
+    /// A host's desired state; `NotFound` when there is no such host.
+    pub async fn spec(&self, host: &HostId) -> Result<StoredSpec> {
+        let failed = |e| StoreError::Sql("read a host spec", e);
+        // One transaction, so that generation and apps belong together.
+        let mut tx = self.read.begin().await.map_err(failed)?;
+        let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM hosts WHERE id = $1")
+            .bind(host.as_str())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed)?
+            .ok_or_else(|| StoreError::NotFound(format!("host {host}")))?;
+        let rows: Vec<Row> = sqlx::query_as("SELECT app, release, rollout, paused FROM host_apps WHERE host = $1")
+            .bind(host.as_str())
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(failed)?;
+        tx.commit().await.map_err(failed)?;
+        Ok(StoredSpec {
+            generation: from_int(generation, "a host's generation")?,
+            apps: rows.into_iter().map(read).collect::<Result<_>>()?,
+        })
+    }
+    /// One app on every host that should run it.
+    pub async fn hosts_of(&self, app: &AppName) -> Result<BTreeMap<HostId, StoredApp>> {
+        let rows: Vec<Row> = sqlx::query_as("SELECT host, release, rollout, paused FROM host_apps WHERE app = $1")
+            .bind(app.as_str())
+            .fetch_all(&self.read)
+            .await
+            .map_err(|e| StoreError::Sql("read the hosts of an app", e))?;
+        rows.into_iter()
+            .map(|(host, release, rollout, paused)| {
+                let (_, stored) = read((app.to_string(), release, rollout, paused))?;
+                Ok((parse(&host, "a host's id")?, stored))
+            })
+            .collect()
+    }
+    /// Sets (`None`: removes) one app in a host's desired state. The generation grows only if that changes something.
+    pub async fn set_app(&self, host: &HostId, app: &AppName, wanted: Option<StoredApp>) -> Result<Generation> {
+        let failed = |e| StoreError::Sql("write a host spec", e);
+        let mut tx = self.begin().await?;
+        let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM hosts WHERE id = $1")
+            .bind(host.as_str())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed)?
+            .ok_or_else(|| StoreError::NotFound(format!("host {host}")))?;
+        let row: Option<Row> =
+            sqlx::query_as("SELECT app, release, rollout, paused FROM host_apps WHERE host = $1 AND app = $2")
+                .bind(host.as_str())
+                .bind(app.as_str())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failed)?;
+        let before = row.map(read).transpose()?.map(|(_, stored)| stored);
+        if before == wanted {
+            return from_int(generation, "a host's generation");
+        }
+        match wanted {
+            Some(stored) => sqlx::query(
+                "INSERT INTO host_apps (host, app, release, rollout, paused) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (host, app) DO UPDATE SET release = $3, rollout = $4, paused = $5",
+            )
+            .bind(host.as_str())
+            .bind(app.as_str())
+            .bind(to_int(stored.release, "a release")?)
+            .bind(to_int(stored.rollout, "a rollout")?)
+            .bind(i64::from(stored.paused)),
+            None => sqlx::query("DELETE FROM host_apps WHERE host = $1 AND app = $2")
+                .bind(host.as_str())
+                .bind(app.as_str()),
+        }
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+        sqlx::query("UPDATE hosts SET generation = $2 WHERE id = $1")
+            .bind(host.as_str())
+            .bind(generation + 1)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        commit(tx).await?;
+        from_int(generation + 1, "a host's generation")
+    }
+    /// Notes the generation that a host has accepted; never moves back.
+    pub async fn set_accepted(&self, id: &HostId, generation: Generation) -> Result<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE hosts SET accepted = $2 WHERE id = $1 AND accepted < $2")
+            .bind(id.as_str())
+            .bind(to_int(generation, "a generation")?)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| StoreError::Sql("note an accepted generation", e))?;
+        commit(tx).await
+    }
+    /// Makes the next generation larger than `held`, which the host already holds: after a restore from a backup, hosts
+    /// are ahead. Answers the generation that stands.
+    pub async fn raise_generation(&self, id: &HostId, held: Generation) -> Result<Generation> {
+        let mut tx = self.begin().await?;
+        let (generation,): (i64,) = sqlx::query_as(
+            "UPDATE hosts SET generation = CASE WHEN generation > $2 THEN generation ELSE $2 + 1 END WHERE id = $1
+             RETURNING generation",
+        )
+        .bind(id.as_str())
+        .bind(to_int(held, "a generation")?)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(|e| StoreError::Sql("raise a generation", e))?
+        .ok_or_else(|| StoreError::NotFound(format!("host {id}")))?;
+        commit(tx).await?;
+        from_int(generation, "a host's generation")
+    }
+}
