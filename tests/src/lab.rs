@@ -10,7 +10,7 @@ mod output;
 
 pub use eventually::{Verdict, eventually};
 pub use host::Host;
-pub use output::Output;
+pub use output::{Output, run};
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
@@ -65,10 +65,7 @@ impl Lab {
         std::thread::scope(|scope| {
             names
                 .map(|name| scope.spawn(move || self.host(name)))
-                .map(|boot| {
-                    boot.join()
-                        .unwrap_or_else(|cause| std::panic::resume_unwind(cause))
-                })
+                .map(|boot| boot.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
         })
     }
 }
@@ -83,10 +80,7 @@ struct Labhost {
 impl Default for Labhost {
     fn default() -> Self {
         let home = std::env::var_os("LAB_HOME").unwrap_or_else(|| "/var/cache/drover-lab".into());
-        Labhost {
-            path: Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/labhost"),
-            home: PathBuf::from(home),
-        }
+        Labhost { path: Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/labhost"), home: PathBuf::from(home) }
     }
 }
 

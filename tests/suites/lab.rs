@@ -16,39 +16,23 @@ fn hosts_boot_in_seconds_with_a_name_and_an_address_of_their_own() {
     assert!(took < Duration::from_secs(10), "three hosts took {took:?}");
     for host in [&c, &w1, &w2] {
         assert_eq!(host.exec(&["hostname"]).ok(), host.name());
-        assert!(
-            host.sh("ip -br addr show eth0")
-                .contains(&host.ip().to_string())
-        );
+        assert!(host.sh("ip -br addr show eth0").contains(&host.ip().to_string()));
         assert_eq!(host.sh("cat /proc/1/comm"), "systemd");
         assert!(host.is_active("nginx.service"));
         assert_ne!(host.main_pid("nginx.service"), 0);
     }
     assert_ne!(w1.ip(), w2.ip());
-    assert_ne!(
-        w1.read_file("/etc/machine-id"),
-        w2.read_file("/etc/machine-id")
-    );
+    assert_ne!(w1.read_file("/etc/machine-id"), w2.read_file("/etc/machine-id"));
 }
 
 #[test]
 fn commands_files_and_exit_statuses_come_through() {
     let host = Lab::start().host("web1");
     let failed = host.exec(&["sh", "-c", "echo out; echo err >&2; exit 7"]);
-    assert_eq!(
-        (
-            failed.status,
-            failed.stdout.as_str(),
-            failed.stderr.as_str()
-        ),
-        (7, "out\n", "err\n")
-    );
+    assert_eq!((failed.status, failed.stdout.as_str(), failed.stderr.as_str()), (7, "out\n", "err\n"));
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     host.write_file("/srv/deep/down/file", &bytes);
-    assert!(
-        host.read_file("/srv/deep/down/file") == bytes,
-        "300 kB come back as they were"
-    );
+    assert!(host.read_file("/srv/deep/down/file") == bytes, "300 kB come back as they were");
     assert_eq!(host.exec_with_stdin(&["cat"], b"hello").ok(), "hello");
     std::fs::write(host.share().join("from-outside"), "x").expect("the share is writable");
     assert_eq!(host.sh("cat /lab/from-outside"), "x");
@@ -63,14 +47,8 @@ fn a_reboot_and_a_power_cut_keep_the_disk_and_change_the_boot_id() {
     host.reboot();
     let second = host.boot_id();
     assert_ne!(first, second);
-    let uptime: f64 = host
-        .sh("cut -d' ' -f1 /proc/uptime")
-        .parse()
-        .expect("seconds");
-    assert!(
-        uptime < 30.0,
-        "its clock of uptime starts again, not {uptime}"
-    );
+    let uptime: f64 = host.sh("cut -d' ' -f1 /proc/uptime").parse().expect("seconds");
+    assert!(uptime < 30.0, "its clock of uptime starts again, not {uptime}");
     assert_eq!(host.sh("cat /root/kept"), "kept");
     assert!(!host.exists("/run/gone"));
 
@@ -105,9 +83,7 @@ fn links_can_be_cut_and_healed() {
 #[test]
 fn a_small_disk_really_fills_up() {
     let host = Lab::start().host_with_disk("small", "64m");
-    let filled = host
-        .exec(&["dd", "if=/dev/zero", "of=/var/fill", "bs=1M"])
-        .fails();
+    let filled = host.exec(&["dd", "if=/dev/zero", "of=/var/fill", "bs=1M"]).fails();
     assert!(filled.contains("No space left on device"), "{filled}");
     host.sh("rm /var/fill; echo there is room > /var/fill");
 }
@@ -116,22 +92,11 @@ fn a_small_disk_really_fills_up() {
 fn hosts_of_a_dead_owner_go_at_the_next_start_and_named_ones_stay() {
     Lab::start();
     let mut owner = Command::new("sleep").arg("600").spawn().expect("an owner");
-    let (orphan, demo) = (
-        format!("orphan-{}", owner.id()),
-        format!("demo-{}", owner.id()),
-    );
+    let (orphan, demo) = (format!("orphan-{}", owner.id()), format!("demo-{}", owner.id()));
     let labhost = |args: &[&str], owner: &str| {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/labhost");
-        let output = Command::new(script)
-            .args(args)
-            .env("LAB_OWNER", owner)
-            .output()
-            .expect("labhost runs");
-        assert!(
-            output.status.success(),
-            "labhost {args:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let output = Command::new(script).args(args).env("LAB_OWNER", owner).output().expect("labhost runs");
+        assert!(output.status.success(), "labhost {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     labhost(&["up", &orphan], &owner.id().to_string());

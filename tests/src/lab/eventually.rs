@@ -19,11 +19,7 @@ impl Verdict for bool {
     type Value = ();
 
     fn verdict(self) -> Result<(), String> {
-        if self {
-            Ok(())
-        } else {
-            Err("it is false".into())
-        }
+        if self { Ok(()) } else { Err("it is false".into()) }
     }
 }
 
@@ -47,11 +43,7 @@ impl<T, E: Display> Verdict for Result<T, E> {
 ///
 /// Panics after `timeout` with `what` was awaited and why the last look was not good enough.
 #[track_caller]
-pub fn eventually<V: Verdict>(
-    what: &str,
-    timeout: Duration,
-    mut probe: impl FnMut() -> V,
-) -> V::Value {
+pub fn eventually<V: Verdict>(what: &str, timeout: Duration, mut probe: impl FnMut() -> V) -> V::Value {
     let start = Instant::now();
     let mut looks = 0;
     loop {
@@ -84,8 +76,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "the moon is full\nlast: half of it")]
     fn says_what_was_awaited_and_the_last_reason() {
-        eventually("the moon is full", Duration::from_millis(1), || {
-            Err::<(), _>("half of it")
-        });
+        eventually("the moon is full", Duration::from_millis(1), || Err::<(), _>("half of it"));
     }
 }

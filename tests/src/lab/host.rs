@@ -20,16 +20,12 @@ impl Host {
             command.env("LAB_DISK", size);
         }
         let answer = output::run(&mut command, None).ok();
-        let (id, ip) = answer
-            .split_once(' ')
-            .unwrap_or_else(|| panic!("labhost new said {answer:?}"));
+        let (id, ip) = answer.split_once(' ').unwrap_or_else(|| panic!("labhost new said {answer:?}"));
         let host = Host {
             script: script.clone(),
             id: id.to_owned(),
             name: name.to_owned(),
-            ip: ip
-                .parse()
-                .unwrap_or_else(|error| panic!("address {ip:?}: {error}")),
+            ip: ip.parse().unwrap_or_else(|error| panic!("address {ip:?}: {error}")),
         };
         host.wait_running();
         host
@@ -74,8 +70,7 @@ impl Host {
     /// Writes a file, mode 0644, and the directories above it.
     #[track_caller]
     pub fn write_file(&self, path: &str, bytes: &[u8]) {
-        self.exec_with_stdin(&["install", "-D", "-m", "0644", "/dev/stdin", path], bytes)
-            .ok();
+        self.exec_with_stdin(&["install", "-D", "-m", "0644", "/dev/stdin", path], bytes).ok();
     }
 
     /// The bytes of a file; panics if it cannot be read.
@@ -100,8 +95,7 @@ impl Host {
     #[track_caller]
     pub fn leader(&self) -> u32 {
         let pid = self.script.run(&["pid", &self.id]).ok();
-        pid.parse()
-            .unwrap_or_else(|error| panic!("pid {pid:?}: {error}"))
+        pid.parse().unwrap_or_else(|error| panic!("pid {pid:?}: {error}"))
     }
 
     // ---- units
@@ -109,28 +103,24 @@ impl Host {
     /// A property of a unit, as `systemctl show` has it.
     #[track_caller]
     pub fn property(&self, unit: &str, name: &str) -> String {
-        self.exec(&["systemctl", "show", "--value", "-p", name, unit])
-            .ok()
+        self.exec(&["systemctl", "show", "--value", "-p", name, unit]).ok()
     }
 
     /// The main process of a unit, 0 when it has none.
     #[track_caller]
     pub fn main_pid(&self, unit: &str) -> u32 {
         let pid = self.property(unit, "MainPID");
-        pid.parse()
-            .unwrap_or_else(|error| panic!("MainPID {pid:?} of {unit}: {error}"))
+        pid.parse().unwrap_or_else(|error| panic!("MainPID {pid:?} of {unit}: {error}"))
     }
 
     /// Is the unit active (not activating, not failed)?
     pub fn is_active(&self, unit: &str) -> bool {
-        self.exec(&["systemctl", "is-active", "--quiet", unit])
-            .success()
+        self.exec(&["systemctl", "is-active", "--quiet", unit]).success()
     }
 
     /// What a unit wrote to the journal since the host's first boot, one message a line.
     pub fn journal(&self, unit: &str) -> String {
-        self.exec(&["journalctl", "--no-pager", "-o", "cat", "-u", unit])
-            .stdout
+        self.exec(&["journalctl", "--no-pager", "-o", "cat", "-u", unit]).stdout
     }
 
     // ---- from outside
@@ -211,10 +201,7 @@ impl Drop for Host {
         let verb = if keep { "keep" } else { "wipe" };
         let done = self.script.run(&[verb, &self.id]);
         if keep {
-            eprintln!(
-                "kept {} at {}: tests/lab/labhost exec {} bash",
-                self.name, self.ip, self.id
-            );
+            eprintln!("kept {} at {}: tests/lab/labhost exec {} bash", self.name, self.ip, self.id);
         }
         if !done.success() {
             eprintln!("{done}");

@@ -52,7 +52,7 @@ impl fmt::Display for Output {
 
 /// Runs `command` to its end with `input` on its standard input, if given.
 #[track_caller]
-pub(super) fn run(command: &mut Command, input: Option<&[u8]>) -> Output {
+pub fn run(command: &mut Command, input: Option<&[u8]>) -> Output {
     use std::os::unix::process::ExitStatusExt;
     let line = line_of(command);
     if input.is_some() {
@@ -86,7 +86,5 @@ pub(super) fn run(command: &mut Command, input: Option<&[u8]>) -> Output {
 fn line_of(command: &Command) -> String {
     let program = command.get_program().to_string_lossy().into_owned();
     let name = program.rsplit('/').next().unwrap_or(&program).to_owned();
-    command
-        .get_args()
-        .fold(name, |line, arg| line + " " + &arg.to_string_lossy())
+    command.get_args().fold(name, |line, arg| line + " " + &arg.to_string_lossy())
 }

@@ -1,0 +1,123 @@
+//! Tokens, certificates, and hosts that claim to be others.
+
+use std::time::Duration;
+
+use drover_tests::{
+    fleet::{Cli, Fleet, install},
+    lab::eventually,
+};
+
+#[test]
+fn a_token_is_good_for_what_it_says_and_no_more() {
+    let fleet = Fleet::start_empty(&["web-1", "web-2"]);
+    let (first, second) = (&fleet.hosts[0], &fleet.hosts[1]);
+    let enroll = |host: &drover_tests::lab::Host, token: &str| {
+        host.exec(&["drover-agent", "enroll", "--coordinator", &fleet.address(), "--token", token])
+    };
+
+    let once = fleet.alice.token("role=web", 1);
+    enroll(first, &once).ok();
+    let used = enroll(second, &once).fails();
+    assert!(used.contains("used up"), "{used}");
+
+    let short = fleet.alice.run(&["token", "create", "--labels", "role=web", "--ttl", "1s", "--uses", "1"]).ok();
+    let short = short.split_whitespace().find(|w| w.starts_with("drover-join-")).expect("a token").to_owned();
+    std::thread::sleep(Duration::from_millis(1500));
+    let expired = enroll(second, &short).fails();
+    assert!(expired.contains("expired"), "{expired}");
+
+    let cut = enroll(second, &once[..once.len() - 4]).fails();
+    assert!(cut.contains("whole token"), "{cut}");
+
+    let revoked = fleet.alice.token("role=web", 1);
+    let list = fleet.alice.json(&["token", "list"]);
+    let newest = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|t| t["state"] == "valid")
+        .map(|t| t["id"].to_string())
+        .next()
+        .expect("a valid token");
+    fleet.alice.run(&["token", "revoke", newest.trim_matches('"')]).ok();
+    let refused = enroll(second, &revoked).fails();
+    assert!(refused.contains("revoked"), "{refused}");
+
+    let name_taken = second
+        .exec(&[
+            "drover-agent",
+            "enroll",
+            "--coordinator",
+            &fleet.address(),
+            "--name",
+            "web-1",
+            "--token",
+            &fleet.alice.token("role=web", 1),
+        ])
+        .fails();
+    assert!(name_taken.contains("web-1"), "{name_taken}");
+    assert_eq!(fleet.alice.json(&["hosts"]).as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn another_coordinators_word_counts_for_nothing() {
+    let fleet = Fleet::start(&["web-1"]);
+    let foreign = fleet.lab.host("foreign");
+    install(&foreign, "drover-coordinator");
+    let mallory = Cli::login(&foreign, "mallory");
+
+    // A token of the other coordinator: its fingerprint does not fit this one.
+    let web = fleet.lab.host("web-2");
+    install(&web, "drover-agent");
+    let token = mallory.token("role=web", 5);
+    let said = web.exec(&["drover-agent", "enroll", "--coordinator", &fleet.address(), "--token", &token]).fails();
+    assert!(said.contains("fingerprint"), "{said}");
+    assert!(!web.exists("/var/lib/drover/agent/identity.json"), "nothing was written");
+
+    // Credentials of the other coordinator, pointed at this one: neither side accepts the other.
+    let config = std::fs::read_to_string(mallory.config_dir().join("config.toml")).expect("the login");
+    let pointed = config.replace(&foreign.ip().to_string(), &fleet.coordinator.ip().to_string());
+    assert_ne!(config, pointed);
+    std::fs::write(mallory.config_dir().join("config.toml"), &pointed).expect("the login");
+    std::fs::copy(fleet.alice.config_dir().join("ca.crt"), mallory.config_dir().join("ca.crt")).expect("the CA");
+    let said = mallory.run(&["hosts"]).fails();
+    assert!(said.contains("error"), "{said}");
+    assert!(!said.contains("web-1"), "{said}");
+    assert_eq!(fleet.alice.json(&["hosts"]).as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_host_speaks_only_for_itself() {
+    let fleet = Fleet::start(&["web-1", "web-2"]);
+    let (first, second) = (&fleet.hosts[0], &fleet.hosts[1]);
+    // The second host claims the first one's id, with its own certificate.
+    let of_first = String::from_utf8(first.read_file("/var/lib/drover/agent/identity.json")).expect("text");
+    let of_second = String::from_utf8(second.read_file("/var/lib/drover/agent/identity.json")).expect("text");
+    let id = |text: &str| {
+        serde_json::from_str::<serde_json::Value>(text).expect("json")["host"].as_str().expect("an id").to_owned()
+    };
+    let posing = of_second.replace(&id(&of_second), &id(&of_first));
+    second.exec_with_stdin(&["tee", "/var/lib/drover/agent/identity.json"], posing.as_bytes()).ok();
+    second.exec(&["systemctl", "restart", "drover-agent"]).ok();
+    eventually("the second host is still the second", Duration::from_secs(20), || {
+        let hosts = fleet.alice.json(&["hosts"]);
+        let up = hosts.as_array().into_iter().flatten().filter(|h| h["connected"] == true).count();
+        if up == 2 { Ok(()) } else { Err(format!("{hosts:#}")) }
+    });
+    // It got its own spec, which is not the one that its forged id wants.
+    let detail = fleet.alice.json(&["hosts", "show", "web-1"]);
+    assert_eq!(detail["id"].as_str(), Some(id(&of_first).as_str()));
+
+    // A host's certificate opens no operator's door, and an operator who is revoked is out at once.
+    let bob = Cli::login(&fleet.coordinator, "bob");
+    bob.run(&["hosts"]).ok();
+    fleet.alice.run(&["operator", "revoke", "bob"]).ok();
+    let said = bob.run(&["hosts"]).fails();
+    assert!(said.contains("revoked"), "{said}");
+
+    fleet.alice.run(&["hosts", "remove", "web-1"]).ok();
+    eventually("a removed host is turned away", Duration::from_secs(20), || {
+        let log = first.journal("drover-agent");
+        if log.contains("refuses this host") { Ok(()) } else { Err(log) }
+    });
+}
