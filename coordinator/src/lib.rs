@@ -5,5 +5,6 @@
 //! the coordinator's own machine.
 
 pub mod caller;
+pub mod rollout;
 pub mod store;
 pub mod vault;

@@ -27,12 +27,7 @@ pub enum Sight {
 
 /// Reads the app's part of a report on a generation that holds what was asked (`None`: that the app be gone).
 #[must_use]
-pub fn sight(
-    app: &AppName,
-    rollout: RolloutId,
-    asked: Option<ReleaseNumber>,
-    status: Option<&AppStatus>,
-) -> Sight {
+pub fn sight(app: &AppName, rollout: RolloutId, asked: Option<ReleaseNumber>, status: Option<&AppStatus>) -> Sight {
     match (asked, status) {
         (None, None) => Sight::Good,
         (None, Some(status)) => removal(status),
@@ -54,10 +49,9 @@ fn release(wanted: &ReleaseId, status: &AppStatus) -> Sight {
         Phase::Fetching { step } => Sight::Moving(HostState::Fetching { step: step.clone() }),
         Phase::Staging { step } => Sight::Moving(HostState::Staged { step: step.clone() }),
         Phase::Activating { step } => Sight::Moving(HostState::Activating { step: step.clone() }),
-        Phase::Gating { healthy_for_ms, waiting_for } => Sight::Moving(HostState::Gating {
-            healthy_for_ms: *healthy_for_ms,
-            waiting_for: waiting_for.clone(),
-        }),
+        Phase::Gating { healthy_for_ms, waiting_for } => {
+            Sight::Moving(HostState::Gating { healthy_for_ms: *healthy_for_ms, waiting_for: waiting_for.clone() })
+        }
         Phase::Healthy { .. } if status.running.as_ref() == Some(wanted) => Sight::Good,
         Phase::Healthy { .. } => Sight::Nothing,
         // Committed, and ill since: a host counts only when it is seen healthy.

@@ -1,0 +1,98 @@
+//! In which order a rollout takes its hosts: deterministic, the ones with least to lose first. Pure.
+//!
+//! Unhealthy first, then unknown, then oldest release, then the rest; ties round-robin over the `zone` label, then by
+//! host id.
+
+use std::collections::BTreeMap;
+
+use drover_proto::name::{HostId, LabelKey, LabelValue, ReleaseNumber};
+
+/// How a host's app is, as last reported.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Health {
+    /// Degraded or failed.
+    Unhealthy,
+    /// Not connected, or never reported.
+    Unknown,
+    /// Healthy, with this release; `None` = without the app.
+    Healthy,
+}
+
+/// A host that is to be put in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Candidate {
+    /// Which.
+    pub id: HostId,
+    /// The value of its label `zone`.
+    pub zone: Option<LabelValue>,
+    /// Of the app.
+    pub health: Health,
+    /// The release that runs there.
+    pub release: Option<ReleaseNumber>,
+}
+
+/// The value of the label `zone`.
+#[must_use]
+pub fn zone(labels: &BTreeMap<LabelKey, LabelValue>) -> Option<LabelValue> {
+    labels.iter().find(|(key, _)| key.as_str() == "zone").map(|(_, value)| value.clone())
+}
+
+/// The hosts' ids in rollout order.
+#[must_use]
+pub fn order(hosts: &[Candidate]) -> Vec<HostId> {
+    // Rank → zone → ids. A host without the app comes after every host with one.
+    let mut ranks: BTreeMap<(Health, ReleaseNumber), BTreeMap<Option<LabelValue>, Vec<HostId>>> = BTreeMap::new();
+    for host in hosts {
+        let release = if host.health == Health::Healthy { host.release.unwrap_or(ReleaseNumber::MAX) } else { 0 };
+        ranks.entry((host.health, release)).or_default().entry(host.zone.clone()).or_default().push(host.id.clone());
+    }
+    let mut ordered = Vec::with_capacity(hosts.len());
+    for zones in ranks.into_values() {
+        let mut zones: Vec<Vec<HostId>> = zones.into_values().collect();
+        for zone in &mut zones {
+            zone.sort();
+        }
+        let deepest = zones.iter().map(Vec::len).max().unwrap_or(0);
+        for round in 0..deepest {
+            ordered.extend(zones.iter().filter_map(|zone| zone.get(round).cloned()));
+        }
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    //! The order of hosts.
+    use super::*;
+
+    fn host(n: u8, zone: &str, health: Health, release: Option<u64>) -> Candidate {
+        let zone = (!zone.is_empty()).then(|| zone.parse().unwrap());
+        Candidate { id: format!("h-{n:016x}").parse().unwrap(), zone, health, release }
+    }
+
+    fn check(hosts: &[Candidate], expected: &[u8]) {
+        let ids: Vec<String> = order(hosts).iter().map(ToString::to_string).collect();
+        let expected: Vec<String> = expected.iter().map(|n| format!("h-{n:016x}")).collect();
+        assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn the_ones_with_least_to_lose_come_first() {
+        check(
+            &[
+                host(1, "", Health::Healthy, Some(2)),
+                host(2, "", Health::Healthy, None),
+                host(3, "", Health::Healthy, Some(1)),
+                host(4, "", Health::Unknown, Some(2)),
+                host(5, "", Health::Unhealthy, Some(2)),
+            ],
+            &[5, 4, 3, 1, 2],
+        );
+    }
+
+    #[test]
+    fn zones_take_turns() {
+        let same = |n, zone| host(n, zone, Health::Healthy, Some(1));
+        check(&[same(1, "a"), same(2, "a"), same(3, "a"), same(4, "b"), same(5, "b")], &[1, 4, 2, 5, 3]);
+    }
+}
