@@ -4,7 +4,11 @@
 //! `blob` and `store` (what is kept), then what it is for: `session`, `rollout`, `rpc`; `admin` is the command line on
 //! the coordinator's own machine.
 
+pub mod config;
+pub mod listen;
 pub mod caller;
+pub mod ca;
+pub mod blob;
 pub mod rollout;
 pub mod store;
 pub mod vault;

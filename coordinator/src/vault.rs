@@ -1,6 +1,12 @@
 //! Seals secrets for the store: AES-256-GCM under `secret.key`, which lies beside the database and not in it.
 
-use std::{fs, io::{self, Write as _}, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::Arc,
+};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
@@ -48,7 +54,9 @@ impl Vault {
         if key.len() != KEY_BYTES {
             return Err(VaultError::Damaged(shown()));
         }
-        RandomizedNonceKey::new(&AES_256_GCM, &key).map(|key| Self(Arc::new(key))).map_err(|_| VaultError::Damaged(shown()))
+        RandomizedNonceKey::new(&AES_256_GCM, &key)
+            .map(|key| Self(Arc::new(key)))
+            .map_err(|_| VaultError::Damaged(shown()))
     }
     /// Makes a new key at `path`, mode 0600, and syncs it; fails if there is one.
     pub fn create(path: &Path) -> Result<Self, VaultError> {
@@ -65,10 +73,8 @@ impl Vault {
     /// Seals `value` for `place`: base64 of nonce, ciphertext and tag.
     pub fn seal(&self, place: &str, value: &[u8]) -> Result<String, VaultError> {
         let mut buffer = value.to_vec();
-        let nonce = self
-            .0
-            .seal_in_place_append_tag(Aad::from(place.as_bytes()), &mut buffer)
-            .map_err(|_| VaultError::Seal)?;
+        let nonce =
+            self.0.seal_in_place_append_tag(Aad::from(place.as_bytes()), &mut buffer).map_err(|_| VaultError::Seal)?;
         let mut sealed = nonce.as_ref().to_vec();
         sealed.append(&mut buffer);
         Ok(STANDARD.encode(sealed))

@@ -65,7 +65,8 @@ pub struct StoredReport {
     pub at_ms: i64,
 }
 
-const SELECT: &str = "SELECT h.id, h.name, h.labels, h.token_id, h.enrolled_by, h.enrolled_ms, h.serial, c.not_after_ms,
+const SELECT: &str =
+    "SELECT h.id, h.name, h.labels, h.token_id, h.enrolled_by, h.enrolled_ms, h.serial, c.not_after_ms,
     h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted
     FROM hosts h JOIN certificates c ON c.serial = h.serial ORDER BY h.name";
 const SELECT_ONE: &str = "SELECT h.id, h.name, h.labels, h.token_id, h.enrolled_by, h.enrolled_ms, h.serial,
@@ -293,14 +294,12 @@ pub(super) async fn revoke_certificates(
     owner: &str,
     now_ms: i64,
 ) -> Result<()> {
-    sqlx::query(
-        "UPDATE certificates SET revoked_ms = $3 WHERE owner_kind = $1 AND owner = $2 AND revoked_ms IS NULL",
-    )
-    .bind(kind)
-    .bind(owner)
-    .bind(now_ms)
-    .execute(&mut **tx)
-    .await
-    .map_err(|e| StoreError::Sql("revoke certificates", e))?;
+    sqlx::query("UPDATE certificates SET revoked_ms = $3 WHERE owner_kind = $1 AND owner = $2 AND revoked_ms IS NULL")
+        .bind(kind)
+        .bind(owner)
+        .bind(now_ms)
+        .execute(&mut **tx)
+        .await
+        .map_err(|e| StoreError::Sql("revoke certificates", e))?;
     Ok(())
 }

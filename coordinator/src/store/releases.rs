@@ -65,13 +65,12 @@ impl Store {
         let failed = |e| StoreError::Sql("store a release", e);
         let pins = to_json(secrets, "a release's secrets")?;
         let mut tx = self.begin().await?;
-        let newest: Option<(i64, String, String)> = sqlx::query_as(
-            "SELECT number, digest, secrets FROM releases WHERE app = $1 ORDER BY number DESC LIMIT 1",
-        )
-        .bind(app.as_str())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(failed)?;
+        let newest: Option<(i64, String, String)> =
+            sqlx::query_as("SELECT number, digest, secrets FROM releases WHERE app = $1 ORDER BY number DESC LIMIT 1")
+                .bind(app.as_str())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failed)?;
         let number = match newest {
             Some((number, of, with)) if of == digest && with == pins => {
                 return from_int(number, "a release's number");

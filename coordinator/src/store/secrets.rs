@@ -60,14 +60,13 @@ impl Store {
         let failed = |e| StoreError::Sql("store a secret", e);
         let mut tx = self.begin().await?;
         // Removed versions count too: a number is never used twice.
-        let (newest,): (i64,) = sqlx::query_as(
-            "SELECT COALESCE(MAX(version), 0) FROM secrets WHERE name = $1 AND environment = $2",
-        )
-        .bind(name.as_str())
-        .bind(environment)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(failed)?;
+        let (newest,): (i64,) =
+            sqlx::query_as("SELECT COALESCE(MAX(version), 0) FROM secrets WHERE name = $1 AND environment = $2")
+                .bind(name.as_str())
+                .bind(environment)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(failed)?;
         let version = from_int(newest + 1, "a secret's version")?;
         let sealed = self.vault.seal(&stored_place(name, environment, version), value.expose().as_bytes())?;
         sqlx::query(

@@ -107,9 +107,9 @@ impl Store {
             .bind(to_int(stored.release, "a release")?)
             .bind(to_int(stored.rollout, "a rollout")?)
             .bind(i64::from(stored.paused)),
-            None => sqlx::query("DELETE FROM host_apps WHERE host = $1 AND app = $2")
-                .bind(host.as_str())
-                .bind(app.as_str()),
+            None => {
+                sqlx::query("DELETE FROM host_apps WHERE host = $1 AND app = $2").bind(host.as_str()).bind(app.as_str())
+            }
         }
         .execute(&mut *tx)
         .await

@@ -1,0 +1,140 @@
+//! The settings file and where things lie in the state directory. `main` reads it; `app` and `admin` use it.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// Where the settings are unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/drover/coordinator.toml";
+
+/// `/etc/drover/coordinator.toml`; every key has a default.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where agents and operators connect.
+    pub listen: SocketAddr,
+    /// Everything that is kept.
+    pub state_dir: StateDir,
+    /// What is logged: a level, or a filter in tracing's syntax.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
+            state_dir: StateDir("/var/lib/drover-coordinator".into()),
+            log: "info".to_owned(),
+        }
+    }
+}
+
+/// Why the settings are refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is there and cannot be read.
+    #[error("{path} cannot be read")]
+    Read {
+        /** Of the file. */
+        path: String,
+        /** Why. */
+        #[source]
+        source: io::Error,
+    },
+    /// An unknown key or a wrong value; says which line.
+    #[error("{path} is refused: {reason}")]
+    Refused {
+        /** Of the file. */
+        path: String,
+        /** With line and column. */
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads the file; a missing one means every default.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let shown = path.display().to_string();
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(ConfigError::Read { path: shown, source }),
+        };
+        let config: Self =
+            toml::from_str(&text).map_err(|e| ConfigError::Refused { path: shown.clone(), reason: e.to_string() })?;
+        if !config.state_dir.0.is_absolute() {
+            return Err(ConfigError::Refused { path: shown, reason: "state_dir must be an absolute path".to_owned() });
+        }
+        Ok(config)
+    }
+}
+
+/// The state directory: what is kept, under which name.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct StateDir(pub PathBuf);
+
+impl StateDir {
+    /// The directory itself, 0700.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.0.join("coordinator.db")
+    }
+    /// The key that seals the secrets in it.
+    #[must_use]
+    pub fn secret_key(&self) -> PathBuf {
+        self.0.join("secret.key")
+    }
+    /// The certificate authority.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.0.join("ca")
+    }
+    /// The artifacts.
+    #[must_use]
+    pub fn blobs(&self) -> PathBuf {
+        self.0.join("blobs")
+    }
+    /// Locked by the coordinator that uses the directory.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Defaults, and mistakes told with their line.
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coordinator.toml");
+        fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn a_missing_or_empty_file_means_the_defaults() {
+        assert_eq!(Config::read(Path::new("/nonexistent/coordinator.toml")).unwrap(), Config::default());
+        assert_eq!(read("").unwrap(), Config::default());
+        assert_eq!(read("listen = \"127.0.0.1:1\"\n").unwrap().listen.port(), 1);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_file_and_line() {
+        let said = read("log = \"debug\"\nlisten_port = 7\n").unwrap_err().to_string();
+        assert!(said.contains("coordinator.toml") && said.contains("line 2") && said.contains("listen_port"), "{said}");
+        assert!(read("listen = \"everywhere\"").unwrap_err().to_string().contains("line 1"));
+        assert!(read("state_dir = \"here\"").is_err());
+    }
+}

@@ -1,0 +1,234 @@
+//! Accepts connections: TCP, then TLS 1.3 with our CA, many handshakes at once and each with a time limit, so that a
+//! silent peer holds up nobody. Each connection carries its `Peer` into `rpc`.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use drover_proto::{limits::HANDSHAKE_TIMEOUT_MS, tls};
+use rustls::{CertificateError, Error as RustlsError, ServerConfig, server::WebPkiClientVerifier};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+use crate::{
+    ca::{Ca, CaError},
+    caller::{Caller, Peer},
+};
+
+/// Connections at one time; the next one waits.
+const MAX_CONNECTIONS: usize = 8192;
+/// Of these, still shaking hands; the next one waits.
+const MAX_HANDSHAKES: usize = 512;
+/// Before accepting again when the system refused (mostly: no file descriptor left).
+const ACCEPT_RETRY_MS: u64 = 200;
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /** From the settings. */
+        address: SocketAddr,
+        /** Why. */
+        #[source]
+        source: io::Error,
+    },
+    /// The CA does not make a usable TLS configuration.
+    #[error("the CA cannot be used for TLS")]
+    Tls(#[source] RustlsError),
+    /// The coordinator's own certificate could not be made.
+    #[error("the coordinator's own certificate could not be made")]
+    Identity(#[from] CaError),
+}
+
+/// The server's side of the TLS profile: TLS 1.3, h2, a client certificate of this CA or none at all.
+pub fn server_config(ca: &Ca) -> Result<ServerConfig, ListenError> {
+    let provider = tls::provider();
+    let roots =
+        tls::roots(ca.certificate().clone()).map_err(|e| ListenError::Tls(RustlsError::General(e.to_string())))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| ListenError::Tls(RustlsError::General(e.to_string())))?;
+    let (chain, key) = ca.server_identity()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(ListenError::Tls)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(ListenError::Tls)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session would carry an old certificate's name past its end.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Listens on `address` and answers the bound address (port 0 gets one) and the connections, until `stop`.
+pub async fn bind(
+    address: SocketAddr,
+    config: ServerConfig,
+    stop: CancellationToken,
+) -> Result<(SocketAddr, ReceiverStream<Result<Connection, io::Error>>), ListenError> {
+    let failed = |source| ListenError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let (ready, connections) = mpsc::channel(16);
+    tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), ready, stop));
+    Ok((bound, ReceiverStream::new(connections)))
+}
+
+type Ready = mpsc::Sender<Result<Connection, io::Error>>;
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: Ready, stop: CancellationToken) {
+    let (connections, handshakes) =
+        (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_HANDSHAKES)));
+    let next = async || {
+        // The semaphores are never closed, so that None cannot come; it would end the loop.
+        let connection = connections.clone().acquire_owned().await.ok()?;
+        let handshake = handshakes.clone().acquire_owned().await.ok()?;
+        Some((listener.accept().await, connection, handshake))
+    };
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = next() => accepted,
+        };
+        let Some((accepted, connection, handshake)) = accepted else { return };
+        let (tcp, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(e) => {
+                tracing::warn!(error = %e, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
+                continue;
+            }
+        };
+        let (acceptor, ready) = (acceptor.clone(), ready.clone());
+        tokio::spawn(async move {
+            let done = shake_hands(acceptor, tcp, address, connection).await;
+            drop(handshake);
+            if let Some(connection) = done {
+                // Err: the server has ended, and this connection with it.
+                drop(ready.send(Ok(connection)).await);
+            }
+        });
+    }
+}
+
+/// One handshake; a failure is logged here, because nobody else could do anything about it.
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    address: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) -> Option<Connection> {
+    if let Err(e) = tcp.set_nodelay(true) {
+        tracing::debug!(%address, error = %e, "connection lost before its handshake");
+        return None;
+    }
+    let limit = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
+    let stream = match tokio::time::timeout(limit, acceptor.accept(tcp)).await {
+        Err(_) => {
+            tracing::debug!(%address, "no TLS handshake in time");
+            return None;
+        }
+        Ok(Err(e)) => {
+            log_refusal(address, &e);
+            return None;
+        }
+        Ok(Ok(stream)) => stream,
+    };
+    let caller = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+        None => Caller::Anonymous,
+        Some(certificate) => match Caller::from_certificate(certificate) {
+            Ok(caller) => caller,
+            Err(e) => {
+                tracing::warn!(%address, error = %e, "connection refused");
+                return None;
+            }
+        },
+    };
+    tracing::debug!(%address, ?caller, "connected");
+    Some(Connection { stream, peer: Peer { caller, address }, _permit: permit })
+}
+
+/// An expired certificate needs somebody to act, so it is a warning; the rest of the world's noise is not.
+fn log_refusal(address: SocketAddr, error: &io::Error) {
+    let reason = error.get_ref().and_then(|e| e.downcast_ref::<RustlsError>());
+    match reason {
+        Some(RustlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
+            tracing::warn!(%address, "connection refused: the certificate has expired; enrol the host (or log in) again")
+        }
+        Some(RustlsError::InvalidCertificate(reason)) => {
+            tracing::debug!(%address, ?reason, "connection refused: the certificate is not one of this coordinator's CA");
+        }
+        Some(_) | None => tracing::debug!(%address, error = %error, "TLS handshake failed"),
+    }
+}
+
+/// An accepted connection: knows who is at its other end.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    /// Its place among `MAX_CONNECTIONS`.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests;
