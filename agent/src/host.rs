@@ -1,0 +1,13 @@
+//! The host as the agent touches it: the only modules that read or change anything outside the agent's own state.
+//!
+//! `process` starts programs, `files` and `archive` write, `systemd` speaks to PID 1, `users` and `packages` meet host
+//! needs, `journal` and `facts` only look. No decisions are made here; `exec` and `check` call it.
+
+pub mod archive;
+pub mod facts;
+pub mod files;
+pub mod journal;
+pub mod packages;
+pub mod process;
+pub mod systemd;
+pub mod users;

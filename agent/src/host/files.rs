@@ -1,0 +1,298 @@
+//! Reads and writes single files and directories for apps, never led astray by symbolic links, and the agent's own
+//! private state. `walk` finds the directory; `exec` and `observe` call this. Blocking, and quick.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use drover_proto::{
+    code::Code,
+    digest::{Digest, Hasher},
+    name::AbsPath,
+};
+use rustix::{
+    fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid},
+    io::Errno,
+};
+
+use walk::Missing;
+
+mod walk;
+
+/// What is at a path. Owner and group are numbers; the mode has the permission bits (0o7777) only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FileState {
+    /// Nothing, or a directory on the way is missing.
+    Missing,
+    /// A regular file.
+    File {
+        /// Of its content.
+        digest: Digest,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Permission bits.
+        mode: u32,
+        /// In bytes.
+        size: u64,
+    },
+    /// A directory.
+    Directory {
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A symbolic link, wherever it leads.
+    Symlink,
+    /// A device, a socket, a pipe.
+    Other,
+}
+
+/// Why a path could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Something is in the way that drover does not follow or replace.
+    #[error("{path}: {why}")]
+    Unsafe {
+        /// Of the file that was asked for.
+        path: String,
+        /// What is in the way.
+        why: String,
+    },
+    /// It is larger than the caller can take.
+    #[error("{path}: larger than {max} bytes")]
+    TooLarge {
+        /// Of the file.
+        path: String,
+        /// In bytes.
+        max: usize,
+    },
+    /// The system said no.
+    #[error("{path}: cannot {doing}: {source}")]
+    Io {
+        /// Of the file that was asked for.
+        path: String,
+        /// What was being done, an infinitive.
+        doing: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    /// The code that a report carries for it.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Unsafe { .. } => Code::UnsafePath,
+            Self::TooLarge { .. } => Code::Limit,
+            Self::Io { .. } => Code::Write,
+        }
+    }
+    fn unsafe_path(path: &AbsPath, why: impl Into<String>) -> Self {
+        Self::Unsafe { path: path.to_string(), why: why.into() }
+    }
+    fn io(path: &AbsPath, doing: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Io { path: path.to_string(), doing, source: source.into() }
+    }
+    fn private(path: &Path, doing: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Io { path: path.display().to_string(), doing, source: source.into() }
+    }
+}
+
+/// What is at `path`, its last component not followed.
+pub fn state(path: &AbsPath) -> Result<FileState, FileError> {
+    let Some((directory, name)) = walk::parent(path, Missing::Tell)? else { return Ok(FileState::Missing) };
+    let stat = match fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(FileState::Missing),
+        Err(error) => return Err(FileError::io(path, "look at it", error)),
+    };
+    let (uid, gid, mode) = (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Ok(FileState::Directory { uid, gid, mode }),
+        FileType::Symlink => Ok(FileState::Symlink),
+        FileType::RegularFile => {
+            let Some(mut file) = open_regular(path, &directory, &name)? else { return Ok(FileState::Missing) };
+            let stat = fs::fstat(&file).map_err(|e| FileError::io(path, "look at it", e))?;
+            let (digest, size) = digest(&mut file).map_err(|e| FileError::io(path, "read it", e))?;
+            Ok(FileState::File { digest, uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, size })
+        }
+        _ => Ok(FileState::Other),
+    }
+}
+
+fn digest(file: &mut File) -> io::Result<(Digest, u64)> {
+    let (mut hasher, mut size, mut buffer) = (Hasher::new(), 0, vec![0; 64 << 10]);
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok((hasher.finish(), size));
+        }
+        hasher.update(&buffer[..n]);
+        size += n as u64;
+    }
+}
+
+/// The content of the regular file at `path`; `None`: there is none. More than `max` bytes is an error.
+pub fn read(path: &AbsPath, max: usize) -> Result<Option<Vec<u8>>, FileError> {
+    let Some((directory, name)) = walk::parent(path, Missing::Tell)? else { return Ok(None) };
+    let Some(file) = open_regular(path, &directory, &name)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(|e| FileError::io(path, "read it", e))?;
+    if bytes.len() > max {
+        return Err(FileError::TooLarge { path: path.to_string(), max });
+    }
+    Ok(Some(bytes))
+}
+
+/// Opens for reading what must be a regular file. Never waits for a pipe's other end.
+fn open_regular(path: &AbsPath, directory: &OwnedFd, name: &OsStr) -> Result<Option<File>, FileError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = match fs::openat(directory, name, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(FileError::unsafe_path(path, "a symbolic link is in its place")),
+        Err(error) => return Err(FileError::io(path, "open it", error)),
+    };
+    let stat = fs::fstat(&fd).map_err(|e| FileError::io(path, "look at it", e))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(FileError::unsafe_path(path, "something that is not a regular file is in its place"));
+    }
+    Ok(Some(File::from(fd)))
+}
+
+/// Puts `bytes` at `path` so that a reader, or a power cut, sees the old content or the new and nothing between. Missing
+/// directories are made (root's, 0755). Only a regular file is replaced.
+pub fn write_atomic(path: &AbsPath, bytes: &[u8], uid: u32, gid: u32, mode: u32) -> Result<(), FileError> {
+    let Some((directory, name)) = walk::parent(path, Missing::Create)? else {
+        return Err(FileError::io(path, "make its directory", Errno::NOENT));
+    };
+    refuse_unless_regular(path, &directory, &name)?;
+    let (temporary, file) = temporary(path, &directory)?;
+    let written = fill(file, bytes, uid, gid, mode)
+        .and_then(|()| fs::renameat(&directory, &temporary, &directory, &name))
+        .and_then(|()| fs::fsync(&directory));
+    if let Err(error) = written {
+        if let Err(left) = fs::unlinkat(&directory, &temporary, AtFlags::empty()) {
+            tracing::warn!(%path, %temporary, %left, "a temporary file stays behind");
+        }
+        return Err(FileError::io(path, "write it", error));
+    }
+    Ok(())
+}
+
+fn refuse_unless_regular(path: &AbsPath, directory: &OwnedFd, name: &OsStr) -> Result<(), FileError> {
+    let kind = match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(FileError::io(path, "look at it", error)),
+    };
+    let what = match kind {
+        FileType::RegularFile => return Ok(()),
+        FileType::Symlink => "a symbolic link",
+        FileType::Directory => "a directory",
+        _ => "a device, socket or pipe",
+    };
+    Err(FileError::unsafe_path(path, format!("{what} is in its place; remove it if a file may stand there")))
+}
+
+fn temporary(path: &AbsPath, directory: &OwnedFd) -> Result<(String, File), FileError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for attempt in 0..100_u32 {
+        let name = format!(".drover-{}-{attempt}", std::process::id());
+        match fs::openat(directory, &name, flags, Mode::from_raw_mode(0o600)) {
+            Ok(fd) => return Ok((name, File::from(fd))),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(FileError::io(path, "make a temporary file beside it", error)),
+        }
+    }
+    Err(FileError::io(path, "make a temporary file beside it", Errno::EXIST))
+}
+
+fn fill(mut file: File, bytes: &[u8], uid: u32, gid: u32, mode: u32) -> rustix::io::Result<()> {
+    file.write_all(bytes).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    own(&file, uid, gid, mode)?;
+    fs::fsync(&file)
+}
+
+/// Owner first: a change of owner takes SUID bits away, and before it the new mode must not apply to the old owner.
+fn own(fd: impl AsFd, uid: u32, gid: u32, mode: u32) -> rustix::io::Result<()> {
+    fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    fs::fchmod(&fd, Mode::from_raw_mode(mode & 0o7777))
+}
+
+/// Removes the file or symbolic link at `path`; `false`: there was none. A directory is an error.
+pub fn remove(path: &AbsPath) -> Result<bool, FileError> {
+    let Some((directory, name)) = walk::parent(path, Missing::Tell)? else { return Ok(false) };
+    match fs::unlinkat(&directory, &name, AtFlags::empty()) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::ISDIR) => return Err(FileError::unsafe_path(path, "a directory is in its place")),
+        Err(error) => return Err(FileError::io(path, "remove it", error)),
+    }
+    fs::fsync(&directory).map_err(|e| FileError::io(path, "sync its directory", e))?;
+    Ok(true)
+}
+
+/// Makes sure that a directory is at `path` with this owner, group and mode; `true`: something was changed. Missing
+/// directories on the way are root's, 0755.
+pub fn ensure_directory(path: &AbsPath, uid: u32, gid: u32, mode: u32) -> Result<bool, FileError> {
+    let Some((parent, name)) = walk::parent(path, Missing::Create)? else {
+        return Err(FileError::io(path, "make its directory", Errno::NOENT));
+    };
+    let created = match fs::mkdirat(&parent, &name, Mode::from_raw_mode(0o700)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(error) => return Err(FileError::io(path, "make it", error)),
+    };
+    let directory = match fs::openat(&parent, &name, walk::DIRECTORY, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::LOOP | Errno::NOTDIR) => {
+            return Err(FileError::unsafe_path(path, "something that is not a directory is in its place"));
+        }
+        Err(error) => return Err(FileError::io(path, "open it", error)),
+    };
+    let stat = fs::fstat(&directory).map_err(|e| FileError::io(path, "look at it", e))?;
+    let right = (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (uid, gid, mode & 0o7777);
+    if right && !created {
+        return Ok(false);
+    }
+    own(&directory, uid, gid, mode)
+        .and_then(|()| fs::fsync(&directory))
+        .and_then(|()| fs::fsync(&parent))
+        .map_err(|e| FileError::io(path, "set its owner and mode", e))?;
+    Ok(true)
+}
+
+/// Bytes that a program can still write where `path` is, or would be.
+pub fn free_space(path: &Path) -> Result<u64, FileError> {
+    let there = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    let stat = fs::statvfs(there).map_err(|e| FileError::private(path, "ask for free space", e))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Writes a file of the agent's own state: mode 0600, whole or not at all, on the disk when this returns. Its directory
+/// must exist and be the agent's.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let directory: PathBuf = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".drover-").tempfile_in(&directory)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        File::open(&directory)?.sync_all()
+    };
+    write().map_err(|e| FileError::private(path, "write it", e))
+}
+
+#[cfg(test)]
+mod tests;
