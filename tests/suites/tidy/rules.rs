@@ -132,8 +132,8 @@ pub fn programs(sources: &[Source]) -> Vec<Complaint> {
             }
         }
         let elsewhere = source.path.starts_with("agent/") && !STARTS_PROGRAMS.contains(&source.path.as_str());
-        for name in ["process::Command", "Command::new("].into_iter().filter(|_| elsewhere) {
-            let what = "starts a program: add it to agent/src/host/process.rs, where the list of them is";
+        for name in ["std::process::Command", "tokio::process"].into_iter().filter(|_| elsewhere) {
+            let what = "starts a program: do it through agent/src/host/process.rs, which has the list of them";
             complaints.extend(source.lines_naming(name).iter().map(|line| Complaint::new(&source.path, *line, what)));
         }
     }
