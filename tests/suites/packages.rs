@@ -39,7 +39,9 @@ fn the_three_packages_install_and_the_daemons_start() {
     let owner_and_mode = |path: &str| host.exec(&["stat", "-c", "%U %a", path]).ok();
     assert_eq!(owner_and_mode("/var/lib/drover/agent"), "root 700");
     assert_eq!(owner_and_mode("/var/lib/drover-coordinator"), "drover-coordinator 700");
-    for file in ["/etc/drover/agent.toml", "/etc/drover/coordinator.toml", "/usr/share/bash-completion/completions/drover"] {
+    for file in
+        ["/etc/drover/agent.toml", "/etc/drover/coordinator.toml", "/usr/share/bash-completion/completions/drover"]
+    {
         assert!(host.exists(file), "{file}");
     }
     let schema = host.read_file("/usr/share/drover/manifest.schema.json");
@@ -89,7 +91,10 @@ fn an_upgrade_keeps_edited_settings_and_restarts_no_workload() {
     wait_connected(&fleet);
     eventually("the agent has looked at the app again", SOON, || fleet.alice.app_on("tiny", "web").is_object());
     assert_eq!(web.main_pid(APP), workload, "the agent's upgrade restarts no workload");
-    assert!(fleet.alice.run(&["plan", "-f", &tiny.manifest().display().to_string()]).success(), "nothing is left to do");
+    assert!(
+        fleet.alice.run(&["plan", "-f", &tiny.manifest().display().to_string()]).success(),
+        "nothing is left to do"
+    );
 
     fleet.alice.apply(&tiny.version("2").manifest()).ok();
     assert!(answer(web).contains(r#""version": "2""#), "after the upgrade releases go out as before: {}", answer(web));
@@ -187,10 +192,15 @@ impl LaterPackages {
     fn change_default_settings(&self, package: &str) {
         let (deb, root) = (self.deb(package), self.path(package));
         run(Command::new("dpkg-deb").arg("--raw-extract").args([&deb, &root]), None).ok();
-        let settings = root.join("etc").join("drover").join(package.trim_start_matches("drover-")).with_extension("toml");
+        let settings =
+            root.join("etc").join("drover").join(package.trim_start_matches("drover-")).with_extension("toml");
         let text = std::fs::read_to_string(&settings).unwrap_or_else(|error| panic!("{}: {error}", settings.display()));
         std::fs::write(&settings, text + "\n# A later version says more here.\n").expect("the settings can be written");
-        run(Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "-z1", "--build"]).args([&root, &deb]), None).ok();
+        run(
+            Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "-z1", "--build"]).args([&root, &deb]),
+            None,
+        )
+        .ok();
     }
 
     /// Installs the later version over the one that is there, as an unattended upgrade would.

@@ -32,7 +32,11 @@ pub fn crate_arrows() -> Vec<Complaint> {
     let known: BTreeSet<_> = ARROWS.iter().map(|(path, _)| (*path).to_owned()).collect();
     let there = ["proto", "agent", "coordinator", "tests"].iter().flat_map(|d| files_below(d, "toml"));
     for path in there.filter(|path| path.ends_with("/Cargo.toml") && !known.contains(path)) {
-        complaints.push(Complaint::new(path, 1, "a crate that ARROWS in tidy/papers.rs does not know: say there what it may see"));
+        complaints.push(Complaint::new(
+            path,
+            1,
+            "a crate that ARROWS in tidy/papers.rs does not know: say there what it may see",
+        ));
     }
     for (path, allowed) in ARROWS {
         for (line, name) in siblings(&read(path)) {
@@ -69,7 +73,8 @@ fn siblings(manifest: &str) -> Vec<(usize, String)> {
 pub fn banned_crates() -> Vec<Complaint> {
     // Not Cargo.lock: it also lists what weak dependencies could bring, ring among it, and what nothing compiles.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments = ["tree", "--workspace", "--locked", "--offline", "--prefix", "none", "-e", "normal,build,dev", "-f", "{p}"];
+    let arguments =
+        ["tree", "--workspace", "--locked", "--offline", "--prefix", "none", "-e", "normal,build,dev", "-f", "{p}"];
     let output = Command::new(cargo).args(arguments).current_dir(top()).output().expect("cargo runs");
     assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8_lossy(&output.stdout);
@@ -79,14 +84,19 @@ pub fn banned_crates() -> Vec<Complaint> {
     banned
         .map(|(name, instead)| {
             let line = line_of(&read("Cargo.lock"), &format!("name = \"{name}\""));
-            Complaint::new("Cargo.lock", line, format!("{name} is compiled in: {instead}; `cargo tree -i {name}` says who brings it"))
+            Complaint::new(
+                "Cargo.lock",
+                line,
+                format!("{name} is compiled in: {instead}; `cargo tree -i {name}` says who brings it"),
+            )
         })
         .collect()
 }
 
 pub fn error_codes() -> Vec<Complaint> {
     let (code_file, docs_file) = ("proto/src/code.rs", "docs/ERRORS.md");
-    let codes: BTreeMap<String, usize> = read(code_file).lines().enumerate().filter_map(code_of).map(|(l, c)| (c, l)).collect();
+    let codes: BTreeMap<String, usize> =
+        read(code_file).lines().enumerate().filter_map(code_of).map(|(l, c)| (c, l)).collect();
     assert!(codes.len() > 20, "only {} codes in {code_file}: has the table's form changed?", codes.len());
     let mut entries: BTreeMap<String, usize> = BTreeMap::new();
     let mut complaints = Vec::new();
@@ -96,10 +106,18 @@ pub fn error_codes() -> Vec<Complaint> {
         }
     }
     for (code, line) in codes.iter().filter(|(code, _)| !entries.contains_key(*code)) {
-        complaints.push(Complaint::new(code_file, *line, format!("`{code}` has no entry: add a heading `### \\`{code}\\`` to {docs_file}")));
+        complaints.push(Complaint::new(
+            code_file,
+            *line,
+            format!("`{code}` has no entry: add a heading `### \\`{code}\\`` to {docs_file}"),
+        ));
     }
     for (code, line) in entries.iter().filter(|(code, _)| !codes.contains_key(*code)) {
-        complaints.push(Complaint::new(docs_file, *line, format!("`{code}` is no code of {code_file}: remove or rename the entry")));
+        complaints.push(Complaint::new(
+            docs_file,
+            *line,
+            format!("`{code}` is no code of {code_file}: remove or rename the entry"),
+        ));
     }
     complaints
 }
@@ -128,10 +146,15 @@ pub fn examples() -> Vec<Complaint> {
                 if line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '/') {
                     continue; // a part of a longer path
                 }
-                let path: String = line[at..].chars().take_while(|c| c.is_alphanumeric() || "/._-".contains(*c)).collect();
+                let path: String =
+                    line[at..].chars().take_while(|c| c.is_alphanumeric() || "/._-".contains(*c)).collect();
                 let path = path.trim_end_matches(['.', '/']);
                 if !top().join(path).exists() && !path.ends_with("examples") {
-                    complaints.push(Complaint::new(&file, number + 1, format!("{path} does not exist: correct or remove it")));
+                    complaints.push(Complaint::new(
+                        &file,
+                        number + 1,
+                        format!("{path} does not exist: correct or remove it"),
+                    ));
                 }
             }
         }
@@ -140,7 +163,11 @@ pub fn examples() -> Vec<Complaint> {
     for entry in std::fs::read_dir(top().join("examples")).expect("examples/ can be read") {
         let name = entry.expect("examples/ can be read").file_name().to_string_lossy().into_owned();
         if !everything.contains(&format!("examples/{name}")) {
-            complaints.push(Complaint::new(format!("examples/{name}"), 1, "no document mentions it: say in README.md what it shows"));
+            complaints.push(Complaint::new(
+                format!("examples/{name}"),
+                1,
+                "no document mentions it: say in README.md what it shows",
+            ));
         }
     }
     complaints
@@ -155,7 +182,11 @@ pub fn links() -> Vec<Complaint> {
                 let target = part.split([')', '#', ' ']).next().unwrap_or_default();
                 let elsewhere = target.is_empty() || target.contains("://");
                 if !elsewhere && !top().join(folder).join(target).exists() {
-                    complaints.push(Complaint::new(&file, number + 1, format!("the link to {target} leads nowhere: correct it")));
+                    complaints.push(Complaint::new(
+                        &file,
+                        number + 1,
+                        format!("the link to {target} leads nowhere: correct it"),
+                    ));
                 }
             }
         }

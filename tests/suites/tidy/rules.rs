@@ -56,7 +56,8 @@ const EMPTY_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "common", "
 
 pub fn module_docs(sources: &[Source]) -> Vec<Complaint> {
     let bare = sources.iter().filter(|s| !s.text.starts_with("//! "));
-    bare.map(|s| Complaint::new(&s.path, 1, "begin with `//! ` and the file's one job and its neighbours in the flow")).collect()
+    bare.map(|s| Complaint::new(&s.path, 1, "begin with `//! ` and the file's one job and its neighbours in the flow"))
+        .collect()
 }
 
 pub fn length(sources: &[Source]) -> Vec<Complaint> {
@@ -65,10 +66,18 @@ pub fn length(sources: &[Source]) -> Vec<Complaint> {
         let lines = source.text.lines().count();
         let excused = LONG.iter().any(|(path, _)| *path == source.path);
         if lines > LONGEST && !excused {
-            complaints.push(Complaint::new(&source.path, lines, format!("{lines} lines, more than {LONGEST}: split it by job")));
+            complaints.push(Complaint::new(
+                &source.path,
+                lines,
+                format!("{lines} lines, more than {LONGEST}: split it by job"),
+            ));
         }
         if lines <= LONGEST && excused {
-            complaints.push(Complaint::new(&source.path, lines, "is short enough now: take it out of LONG in tidy/rules.rs"));
+            complaints.push(Complaint::new(
+                &source.path,
+                lines,
+                "is short enough now: take it out of LONG in tidy/rules.rs",
+            ));
         }
     }
     complaints
@@ -79,7 +88,9 @@ pub fn module_names(sources: &[Source]) -> Vec<Complaint> {
     for source in sources {
         let words = source.path.trim_end_matches(".rs").split('/');
         let empty = words.filter(|word| EMPTY_NAMES.contains(word));
-        complaints.extend(empty.map(|w| Complaint::new(&source.path, 1, format!("`{w}` says nothing: name it after its job"))));
+        complaints.extend(
+            empty.map(|w| Complaint::new(&source.path, 1, format!("`{w}` says nothing: name it after its job"))),
+        );
         for name in EMPTY_NAMES {
             let lines = source.lines_naming(&format!("mod {name}"));
             complaints.extend(lines.iter().map(|line| {
@@ -95,12 +106,18 @@ pub fn purity(sources: &[Source]) -> Vec<Complaint> {
     for place in PURE {
         let mut files = sources.iter().filter(|s| s.path.starts_with(place) && !s.is_test()).peekable();
         if files.peek().is_none() {
-            complaints.push(Complaint::new(format!("{place}.rs"), 1, "is not there: did planning move? Correct PURE in tidy/rules.rs"));
+            complaints.push(Complaint::new(
+                format!("{place}.rs"),
+                1,
+                "is not there: did planning move? Correct PURE in tidy/rules.rs",
+            ));
         }
         for source in files {
             for (name, instead) in IMPURE {
                 let message = || format!("planning names `{}`: {instead}", name.trim_matches([':', '(', '.']));
-                complaints.extend(source.lines_naming(name).iter().map(|line| Complaint::new(&source.path, *line, message())));
+                complaints.extend(
+                    source.lines_naming(name).iter().map(|line| Complaint::new(&source.path, *line, message())),
+                );
             }
         }
     }
@@ -144,7 +161,7 @@ pub fn programs(sources: &[Source]) -> Vec<Complaint> {
 fn starts_a_shell(line: &str) -> bool {
     let quoted: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
     let is_shell = |word: &&str| matches!(word.rsplit('/').next(), Some("sh" | "bash" | "dash" | "zsh"));
-    let new = line.contains("Command::new(") && quoted.first().is_some_and(|word| is_shell(&word));
+    let new = line.contains("Command::new(") && quoted.first().is_some_and(is_shell);
     new || quoted.windows(2).any(|pair| is_shell(&pair[0]) && pair[1].starts_with('-') && pair[1].ends_with('c'))
 }
 

@@ -115,7 +115,8 @@ fn has(code: &str, words: &str) -> bool {
 fn use_trees(code: &str) -> Vec<(usize, String)> {
     let mut trees = Vec::new();
     for (at, _) in code.match_indices("use ") {
-        let starts = code[..at].lines().next_back().is_none_or(|l| matches!(l.trim(), "" | "pub" | "pub(crate)" | "pub(super)"));
+        let starts =
+            code[..at].lines().next_back().is_none_or(|l| matches!(l.trim(), "" | "pub" | "pub(crate)" | "pub(super)"));
         let Some(end) = code[at..].find(';').filter(|_| starts || code[..at].ends_with('\n')) else { continue };
         let words: Vec<_> = code[at + 4..at + end].split_whitespace().collect();
         let tree = words.join(" ").split(',').map(|item| item.trim().replace(' ', "\0")).collect::<Vec<_>>().join(",");
