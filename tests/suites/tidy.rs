@@ -87,3 +87,30 @@ fn the_reader_sees_code_and_not_comments_or_strings() {
     assert!(source.lines_naming("rand::").is_empty());
     assert!(source.lines_naming("kio::").is_empty());
 }
+
+#[test]
+fn each_rule_sees_what_it_forbids() {
+    let bad = |path: &str, text: &str| vec![tree::Source::new(path, text)];
+    let seen = |complaints: Vec<Complaint>, part: &str| {
+        let text: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+        assert!(text.iter().any(|complaint| complaint.contains(part)), "no {part:?} among {text:#?}");
+    };
+    let plan = "use std::{collections::BTreeMap, time::SystemTime};\nasync fn plan() { std::fs::read(p); x.await }\n";
+    seen(rules::purity(&bad("agent/src/plan/steps.rs", plan)), "plan/steps.rs:1: planning names `SystemTime`");
+    seen(rules::purity(&bad("agent/src/plan/steps.rs", plan)), "plan/steps.rs:2: planning names `std::fs`");
+    seen(rules::purity(&bad("agent/src/plan/steps.rs", plan)), "planning names `async fn`");
+    seen(rules::purity(&bad("agent/src/other.rs", plan)), "is not there");
+    seen(rules::module_docs(&bad("agent/src/x.rs", "use a;\n")), "x.rs:1: begin with");
+    seen(rules::length(&bad("agent/src/x.rs", &"\n".repeat(501))), "501 lines");
+    seen(rules::module_names(&bad("agent/src/utils.rs", "")), "`utils` says nothing");
+    seen(rules::module_names(&bad("agent/src/x.rs", "mod helpers {\n}")), "`helpers` says nothing");
+    seen(rules::wire(&bad("agent/src/gate.rs", "use drover_proto::{spec, wire};\n")), "gate.rs:1: names a generated");
+    seen(rules::wire(&bad("agent/src/gate.rs", "\nfn f(a: wire::Hello) {}")), "gate.rs:2: names a generated");
+    seen(rules::programs(&bad("coordinator/src/x.rs", "Command::new(\"/bin/bash\")")), "a shell");
+    seen(rules::programs(&bad("agent/src/x.rs", "run(&[\"sh\", \"-ec\", text])")), "a shell");
+    seen(rules::programs(&bad("agent/src/exec/x.rs", "use std::process::{self, Command};\n")), "starts a program");
+    seen(rules::unfinished(&bad("agent/src/x.rs", "#[ignore = \"slow\"]")), "`#[ignore`");
+    seen(rules::unfinished(&bad("agent/src/x.rs", "fn f() { todo!() }")), "`todo!`");
+    assert!(rules::programs(&bad("agent/src/host/process.rs", "use tokio::process::Command;\n")).is_empty());
+    assert!(rules::wire(&bad("agent/src/link/jobs.rs", "use drover_proto::wire;\n")).is_empty());
+}
