@@ -1,9 +1,17 @@
 //! Rollouts: small persisted state machines that only ever write the desired state of hosts and read their reports.
 //!
-//! Read `state` (the document), `sight` (what a report says), `next` (the pure step), `order`, then `driver` (store,
-//! timers, effects). `rpc/operator` begins and controls them; `session` brings what hosts say.
+//! Read `state` (the document), `sight` (what a report says), `next` (the pure step), `order`; then `begin` (from a wish
+//! to a document), `driver` (one task per active rollout: store, timer, effects) and `keeper` (all of them: events in,
+//! controls, hosts that come later). `rpc/operator` begins and controls them; `session` brings what hosts say.
 
+pub mod begin;
+mod driver;
+pub mod keeper;
 pub mod next;
 pub mod order;
 pub mod sight;
 pub mod state;
+
+pub use begin::Wish;
+pub use keeper::{ControlError, Rollouts};
+pub use state::Kind;
