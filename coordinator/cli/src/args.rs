@@ -12,7 +12,7 @@ use drover_proto::{
 mod groups;
 #[cfg(test)]
 mod tests;
-pub use groups::{HostsCommand, OperatorCommand, RolloutCommand, SecretCommand, TokenCommand};
+pub use groups::{HostsCommand, LabelChange, OperatorCommand, RolloutCommand, SecretCommand, TokenCommand};
 
 /// Brings applications onto hosts, and keeps them as they should be.
 #[derive(Parser, Debug)]
@@ -91,7 +91,9 @@ pub enum Command {
     /// Show exactly what `apply` would do on each host, with reasons and diffs; changes nothing
     ///
     /// Exit code 0: nothing to do. 2: there are changes. 1: error.
-    #[command(after_help = "Examples:\n  drover plan -f drover.yaml\n  drover plan -f drover.yaml --env staging -o json")]
+    #[command(
+        after_help = "Examples:\n  drover plan -f drover.yaml\n  drover plan -f drover.yaml --env staging -o json"
+    )]
     Plan {
         /// What to plan.
         #[command(flatten)]
@@ -101,8 +103,10 @@ pub enum Command {
     ///
     /// Exit code 0 only when the rollout succeeded or there was nothing to do. Interrupting this command does not stop the
     /// rollout: `drover rollout watch` picks it up again, `drover rollout abort` stops it.
-    #[command(after_help = "Examples:\n  drover apply -f drover.yaml\n  drover apply -f drover.yaml --env production --plan \
-        4f1d09a2 --timeout 20m\n  drover apply -f drover.yaml --detach")]
+    #[command(
+        after_help = "Examples:\n  drover apply -f drover.yaml\n  drover apply -f drover.yaml --env production --plan \
+        4f1d09a2 --timeout 20m\n  drover apply -f drover.yaml --detach"
+    )]
     Apply {
         /// What to roll out.
         #[command(flatten)]
@@ -146,7 +150,9 @@ pub enum Command {
         follow: FollowArgs,
     },
     /// What should run and what runs, and why they differ
-    #[command(after_help = "Examples:\n  drover status         every app, a line per host\n  drover status mono    part by part")]
+    #[command(
+        after_help = "Examples:\n  drover status         every app, a line per host\n  drover status mono    part by part"
+    )]
     Status {
         /// Only this app, part by part
         app: Option<AppName>,

@@ -1,5 +1,5 @@
 //! The coordinator as the commands see it: one method per call, documents in, documents out. The generated messages are
-//! named here, in `client/push` and in `cmd` where a call is streamed, and nowhere else.
+//! named here and in the files below, and nowhere else.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub mod error;
 pub mod login;
 pub mod push;
 
-pub use drover_proto::wire::{CreateTokenReply, RolloutStarted, control_rollout_request::Control};
+pub use drover_proto::wire::{CreateTokenReply, LogLine, RolloutStarted, control_rollout_request::Control};
 
 /// An answer: read, and as it came.
 #[derive(Clone, Debug)]

@@ -76,7 +76,9 @@ pub enum SecretCommand {
     /// Store a value, read from the standard input, or asked for on a terminal
     ///
     /// One line break at the end of the input is not part of the value. Nothing is changed on any host until the next apply.
-    #[command(after_help = "Examples:\n  drover secret set siliconflow\n  drover secret set tls.key --env production < tls.key")]
+    #[command(
+        after_help = "Examples:\n  drover secret set siliconflow\n  drover secret set tls.key --env production < tls.key"
+    )]
     Set {
         /// Its name
         name: SecretName,

@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::{Cli, Command, HostsCommand, groups::LabelChange};
+use super::{Cli, Command, HostsCommand, LabelChange};
 
 #[test]
 fn the_tree_is_sound() {
@@ -35,8 +35,13 @@ fn documented_lines_parse() {
         let words = std::iter::once("drover").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_ok(), "{line}");
     }
-    for line in ["apply -f d.yaml --detach --timeout 1m", "plan", "hosts label web-1", "rollback mono --to 0", "hosts label h x"]
-    {
+    for line in [
+        "apply -f d.yaml --detach --timeout 1m",
+        "plan",
+        "hosts label web-1",
+        "rollback mono --to 0",
+        "hosts label h x",
+    ] {
         assert!(Cli::try_parse_from(std::iter::once("drover").chain(line.split(' '))).is_err(), "{line}");
     }
 }

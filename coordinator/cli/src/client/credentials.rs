@@ -50,7 +50,8 @@ pub fn directory(get: impl Fn(&str) -> Option<String>) -> Result<PathBuf, Fault>
         return Ok(own);
     }
     // A relative XDG_CONFIG_HOME is to be ignored: the XDG specification says so.
-    let base = set("XDG_CONFIG_HOME").filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|h| h.join(".config")));
+    let base =
+        set("XDG_CONFIG_HOME").filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|h| h.join(".config")));
     let base = base.ok_or_else(|| {
         Fault::word("config", "there is no home directory to keep the login in").hint("set DROVER_CONFIG_DIR")
     })?;

@@ -27,9 +27,8 @@ pub fn of_status(status: &Status, address: &str) -> Fault {
 #[must_use]
 pub fn of_dial(error: &TlsError, address: &str) -> Fault {
     match error {
-        TlsError::Identity(_) => {
-            Fault::word("config", format!("{}: {}", error, causes(error))).hint("log in again: `drover login HOST:PORT`")
-        }
+        TlsError::Identity(_) => Fault::word("config", format!("{}: {}", error, causes(error)))
+            .hint("log in again: `drover login HOST:PORT`"),
         TlsError::Address(_) => Fault::new(Code::Invalid, error.to_string()),
         TlsError::Key(_) => Fault::new(Code::Internal, format!("{error}: {}", causes(error))),
         TlsError::Connect { .. } => of_connection(&chain(error), address)
@@ -70,20 +69,31 @@ fn is_certificate_trouble(text: &str) -> bool {
 
 /// The errors of TCP and TLS, by the words of rustls and the standard library.
 fn of_connection(text: &str, address: &str) -> Option<Fault> {
-    const AGAIN: &str = "get a new login: `drover-coordinator operator add NAME` on the coordinator's machine, then `drover login`";
+    const AGAIN: &str =
+        "get a new login: `drover-coordinator operator add NAME` on the coordinator's machine, then `drover login`";
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let fault = |code: &str, message: String, hint: &str| Some(Fault::word(code, message).hint(hint));
     if has(&["its CA has another fingerprint"]) {
-        let message = format!("the coordinator at {address} is not the one that made this token");
+        let message =
+            format!("the coordinator at {address} is not the one that made this token: its CA has another fingerprint");
         return fault("wrong-coordinator", message, "check the address, and that the token is this coordinator's");
     }
     if has(&["invalid peer certificate: Expired", "invalid peer certificate: certificate expired", "NotValidYet"]) {
         let message = format!("the certificate of the coordinator at {address} is out of its time");
-        return fault("coordinator-certificate", message, "check both clocks; restarting the coordinator renews its certificate");
+        return fault(
+            "coordinator-certificate",
+            message,
+            "check both clocks; restarting the coordinator renews its certificate",
+        );
     }
     if has(&["invalid peer certificate"]) {
-        let message = format!("what answers at {address} is not the coordinator that this machine logged in to (another CA)");
-        return fault("wrong-coordinator", message, "check the address; if the coordinator was made anew, log in again");
+        let message =
+            format!("what answers at {address} is not the coordinator that this machine logged in to (another CA)");
+        return fault(
+            "wrong-coordinator",
+            message,
+            "check the address; if the coordinator was made anew, log in again",
+        );
     }
     if has(&["CertificateExpired"]) {
         return fault("certificate-expired", "your certificate has expired".to_owned(), AGAIN);
@@ -91,7 +101,14 @@ fn of_connection(text: &str, address: &str) -> Option<Fault> {
     if has(&["CertificateRevoked"]) {
         return fault(Code::Revoked.as_str(), "your certificate has been revoked".to_owned(), AGAIN);
     }
-    if has(&["UnknownCA", "DecryptError", "BadCertificate", "CertificateUnknown", "AccessDenied", "CertificateRequired"]) {
+    if has(&[
+        "UnknownCA",
+        "DecryptError",
+        "BadCertificate",
+        "CertificateUnknown",
+        "AccessDenied",
+        "CertificateRequired",
+    ]) {
         let message = format!("the coordinator at {address} does not accept your certificate");
         return fault("certificate", message, AGAIN);
     }
@@ -108,7 +125,11 @@ fn of_connection(text: &str, address: &str) -> Option<Fault> {
     }
     if has(&["InvalidContentType", "HandshakeFailure", "ProtocolVersion", "received corrupt message"]) {
         let message = format!("what listens at {address} does not speak drover's protocol");
-        return fault("connect", message, "check the address and port; the coordinator's is 7443 unless configured otherwise");
+        return fault(
+            "connect",
+            message,
+            "check the address and port; the coordinator's is 7443 unless configured otherwise",
+        );
     }
     None
 }

@@ -18,7 +18,7 @@ use crate::fault::Fault;
 
 /// Logs in at `address` with the token's word.
 pub async fn login(address: &str, word: &str) -> Result<Credentials, Fault> {
-    let token = Token::parse(word, TokenKind::Login).map_err(|e| Fault::new(Code::Token, e.to_string()))?;
+    let token = Token::parse(token_in(word), TokenKind::Login).map_err(|e| Fault::new(Code::Token, e.to_string()))?;
     let dial = |e: &tls::TlsError| error::of_dial(e, address);
     let key = tls::new_key().map_err(|e| dial(&e))?;
     let config = tls::client_config(&Trust::Fingerprint(token.ca_fingerprint), None).map_err(|e| dial(&e))?;
@@ -46,4 +46,23 @@ pub async fn login(address: &str, word: &str) -> Result<Credentials, Fault> {
         identity: tls::Identity { certificate_der: certificate.certificate_der, key_der: key.key_der },
         ca_der: certificate.ca_der,
     })
+}
+
+/// The token in what was pasted or piped: perhaps with the sentence in which it was printed.
+fn token_in(text: &str) -> &str {
+    let is_token = |word: &&str| word.starts_with("drover-login-") || word.starts_with("drover-join-");
+    text.split_whitespace().find(is_token).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    //! What may surround a token.
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_in_what_was_pasted() {
+        assert_eq!(token_in("drover-login-abc\n"), "drover-login-abc");
+        assert_eq!(token_in("Log in with:\n  drover login H:7443 --token drover-login-abc\n"), "drover-login-abc");
+        assert_eq!(token_in("nonsense"), "nonsense");
+    }
 }

@@ -6,9 +6,10 @@ use comfy_table::{Cell, Color, Table, presets};
 #[must_use]
 pub fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head.iter().copied());
+    table.load_style(presets::NOTHING).set_header(head.to_vec());
     // Colours always; `show::print` takes them out where they do not belong.
     table.enforce_styling();
+    table.style_text_only();
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -21,9 +22,7 @@ pub fn finish(table: &Table, nothing: &str) -> String {
     if table.row_iter().next().is_none() {
         return format!("{nothing}\n");
     }
-    let mut text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    text = text.replace(" \n", "\n");
-    text
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// A word of state in its colour.

@@ -1,0 +1,73 @@
+//! What each verb does: one file per group. Called by `main` with the parsed arguments; every verb ends in an exit code or a
+//! fault.
+
+use std::path::Path;
+
+use drover_proto::{code::Code, name::EnvironmentName};
+
+use crate::{
+    args::{Cli, Command, ManifestArgs, Output},
+    client::Client,
+    fault::{Exit, Fault, Outcome},
+    manifest::{self, Loaded},
+    show,
+};
+
+mod apply;
+mod fleet;
+mod input;
+mod login;
+mod logs;
+mod offline;
+mod plan;
+mod rollout;
+mod secret;
+mod status;
+mod watch;
+
+/// Carries a command out.
+pub async fn run(cli: Cli) -> Outcome {
+    let output = cli.output;
+    match cli.command {
+        Command::Login { address, token } => login::login(&address, token, output).await,
+        Command::Plan { manifest } => plan::plan(&manifest, output).await,
+        Command::Apply { manifest, plan, follow } => apply::apply(&manifest, plan.as_deref(), follow, output).await,
+        Command::Rollout { command } => rollout::run(command, output).await,
+        Command::Rollback { app, to, follow } => apply::rollback(&app, to, follow, output).await,
+        Command::Remove { app, yes, follow } => apply::remove(&app, yes, follow, output).await,
+        Command::Status { app } => status::status(app.as_ref(), output).await,
+        Command::Why { host, app } => status::why(&host, app.as_ref(), output).await,
+        Command::Releases { app } => {
+            let releases = Client::connect().await?.releases(&app).await?;
+            show::document(output, &releases, |r| show::history::releases(r, show::time::now_ms()))?;
+            Ok(Exit::Done)
+        }
+        Command::Hosts { command } => fleet::hosts(command, output).await,
+        Command::Logs { app, host, follow, lines } => logs::logs(&app, host.as_deref(), follow, lines, output).await,
+        Command::Secret { command } => secret::run(command, output).await,
+        Command::Token { command } => fleet::tokens(command, output).await,
+        Command::Operator { command } => fleet::operators(command, output).await,
+        Command::Audit { limit } => fleet::audit(limit, output).await,
+        Command::Validate { manifest } => offline::validate(&manifest, output),
+        Command::Schema => offline::schema(),
+        Command::Completion { shell } => offline::completion(shell),
+        Command::Man { directory } => offline::man(&directory),
+    }
+}
+
+/// Loads a manifest; every mistake is printed before this fails.
+fn load(args: &ManifestArgs, output: Output) -> Result<Loaded, Fault> {
+    load_file(&args.file, args.environment.as_ref(), output)
+}
+
+fn load_file(file: &Path, environment: Option<&EnvironmentName>, output: Output) -> Result<Loaded, Fault> {
+    manifest::load(file, environment).or_else(|mistakes| {
+        match output {
+            Output::Json => show::json(&mistakes)?,
+            Output::Table => mistakes.iter().for_each(|mistake| show::note(&format!("{mistake}\n"))),
+        }
+        let number = show::count(mistakes.len(), "mistake");
+        Err(Fault::new(Code::Manifest, format!("{number} in {}; nothing was sent", file.display()))
+            .hint("docs/MANIFEST.md describes every field; `drover validate` checks without sending"))
+    })
+}

@@ -1,0 +1,106 @@
+//! `drover hosts`, `token`, `operator` and `audit`: who belongs to this coordinator, and who did what.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    args::{HostsCommand, LabelChange, OperatorCommand, Output, TokenCommand},
+    client::Client,
+    fault::{Exit, Fault, Outcome},
+    show::{self, time::now_ms},
+};
+
+/// `drover hosts …`
+pub async fn hosts(command: Option<HostsCommand>, output: Output) -> Outcome {
+    let mut client = Client::connect().await?;
+    match command.unwrap_or(HostsCommand::List) {
+        HostsCommand::List => {
+            let hosts = client.hosts().await?;
+            show::document(output, &hosts, |hosts| show::fleet::hosts(hosts, now_ms()))?;
+        }
+        HostsCommand::Show { host } => {
+            let host = client.host(&host).await?;
+            show::document(output, &host, |host| show::fleet::host(host, now_ms()))?;
+        }
+        HostsCommand::Label { host, changes } => {
+            let (mut set, mut remove) = (BTreeMap::new(), Vec::new());
+            for change in changes {
+                match change {
+                    LabelChange::Set(key, value) => drop(set.insert(key, value)),
+                    LabelChange::Remove(key) => remove.push(key),
+                }
+            }
+            let host = client.label_host(&host, &set, &remove).await?;
+            show::document(output, &host, |host| show::fleet::hosts(std::slice::from_ref(host), now_ms()))?;
+        }
+        HostsCommand::Remove { host } => {
+            client.remove_host(&host).await?;
+            done(output, &format!("{host} is forgotten and its certificate revoked; what runs on it goes on running"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `drover token …`
+pub async fn tokens(command: TokenCommand, output: Output) -> Outcome {
+    let mut client = Client::connect().await?;
+    match command {
+        TokenCommand::Create { labels, ttl, uses } => {
+            let made = client.create_token(&labels, ttl.as_ms().div_ceil(1000), uses).await?;
+            match output {
+                Output::Json => show::json(&serde_json::json!({
+                    "token": made.token, "token_id": made.token_id, "expires_unix_ms": made.expires_unix_ms,
+                }))?,
+                // Only the token on the standard output, so that TOKEN=$(drover token create …) works.
+                Output::Table => {
+                    show::print(&format!("{}\n", made.token))?;
+                    let times = if uses == 1 { "once".to_owned() } else { format!("{uses} times") };
+                    show::note(&format!(
+                        "It serves {times}, until {}. On each host: drover-agent enroll --coordinator {} --token …",
+                        show::time::local(made.expires_unix_ms),
+                        client.address(),
+                    ));
+                }
+            }
+        }
+        TokenCommand::List => {
+            let tokens = client.tokens().await?;
+            show::document(output, &tokens, |tokens| show::fleet::tokens(tokens, now_ms()))?;
+        }
+        TokenCommand::Revoke { id } => {
+            client.revoke_token(&id).await?;
+            done(output, &format!("token {id} is revoked"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `drover operator …`
+pub async fn operators(command: OperatorCommand, output: Output) -> Outcome {
+    let mut client = Client::connect().await?;
+    match command {
+        OperatorCommand::List => {
+            let operators = client.operators().await?;
+            show::document(output, &operators, |operators| show::fleet::operators(operators, now_ms()))?;
+        }
+        OperatorCommand::Revoke { name } => {
+            client.revoke_operator(&name).await?;
+            done(output, &format!("{name} is revoked"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `drover audit`
+pub async fn audit(limit: u32, output: Output) -> Outcome {
+    let entries = Client::connect().await?.audit(limit).await?;
+    show::document(output, &entries, |entries| show::fleet::audit(entries))?;
+    Ok(Exit::Done)
+}
+
+/// Says that something without a document has been done.
+pub(super) fn done(output: Output, message: &str) -> Result<(), Fault> {
+    match output {
+        Output::Json => show::json(&serde_json::json!({ "message": message })),
+        Output::Table => show::print(&format!("{message}\n")),
+    }
+}

@@ -1,0 +1,191 @@
+//! `drover why HOST`: the plain story of each app on a host: what it should run, what it runs, where it stands, what failed
+//! and what was seen. Used by `cmd/fleet`.
+
+use drover_proto::{
+    name::{AppName, ReleaseNumber},
+    status::{AppStatus, Phase},
+    view::HostDetail,
+};
+use owo_colors::OwoColorize as _;
+
+use super::{
+    plain,
+    rollout::failure_text,
+    status::{detail, word},
+    table::paint,
+    time::relative,
+};
+
+/// The story; of one app, or of all that the host has or should have.
+#[must_use]
+pub fn text(detail: &HostDetail, only: Option<&AppName>, now_unix_ms: i64) -> String {
+    let mut out = String::new();
+    let host = &detail.host;
+    push(&mut out, &format!("{} {}", host.name.bold(), connection(detail, now_unix_ms)));
+    if host.generation_accepted < host.generation {
+        let (accepted, written) = (host.generation_accepted, host.generation);
+        push(
+            &mut out,
+            &format!("It has desired state {accepted}; the coordinator has written {written} for it since."),
+        );
+    }
+    let mut names: Vec<&AppName> = detail.apps_status.keys().chain(detail.desired.keys()).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| only.is_none_or(|o| o == *name));
+    if names.is_empty() {
+        let what = only.map_or_else(|| "no app".to_owned(), |app| format!("no app {app}"));
+        push(&mut out, &format!("It has {what}, and should have none."));
+    }
+    for name in names {
+        push(&mut out, "");
+        app_text(&mut out, detail, name, now_unix_ms);
+    }
+    out
+}
+
+fn connection(detail: &HostDetail, now_unix_ms: i64) -> String {
+    let reported = match detail.reported_unix_ms {
+        Some(at) => format!("its last report came {}", relative(at, now_unix_ms)),
+        None => "it has not reported yet".to_owned(),
+    };
+    if detail.host.connected {
+        format!("is {}; {reported}.", "connected".green())
+    } else {
+        let seen = detail
+            .host
+            .last_seen_unix_ms
+            .map_or_else(|| "never seen".to_owned(), |at| format!("last seen {}", relative(at, now_unix_ms)));
+        format!("is {} ({seen}); {reported}. It goes on by itself, and what follows may be old.", "not connected".red())
+    }
+}
+
+fn app_text(out: &mut String, host: &HostDetail, app: &AppName, now_unix_ms: i64) {
+    let desired = host.desired.get(app).copied();
+    let Some(status) = host.apps_status.get(app) else {
+        let wanted = desired.map_or_else(|| "nothing".to_owned(), |n| format!("{app}/{n}"));
+        push(out, &format!("{}: should run {wanted}; the host has not reported on it yet.", app.bold()));
+        return;
+    };
+    push(out, &format!("{}: {}", app.bold(), headline(app, desired, status)));
+    push(out, &format!("  {}", story(status, now_unix_ms)));
+    let off: Vec<_> = status.parts.iter().filter(|p| !p.in_sync).collect();
+    if !off.is_empty() {
+        push(out, "  Not as desired:");
+        for part in off {
+            let text = format!("{} {}: is {}, should be {}", part.kind, part.name, part.observed, part.desired);
+            push(out, &format!("    {}", plain(&text)));
+        }
+    }
+    if let Some(failure) = &status.failure {
+        let when = relative(failure.at_unix_ms, now_unix_ms);
+        push(out, &format!("  The last failure, {when}, in rollout {}:", failure.rollout));
+        for text in failure_text(host.host.name.as_str(), failure).lines() {
+            push(out, &format!("    {text}"));
+        }
+    }
+    let name = &host.host.name;
+    if status.failure.is_some() || matches!(status.phase, Phase::Degraded { .. }) {
+        push(out, "  Next:");
+        push(out, &format!("    drover logs {app} --host {name}"));
+        push(out, &format!("    drover rollout status {}", status.rollout));
+    }
+}
+
+fn headline(app: &AppName, desired: Option<ReleaseNumber>, status: &AppStatus) -> String {
+    let running = status.running.as_ref().map(|r| r.number);
+    let state = paint(word(&status.phase), word(&status.phase));
+    match (desired, running) {
+        (Some(wanted), Some(runs)) if wanted == runs => format!("should run {app}/{wanted}, and does; {state}."),
+        (Some(wanted), Some(runs)) => format!("should run {app}/{wanted}, but runs {app}/{runs}; {state}."),
+        (Some(wanted), None) => format!("should run {app}/{wanted}, but nothing of it has been committed; {state}."),
+        (None, Some(runs)) => format!("should be gone, but {app}/{runs} is still there; {state}."),
+        (None, None) => format!("should be gone, and is; {state}."),
+    }
+}
+
+fn story(status: &AppStatus, now_unix_ms: i64) -> String {
+    let detail = plain(&detail(&status.phase));
+    match &status.phase {
+        Phase::Pending => "The desired state has been accepted; the host has not begun yet.".to_owned(),
+        Phase::Fetching { .. } => format!("It is fetching: {detail}."),
+        Phase::Staging { .. } => {
+            format!("It is unpacking, building or checking: {detail}. Nothing that runs has been touched.")
+        }
+        Phase::Activating { .. } => format!("It is switching: {detail}."),
+        Phase::Gating { .. } => format!("It has switched, and waits to be seen healthy: {detail}."),
+        Phase::Healthy { since_unix_ms } => {
+            format!("It was seen healthy and committed {}.", relative(*since_unix_ms, now_unix_ms))
+        }
+        Phase::Degraded { .. } => format!("It was healthy once, and is not now: {detail}."),
+        Phase::Reverting { .. } => format!("The new release failed, and the one before is coming back: {detail}."),
+        Phase::Reverted { to: Some(to), .. } => format!("The new release failed, and {to} is back: {detail}"),
+        Phase::Reverted { to: None, .. } => format!("The new release failed and was taken off again: {detail}"),
+        Phase::Failed { .. } => format!("It failed: {detail}"),
+        Phase::Removing { .. } => format!("It is being removed: {detail}."),
+        Phase::Removed => "It has been removed; its directories, users and packages are left.".to_owned(),
+    }
+}
+
+fn push(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    //! The story of a host whose new release was reverted.
+    use drover_proto::{
+        code::Code,
+        name::ReleaseId,
+        status::{Evidence, Failure},
+    };
+
+    use super::*;
+    use crate::show::{fleet::tests::host, status::tests::status, tests::bare};
+
+    #[test]
+    fn a_reverted_release_is_explained() {
+        let release = |number| ReleaseId { app: "mono".parse().unwrap(), number };
+        let cause = "check api answered 500".to_owned();
+        let mut app = status(Phase::Reverted { to: Some(release(16)), cause: cause.clone() }, false);
+        app.failure = Some(Failure {
+            code: Code::Gate,
+            release: release(17),
+            rollout: 7,
+            at_unix_ms: 40_000,
+            step: "gate".to_owned(),
+            cause,
+            evidence: vec![Evidence { title: "check api".to_owned(), lines: vec!["HTTP 500".to_owned()] }],
+        });
+        let name: AppName = "mono".parse().unwrap();
+        let detail = HostDetail {
+            host: host("web-1", true),
+            enrolled_unix_ms: 0,
+            enrolled_by: "ada".to_owned(),
+            certificate_not_after_unix_ms: 0,
+            apps_status: [(name.clone(), app)].into(),
+            desired: [(name, 17)].into(),
+            reported_unix_ms: Some(95_000),
+        };
+        let expected = "\
+web-1 is connected; its last report came 5s ago.
+
+mono: should run mono/17, but runs mono/16; reverted.
+  The new release failed, and mono/16 is back: check api answered 500
+  Not as desired:
+    unit mono.service: is failed, should be active
+  The last failure, 60s ago, in rollout 7:
+    web-1: check api answered 500
+      mono/17 failed at step: gate [gate]
+      check api
+        HTTP 500
+  Next:
+    drover logs mono --host web-1
+    drover rollout status 7
+";
+        assert_eq!(bare(&text(&detail, None, 100_000)), expected);
+        let other = text(&detail, Some(&"other".parse().unwrap()), 100_000);
+        assert!(other.contains("It has no app other"), "{other}");
+    }
+}
