@@ -104,6 +104,11 @@ impl StateDir {
     pub fn blobs(&self) -> PathBuf {
         self.0.join("blobs")
     }
+    /// There while a restore is switching what is kept; a coordinator does not start then.
+    #[must_use]
+    pub fn restoring(&self) -> PathBuf {
+        self.0.join("restoring")
+    }
     /// Locked by the coordinator that uses the directory.
     #[must_use]
     pub fn lock(&self) -> PathBuf {

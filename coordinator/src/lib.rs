@@ -4,11 +4,15 @@
 //! `blob` and `store` (what is kept), then what it is for: `session`, `rollout`, `rpc`; `admin` is the command line on
 //! the coordinator's own machine.
 
+pub mod admin;
+pub mod app;
+pub mod blob;
+pub mod ca;
+pub mod caller;
 pub mod config;
 pub mod listen;
-pub mod caller;
-pub mod ca;
-pub mod blob;
-pub mod rollout;
 pub mod store;
+pub mod clock;
+pub mod session;
+pub mod rollout;
 pub mod vault;

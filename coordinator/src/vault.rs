@@ -62,10 +62,16 @@ impl Vault {
     pub fn create(path: &Path) -> Result<Self, VaultError> {
         let mut key = [0; KEY_BYTES];
         rand::fill(&mut key).map_err(|_| VaultError::Random)?;
+        // A crash leaves no half a key under the final name.
+        let new = path.with_added_extension("new");
         let write = || {
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            if path.exists() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(&key)?;
-            file.sync_all()
+            file.sync_all()?;
+            fs::rename(&new, path)
         };
         write().map_err(|source| VaultError::Key { path: path.display().to_string(), source })?;
         Self::load(path)

@@ -67,7 +67,7 @@ pub(super) async fn copy(pool: &SqlitePool, path: &Path) -> std::result::Result<
 }
 
 /// The newest migration in the file; 0 when it is empty.
-async fn version(pool: &SqlitePool) -> Result<i64> {
+pub(super) async fn version(pool: &SqlitePool) -> Result<i64> {
     let failed = |e| StoreError::Sql("read its version", e);
     let known: Option<(String,)> = sqlx::query_as("SELECT name FROM sqlite_master WHERE name = 'schema_version'")
         .fetch_optional(pool)

@@ -23,6 +23,7 @@ mod rollouts;
 mod secrets;
 mod specs;
 mod tokens;
+mod verify;
 
 pub use hosts::{Host, NewHost, StoredReport};
 pub use migrate::SCHEMA_VERSION;
@@ -32,6 +33,7 @@ pub use rollouts::StoredRollout;
 pub use secrets::{SecretPin, SecretPins};
 pub use specs::{StoredApp, StoredSpec};
 pub use tokens::{NewToken, TokenGrant, TokenRefusal};
+pub use verify::verify;
 
 /// How long one statement waits for another process's write.
 const BUSY_TIMEOUT_MS: u64 = 5_000;

@@ -39,11 +39,11 @@ pub enum SecretPin {
 pub type SecretPins = BTreeMap<SecretName, SecretPin>;
 
 /// Binds a sealed value to its place, so that it cannot be moved to another row.
-fn stored_place(name: &SecretName, environment: &str, version: u64) -> String {
+pub(super) fn stored_place(name: &SecretName, environment: &str, version: u64) -> String {
     format!("stored\0{name}\0{environment}\0{version}")
 }
 
-fn generated_place(app: &AppName, name: &SecretName, version: u64) -> String {
+pub(super) fn generated_place(app: &AppName, name: &SecretName, version: u64) -> String {
     format!("generated\0{app}\0{name}\0{version}")
 }
 

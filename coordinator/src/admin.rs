@@ -1,0 +1,69 @@
+//! What root, or the coordinator's own user, does on the coordinator's machine: let an operator in, back up, restore.
+//! `main` calls it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, ensure};
+use aws_lc_rs::rand;
+use drover_proto::{
+    name::OperatorName,
+    secret::Secret,
+    token::{Token, TokenKind},
+};
+
+use crate::{
+    ca::Ca,
+    config::StateDir,
+    store::{Store, Upgrade},
+    vault::Vault,
+};
+
+mod backup;
+mod restore;
+
+pub use backup::backup;
+pub use restore::restore;
+
+/// Stores a one-use login for an operator, beside a coordinator that may be running, and answers its token.
+pub async fn operator_add(dir: &StateDir, name: &OperatorName, ttl: Duration) -> anyhow::Result<Secret<String>> {
+    let (store, ca) = open_beside(dir).await?;
+    let token = Token::generate(TokenKind::Login, ca.fingerprint(), rand::fill)
+        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+    let now_ms = now_ms();
+    let ttl_ms = i64::try_from(ttl.as_millis()).context("--ttl is too long")?;
+    let expires_ms = now_ms.checked_add(ttl_ms).context("--ttl is too long")?;
+    store.add_operator(name, &token.id, token.secret.expose(), expires_ms, &local_user(), now_ms).await?;
+    store.close().await;
+    Ok(Secret::new(token.reveal()))
+}
+
+/// Opens store and CA without making anything. Run by root, SQLite gives its side files the owner of the database.
+async fn open_beside(dir: &StateDir) -> anyhow::Result<(Store, Ca)> {
+    ensure!(
+        dir.database().try_exists().with_context(|| format!(
+            "cannot read {}: run this as root or as the coordinator's user",
+            dir.path().display()
+        ))?,
+        "there is no coordinator in {} yet: start it once (systemctl start drover-coordinator)",
+        dir.path().display()
+    );
+    let ca = Ca::load(&dir.ca())?;
+    let store = Store::open(&dir.database(), Vault::load(&dir.secret_key())?, Upgrade::Refuse).await?;
+    Ok((store, ca))
+}
+
+/// Who does it, for the audit log.
+fn local_user() -> String {
+    let uid = uzers::get_current_uid();
+    let name = uzers::get_user_by_uid(uid).map_or_else(|| format!("uid {uid}"), |u| u.name().to_string_lossy().into());
+    format!("{name} (on the coordinator's machine)")
+}
+
+/// Unix ms.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
