@@ -1,1 +1,113 @@
-//! Tests of admin.
+//! A backup brings everything back, and nothing that is damaged gets in.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use drover_proto::{digest::Digest, token::TokenKind};
+
+use super::*;
+use crate::app::{self, App};
+
+async fn started(dir: &StateDir) -> App {
+    app::make_state_dir(dir).unwrap();
+    App::open(dir).await.unwrap()
+}
+
+fn ada() -> OperatorName {
+    "ada".parse().unwrap()
+}
+
+const SHORT: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn an_operator_is_added_beside_a_running_coordinator() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = StateDir(temporary.path().join("state"));
+    let early = operator_add(&dir, &ada(), SHORT).await.err().unwrap().to_string();
+    assert!(early.contains("start it once"), "{early}");
+    let app = started(&dir).await;
+    let word = operator_add(&dir, &ada(), SHORT).await.unwrap();
+    let token = Token::parse(word.expose(), TokenKind::Login).unwrap();
+    assert_eq!(token.ca_fingerprint, app.ca.fingerprint());
+    let grant = app.store.check_token(TokenKind::Login, &token.id, token.secret.expose(), now_ms()).await.unwrap();
+    assert_eq!(grant.operator, Some(ada()));
+    assert!(app.store.audit(1).await.unwrap()[0].who.ends_with("(on the coordinator's machine)"));
+    app.store.close().await;
+}
+
+/// A state directory with something of each kind in it, and its backup.
+async fn backed_up(temporary: &std::path::Path) -> (StateDir, std::path::PathBuf, Digest) {
+    let dir = StateDir(temporary.join("state"));
+    let app = started(&dir).await;
+    let name = "siliconflow".parse().unwrap();
+    app.store.set_secret(&name, "", &Secret::new("hunter2".to_owned()), "ada", 1).await.unwrap();
+    let digest = Digest::of(b"artifact");
+    let mut incoming = app.blobs.begin(digest, 8).await.unwrap();
+    incoming.write(b"artifact").await.unwrap();
+    incoming.finish().await.unwrap();
+    let file = temporary.join("backup.tar");
+    backup(&dir, &file).await.unwrap();
+    // After the backup, so that it must be gone after the restore.
+    app.store.record("ada", "later", "", 2).await.unwrap();
+    app.store.close().await;
+    (dir, file, digest)
+}
+
+#[tokio::test]
+async fn a_backup_brings_everything_back() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (dir, file, digest) = backed_up(temporary.path()).await;
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(backup(&dir, &file).await.err().unwrap().to_string().contains("exists already"));
+    let fingerprint = Ca::load(&dir.ca()).unwrap().fingerprint();
+
+    assert!(restore(&dir, &file, false).await.err().unwrap().to_string().contains("--force"));
+    let held = app::lock(&dir).unwrap();
+    let running = format!("{:#}", restore(&dir, &file, true).await.err().unwrap());
+    assert!(running.contains("is running"), "{running}");
+    drop(held);
+    restore(&dir, &file, true).await.unwrap();
+    let aside = fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("before-restore-"));
+    assert_eq!(aside.count(), 1);
+
+    let elsewhere = StateDir(temporary.path().join("elsewhere"));
+    restore(&elsewhere, &file, false).await.unwrap();
+    for dir in [dir, elsewhere] {
+        assert_eq!(fs::metadata(dir.database()).unwrap().permissions().mode() & 0o777, 0o600);
+        let app = App::open(&dir).await.unwrap();
+        assert_eq!(app.ca.fingerprint(), fingerprint);
+        assert!(app.blobs.has(&digest));
+        assert_eq!(app.store.audit(1).await.unwrap()[0].action, "secret set");
+        let pin = crate::store::SecretPin::Stored {
+            name: "siliconflow".parse().unwrap(),
+            environment: String::new(),
+            version: 1,
+        };
+        let value = app.store.secret_value(&"mono".parse().unwrap(), &"x".parse().unwrap(), &pin).await.unwrap();
+        assert_eq!(value.expose(), "hunter2");
+        app.store.record("ada", "works", "", 3).await.unwrap();
+        app.store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_backup_changes_nothing() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (dir, file, digest) = backed_up(temporary.path()).await;
+    let whole = fs::read(&file).unwrap();
+    let at = whole.windows(8).position(|w| w == b"artifact").unwrap();
+    let mut flipped = whole.clone();
+    flipped[at] ^= 1;
+    for (what, bytes) in [("cut off", &whole[..at]), ("one bit", &flipped[..]), ("no tar", b"hello"), ("empty", b"")] {
+        fs::write(&file, bytes).unwrap();
+        assert!(restore(&dir, &file, true).await.is_err(), "{what}");
+        let app = App::open(&dir).await.unwrap();
+        assert_eq!(app.store.audit(1).await.unwrap()[0].action, "later", "{what}");
+        assert!(app.blobs.has(&digest), "{what}");
+        app.store.close().await;
+    }
+    assert!(
+        !fs::read_dir(dir.path()).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().starts_with("restore-"))
+    );
+}

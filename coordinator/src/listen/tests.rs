@@ -76,7 +76,8 @@ async fn without_a_certificate_it_is_anonymous_and_the_fingerprint_suffices() {
     let address = server.address;
     let right = Trust::Fingerprint(server.ca.fingerprint());
     let dialed = tokio::spawn(async move { dial(address, right, None).await });
-    assert_eq!(next(&mut server).await.unwrap().peer().caller, Caller::Anonymous);
+    let connection = next(&mut server).await.unwrap();
+    assert_eq!(connection.peer().caller, Caller::Anonymous);
     dialed.await.unwrap().unwrap();
     let (_dir, other) = new_ca();
     let said = dial(address, Trust::Fingerprint(other.fingerprint()), None).await.unwrap_err().to_string();
@@ -105,7 +106,7 @@ async fn silent_peers_hold_up_nobody_and_are_cut_off() {
     }
     let trust = Trust::Ca(server.ca.certificate().to_vec());
     let dialed = tokio::spawn(async move { dial(address, trust, None).await });
-    assert!(next(&mut server).await.is_some(), "a silent peer holds up the others");
+    let _connection = next(&mut server).await.expect("a silent peer holds up the others");
     dialed.await.unwrap().unwrap();
     let limit = Duration::from_millis(HANDSHAKE_TIMEOUT_MS) + SHORT;
     let cut = tokio::time::timeout(limit, silent[0].read(&mut [0])).await.expect("a silent peer stays for ever");
