@@ -1,7 +1,8 @@
 //! Builds the coordinator from its parts and runs it until systemd says stop. Whoever knows this file knows what exists.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, IsTerminal as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     sync::Arc,
     time::Duration,
@@ -141,7 +142,7 @@ pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         builder.without_time().with_ansi(false).init();
     } else {
-        builder.init();
+        builder.with_ansi(io::stderr().is_terminal()).init();
     }
     Ok(())
 }

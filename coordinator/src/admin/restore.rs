@@ -49,6 +49,9 @@ pub async fn restore(dir: &StateDir, file: &Path, force: bool) -> anyhow::Result
     }
     let aside = dir.path().join(format!("before-restore-{}", super::now_ms()));
     switch(dir, staging.path(), &existing, &aside).with_context(cannot)?;
+    if let Some((uid, gid)) = owner.filter(|_| !existing.is_empty()) {
+        give(&aside, uid, gid).with_context(cannot)?;
+    }
     let kept = if existing.is_empty() { String::new() } else { format!(" The old state is in {}.", aside.display()) };
     Ok(format!(
         "restored {} artifacts, the CA {} and the store.{kept} Start the coordinator: systemctl start \
