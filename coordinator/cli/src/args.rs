@@ -14,6 +14,15 @@ mod groups;
 mod tests;
 pub use groups::{HostsCommand, LabelChange, OperatorCommand, RolloutCommand, SecretCommand, TokenCommand};
 
+const FIRST_DAY: &str = "A first day:
+  drover login HOST:7443 --token -       with what `drover-coordinator operator add` printed
+  drover token create --labels role=web  let a host in: `drover-agent enroll` takes the token
+  drover plan  -f drover.yaml            what would happen, host by host
+  drover apply -f drover.yaml            let it happen; it is undone by itself when it fails
+  drover why web-1                       why a host is as it is";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 error, or a rollout that did not succeed; 2 `plan` found changes; \
+    3 --timeout is over while the rollout goes on; 130 interrupted while the rollout goes on.";
+
 /// Brings applications onto hosts, and keeps them as they should be.
 #[derive(Parser, Debug)]
 #[command(
@@ -23,18 +32,13 @@ pub use groups::{HostsCommand, LabelChange, OperatorCommand, RolloutCommand, Sec
     propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "A first day:\n  \
-        drover login coordinator.example:7443 --token -     log in, with what `drover-coordinator operator add` printed\n  \
-        drover token create --labels role=web --uses 3      for the hosts; then run `drover-agent enroll` on each\n  \
-        drover plan  -f drover.yaml                         what would happen, host by host\n  \
-        drover apply -f drover.yaml                         let it happen, gated and reverted by itself when it fails\n  \
-        drover why web-1                                    why a host is as it is",
-    after_long_help = "Exit codes: 0 done; 1 error, or a rollout that did not succeed; 2 `plan` found changes; \
-        3 --timeout is over while the rollout goes on; 130 interrupted while the rollout goes on."
+    after_help = FIRST_DAY,
+    after_long_help = format!("{FIRST_DAY}\n\n{EXIT_CODES}"),
 )]
 pub struct Cli {
-    /// How to print what was asked for
-    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    /// How to print what was asked for: table, for people, or json, the coordinator's own document
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table, hide_possible_values = true)]
+    #[arg(value_name = "FORMAT")]
     pub output: Output,
     /// The verb.
     #[command(subcommand)]

@@ -23,6 +23,8 @@ use tonic::{Request, Response, Status, transport::Channel};
 use crate::fault::Fault;
 
 pub mod credentials;
+#[cfg(test)]
+pub(crate) mod double;
 pub mod error;
 pub mod login;
 pub mod push;
@@ -62,6 +64,11 @@ impl Client {
             .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
         Ok(Self { calls, address })
+    }
+    /// Over a channel of a test's own.
+    #[cfg(test)]
+    pub(crate) fn over(channel: Channel) -> Self {
+        Self { calls: OperatorClient::new(channel), address: "test".to_owned() }
     }
     /// `HOST:PORT` of the coordinator.
     #[must_use]

@@ -144,14 +144,4 @@ async fn to_the_end(
 }
 
 #[cfg(test)]
-mod tests {
-    //! What is said when nothing began.
-    use super::*;
-
-    #[test]
-    fn nothing_to_do_is_always_said_so() {
-        assert_eq!(nothing(""), "nothing to do");
-        assert_eq!(nothing("mono/2 already runs"), "nothing to do: mono/2 already runs");
-        assert_eq!(nothing("mono/2 runs everywhere; nothing to do"), "mono/2 runs everywhere; nothing to do");
-    }
-}
+mod tests;

@@ -1,0 +1,152 @@
+//! A coordinator for tests: it answers watches and uploads, over a real connection that can be cut off.
+
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use drover_proto::{
+    view::RolloutView,
+    wire::{
+        self,
+        operator_server::{Operator, OperatorServer},
+        push_blob_request::Part,
+    },
+};
+use futures_util::{StreamExt as _, stream};
+use tokio::runtime::Runtime;
+use tonic::{Request, Response, Status, Streaming};
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send + 'a>>;
+type Views = Pin<Box<dyn futures_util::Stream<Item = Result<wire::View, Status>> + Send>>;
+type Lines = stream::Empty<Result<wire::LogLine, Status>>;
+
+/// What it answers, and what it was sent.
+#[derive(Clone, Default)]
+pub(crate) struct Double {
+    /// Sent to whoever watches; after them the stream stays open.
+    pub views: Vec<RolloutView>,
+    /// Every blob that was pushed: the header's digest and size, and the content.
+    pub blobs: Arc<Mutex<Vec<(String, u64, Vec<u8>)>>>,
+}
+
+/// A `Double` that listens; dropped, it is gone like a process that was killed.
+pub(crate) struct Listening {
+    /// Where.
+    pub address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl Listening {
+    /// Listens at `port`; 0 = at any.
+    pub(crate) fn start(double: Double, port: u16) -> Self {
+        // A runtime of its own, so that its connections die with it.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            let incoming =
+                tokio_stream::wrappers::TcpListenerStream::new(tokio::net::TcpListener::from_std(listener).unwrap());
+            tonic::transport::Server::builder()
+                .add_service(OperatorServer::new(double))
+                .serve_with_incoming(incoming)
+                .await
+        });
+        Self { address, runtime: Some(runtime) }
+    }
+    /// A client of it.
+    pub(crate) async fn client(&self) -> super::Client {
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        super::Client::over(endpoint.connect().await.unwrap())
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The calls that no test needs.
+macro_rules! absent {
+    ($($name:ident($request:ident) -> $reply:ident,)*) => {
+        $(fn $name<'a, 'b>(&'a self, _: Request<wire::$request>) -> Answer<'b, wire::$reply>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            Box::pin(async { Err(Status::not_found("not in this test")) })
+        })*
+    };
+}
+
+impl Operator for Double {
+    type WatchRolloutStream = Views;
+    type LogsStream = Lines;
+
+    fn watch_rollout<'a, 'b>(&'a self, _: Request<wire::RolloutRequest>) -> Answer<'b, Views>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let views: Vec<_> =
+            self.views.iter().map(|view| Ok(wire::View { json: serde_json::to_vec(view).unwrap() })).collect();
+        Box::pin(async { Ok(Response::new(stream::iter(views).chain(stream::pending()).boxed() as Views)) })
+    }
+    fn push_blob<'a, 'b>(&'a self, request: Request<Streaming<wire::PushBlobRequest>>) -> Answer<'b, wire::Empty>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            let mut parts = request.into_inner();
+            let mut blob = (String::new(), 0, Vec::new());
+            while let Some(message) = parts.message().await? {
+                match message.part {
+                    Some(Part::Header(header)) => (blob.0, blob.1) = (header.digest, header.size_bytes),
+                    Some(Part::Data(data)) => blob.2.extend(data),
+                    None => return Err(Status::invalid_argument("an empty part")),
+                }
+            }
+            self.blobs.lock().unwrap().push(blob);
+            Ok(Response::new(wire::Empty {}))
+        })
+    }
+    fn logs<'a, 'b>(&'a self, _: Request<wire::LogsRequest>) -> Answer<'b, Lines>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async { Ok(Response::new(stream::empty())) })
+    }
+    absent! {
+        plan(PlanRequest) -> PlanReply,
+        missing_blobs(BlobList) -> BlobList,
+        apply(ApplyRequest) -> RolloutStarted,
+        rollback(RollbackRequest) -> RolloutStarted,
+        remove(RemoveRequest) -> RolloutStarted,
+        list_rollouts(AppFilter) -> View,
+        get_rollout(RolloutRequest) -> View,
+        control_rollout(ControlRolloutRequest) -> View,
+        list_hosts(Empty) -> View,
+        get_host(HostRequest) -> View,
+        label_host(LabelHostRequest) -> View,
+        remove_host(RemoveHostRequest) -> Empty,
+        status(AppFilter) -> View,
+        list_releases(AppFilter) -> View,
+        set_secret(SetSecretRequest) -> Empty,
+        list_secrets(Empty) -> View,
+        remove_secret(SecretRequest) -> Empty,
+        create_token(CreateTokenRequest) -> CreateTokenReply,
+        list_tokens(Empty) -> View,
+        revoke_token(TokenRequest) -> Empty,
+        list_operators(Empty) -> View,
+        revoke_operator(OperatorRequest) -> Empty,
+        list_audit(AuditRequest) -> View,
+    }
+}
