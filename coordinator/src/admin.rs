@@ -1,7 +1,7 @@
 //! What root, or the coordinator's own user, does on the coordinator's machine: let an operator in, back up, restore.
 //! `main` calls it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use aws_lc_rs::rand;
@@ -13,6 +13,7 @@ use drover_proto::{
 
 use crate::{
     ca::Ca,
+    clock,
     config::StateDir,
     store::{Store, Upgrade},
     vault::Vault,
@@ -29,7 +30,7 @@ pub async fn operator_add(dir: &StateDir, name: &OperatorName, ttl: Duration) ->
     let (store, ca) = open_beside(dir).await?;
     let token = Token::generate(TokenKind::Login, ca.fingerprint(), rand::fill)
         .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
-    let now_ms = now_ms();
+    let now_ms = clock::unix_ms();
     let ttl_ms = i64::try_from(ttl.as_millis()).context("--ttl is too long")?;
     let expires_ms = now_ms.checked_add(ttl_ms).context("--ttl is too long")?;
     store.add_operator(name, &token.id, token.secret.expose(), expires_ms, &local_user(), now_ms).await?;
@@ -57,12 +58,6 @@ fn local_user() -> String {
     let uid = uzers::get_current_uid();
     let name = uzers::get_user_by_uid(uid).map_or_else(|| format!("uid {uid}"), |u| u.name().to_string_lossy().into());
     format!("{name} (on the coordinator's machine)")
-}
-
-/// Unix ms.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The wall clock, read only at the edges: `session`, `rollout::driver`, `rpc`. Everything else is given the time.
+//! The wall clock, read only at the edges: `session`, `rollout::driver`, `rpc`, `admin`. Everything else is given the time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

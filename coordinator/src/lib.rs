@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod args;
 pub mod blob;
 pub mod ca;
 pub mod caller;

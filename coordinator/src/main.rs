@@ -1,53 +1,11 @@
-//! `drover-coordinator`: the command line. `run` hands over to `app`, the rest to `admin`.
+//! `drover-coordinator`: `run` hands over to `app`, the rest to `admin`.
 
-use std::path::PathBuf;
-
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 use drover_coordinator::{
     admin, app,
-    config::{Config, DEFAULT_PATH},
+    args::{Args, Command, OperatorCommand},
+    config::Config,
 };
-use drover_proto::{duration::Span, name::OperatorName};
-
-/// Keeps what every host should run, and rolls it out.
-#[derive(Parser)]
-#[command(version)]
-struct Args {
-    /// Settings.
-    #[arg(long, default_value = DEFAULT_PATH, global = true)]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run in the foreground, as systemd does it.
-    Run,
-    /// Let people in.
-    #[command(subcommand)]
-    Operator(OperatorCommand),
-    /// Write store, CA, secret key and artifacts to one new file; the coordinator may run.
-    Backup { file: PathBuf },
-    /// Put a backup in place; the coordinator must be stopped.
-    Restore {
-        file: PathBuf,
-        /// Set aside the state that is there.
-        #[arg(long)]
-        force: bool,
-    },
-}
-
-#[derive(Subcommand)]
-enum OperatorCommand {
-    /// Print a one-use token for `drover login`; the coordinator may run.
-    Add {
-        name: OperatorName,
-        /// How long the token is good for.
-        #[arg(long, default_value = "15m")]
-        ttl: Span,
-    },
-}
 
 fn main() -> anyhow::Result<()> {
     drover_proto::tls::install();

@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use drover_proto::digest::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
-use crate::{config::StateDir, store::SCHEMA_VERSION};
+use crate::{clock, config::StateDir, store::SCHEMA_VERSION};
 
 /// The first entry of the tar file.
 pub(super) const CONTENTS: &str = "drover-backup.json";
@@ -77,7 +77,7 @@ pub async fn backup(dir: &StateDir, file: &Path) -> anyhow::Result<String> {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         schema: SCHEMA_VERSION,
         ca_fingerprint: ca.fingerprint(),
-        made_unix_ms: super::now_ms(),
+        made_unix_ms: clock::unix_ms(),
         files,
     };
     let mut temporary = tempfile::NamedTempFile::new_in(parent).with_context(cannot)?;

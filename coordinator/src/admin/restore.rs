@@ -15,6 +15,7 @@ use super::backup::{CA_FILES, CONTENTS, Contents, DATABASE, FORMAT, SECRET_KEY, 
 use crate::{
     app,
     ca::Ca,
+    clock,
     config::StateDir,
     store::{self, SCHEMA_VERSION},
     vault::Vault,
@@ -47,7 +48,7 @@ pub async fn restore(dir: &StateDir, file: &Path, force: bool) -> anyhow::Result
         give(&dir.lock(), uid, gid).with_context(cannot)?;
         chown(dir.path(), Some(uid), Some(gid)).with_context(cannot)?;
     }
-    let aside = dir.path().join(format!("before-restore-{}", super::now_ms()));
+    let aside = dir.path().join(format!("before-restore-{}", clock::unix_ms()));
     switch(dir, staging.path(), &existing, &aside).with_context(cannot)?;
     if let Some((uid, gid)) = owner.filter(|_| !existing.is_empty()) {
         give(&aside, uid, gid).with_context(cannot)?;

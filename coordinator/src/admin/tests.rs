@@ -28,7 +28,8 @@ async fn an_operator_is_added_beside_a_running_coordinator() {
     let word = operator_add(&dir, &ada(), SHORT).await.unwrap();
     let token = Token::parse(word.expose(), TokenKind::Login).unwrap();
     assert_eq!(token.ca_fingerprint, app.ca.fingerprint());
-    let grant = app.store.check_token(TokenKind::Login, &token.id, token.secret.expose(), now_ms()).await.unwrap();
+    let grant =
+        app.store.check_token(TokenKind::Login, &token.id, token.secret.expose(), clock::unix_ms()).await.unwrap();
     assert_eq!(grant.operator, Some(ada()));
     assert!(app.store.audit(1).await.unwrap()[0].who.ends_with("(on the coordinator's machine)"));
     app.store.close().await;

@@ -1,0 +1,54 @@
+//! The command line of `drover-coordinator`, read by `main`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use drover_proto::{duration::Span, name::OperatorName};
+
+use crate::config::DEFAULT_PATH;
+
+/// Keeps what every host should run, and rolls it out.
+#[derive(Parser)]
+#[command(version)]
+pub struct Args {
+    /// Settings.
+    #[arg(long, default_value = DEFAULT_PATH, global = true)]
+    pub config: PathBuf,
+    #[command(subcommand)]
+    /// What to do.
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run in the foreground, as systemd does it.
+    Run,
+    /// Let people in.
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+    /// Write store, CA, secret key and artifacts to one new file; the coordinator may run.
+    Backup {
+        /// Where to.
+        file: PathBuf,
+    },
+    /// Put a backup in place; the coordinator must be stopped.
+    Restore {
+        /// Where from.
+        file: PathBuf,
+        /// Set aside the state that is there.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum OperatorCommand {
+    /// Print a one-use token for `drover login`; the coordinator may run.
+    Add {
+        /// Who.
+        name: OperatorName,
+        /// How long the token is good for.
+        #[arg(long, default_value = "15m")]
+        ttl: Span,
+    },
+}
