@@ -172,7 +172,10 @@ fn across_fields(spec: &AppSpec, root: &Node, origins: &Places, reports: &mut Re
     collect(root, "", &mut places);
     for error in spec.check() {
         let (at, field) = locate(&error.field, &places, origins);
-        let judged = known.iter().any(|k| beneath(k, &field) || beneath(&field, k) || beneath(k, &error.field));
+        // A part that could not be read is a part all the same.
+        let parts = ["units", "files", "artifact"];
+        let unread = field == "units" && known.iter().any(|k| parts.iter().any(|part| beneath(k, part)));
+        let judged = unread || known.iter().any(|k| beneath(k, &field) || beneath(&field, k));
         if !judged {
             reports.say(at, &field, error.what, None);
         }

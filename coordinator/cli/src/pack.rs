@@ -115,7 +115,8 @@ fn globs(patterns: &[String]) -> Result<GlobSet, Vec<PackError>> {
     let mut errors = Vec::new();
     for pattern in patterns.iter().map(String::as_str).chain([".git"]) {
         let trimmed = pattern.trim_end_matches('/').trim_start_matches("./");
-        let rooted = if trimmed.contains('/') { trimmed.trim_start_matches('/').to_owned() } else { format!("**/{trimmed}") };
+        let rooted =
+            if trimmed.contains('/') { trimmed.trim_start_matches('/').to_owned() } else { format!("**/{trimmed}") };
         match GlobBuilder::new(&rooted).literal_separator(true).build() {
             Ok(glob) => _ = set.add(glob),
             Err(error) => errors.push(fault(format!("exclude {pattern:?} is no pattern: {}", error.kind()), "")),

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use drover_proto::{
-    app::{AppSpec, Artifact, HostNeeds},
+    app::{AppSpec, Artifact},
     digest::Digest,
     duration::Span,
     name::{AppName, EnvironmentName},
@@ -67,7 +67,7 @@ pub(super) fn decode(
         app,
         targets: decoder.targets(root),
         strategy: decoder.strategy(root),
-        host: root.get("host").map(|node| decoder.host(node)).unwrap_or_else(HostNeeds::default),
+        host: root.get("host").map(|node| decoder.host(node)).unwrap_or_default(),
         artifact,
         env,
         secrets,
@@ -211,7 +211,11 @@ impl Decoder<'_> {
         let text = template.plain_text();
         let bad = text.chars().find(|c| c.is_control() && *c != '\t');
         if let Some(c) = bad {
-            let what = if matches!(c, '\n' | '\r') { "a line break".to_owned() } else { format!("the control character {c:?}") };
+            let what = if matches!(c, '\n' | '\r') {
+                "a line break".to_owned()
+            } else {
+                format!("the control character {c:?}")
+            };
             let hint = "this becomes one line on the host, and what follows would be read as another setting; to fold a \
                         long text into one line write >- instead of |";
             self.reports.at(node, format!("holds {what}"), hint);

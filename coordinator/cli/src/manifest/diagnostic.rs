@@ -6,6 +6,11 @@ use serde::Serialize;
 
 use super::yaml::{At, Node};
 
+/// What a file full of nonsense is told at most.
+const MAX_DIAGNOSTICS: usize = 1000;
+/// A longer word is no slip of the pen.
+const MAX_GUESSED_CHARS: usize = 60;
+
 /// One thing that is wrong, at one place.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Diagnostic {
@@ -110,9 +115,15 @@ impl Reports {
         Self { source: Source { file, text }, list: Vec::new() }
     }
 
+    fn push(&mut self, diagnostic: Diagnostic) {
+        if self.list.len() < MAX_DIAGNOSTICS {
+            self.list.push(diagnostic);
+        }
+    }
+
     /// Something is wrong at a place of the manifest.
     pub fn say(&mut self, at: At, field: &str, message: impl Into<String>, hint: Option<String>) {
-        self.list.push(Diagnostic {
+        self.push(Diagnostic {
             file: self.source.file.clone(),
             line: at.line,
             column: at.column,
@@ -149,7 +160,7 @@ impl Reports {
         hint: Option<String>,
     ) {
         let (line, column) = source.position(offset);
-        self.list.push(Diagnostic {
+        self.push(Diagnostic {
             file: source.file.clone(),
             line,
             column,
@@ -171,6 +182,9 @@ impl Reports {
 
 /// The word of `known` that `text` was perhaps meant to be.
 pub(super) fn did_you_mean<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if text.len() > MAX_GUESSED_CHARS {
+        return None;
+    }
     let near = |word: &str| {
         let distance = strsim::damerau_levenshtein(&text.to_lowercase(), word);
         (distance <= (word.len().max(text.len()) / 3).max(1)).then_some(distance)

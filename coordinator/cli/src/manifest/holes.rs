@@ -2,7 +2,10 @@
 //!
 //! A variable's value is never read as a template again once it stands in a text, so no value can smuggle a hole in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use drover_proto::template::{Hole, Segment, Template};
 
@@ -62,7 +65,18 @@ pub(super) struct Names {
     pub secrets: BTreeSet<String>,
     /// Texts of the manifest's variables.
     pub vars: BTreeMap<String, String>,
+    /// What each variable came to: each is worked out once, however often it is named.
+    filled: RefCell<BTreeMap<String, Filled>>,
 }
+
+/// What stands in a hole's place, or why nothing can and what to do.
+type Filled = Result<Vec<Segment>, (String, Option<String>)>;
+
+/// A text with its variables filled in, in bytes.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+/// A variable's, and its number of holes.
+const MAX_VARIABLE_BYTES: usize = 64 << 10;
+const MAX_VARIABLE_HOLES: usize = 1000;
 
 /// The words that no variable may have as its name.
 pub(super) const RESERVED: [&str; 7] = ["app", "environment", "release", "env_file", "path", "host", "secret"];
@@ -87,7 +101,8 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
         };
         // A hole is on one line: an unclosed one is then found where it is.
         let line_end = text[body..].find('\n').map_or(text.len(), |i| body + i);
-        let Some(end) = search.filter(|s| *s <= line_end).and_then(|s| text[s..line_end].find("}}").map(|i| s + i)) else {
+        let Some(end) = search.filter(|s| *s <= line_end).and_then(|s| text[s..line_end].find("}}").map(|i| s + i))
+        else {
             found.push(Piece::Open { offset: begin, nth });
             from = body;
             nth += 1;
@@ -111,78 +126,92 @@ impl Names {
     fn resolve(&self, text: &str, allow: Allow, within: &mut Vec<String>) -> (Template, Vec<HoleFault>) {
         let mut segments = Vec::new();
         let mut faults = Vec::new();
+        let mut bytes = text.len();
         for piece in pieces(text) {
-            match piece {
-                Piece::Text(plain) => push_text(&mut segments, plain),
-                Piece::Open { offset, nth } => faults.push(HoleFault {
-                    offset,
-                    nth,
-                    message: "{{ without its }} on the same line".into(),
-                    hint: Some("for two braces as they are, write {{ \"{{\" }}".into()),
-                }),
-                Piece::Hole { inner, offset, nth } => match self.fill(inner, allow, within) {
-                    Ok(filled) => filled.into_iter().for_each(|segment| match segment {
-                        Segment::Text(plain) => push_text(&mut segments, &plain),
-                        hole @ Segment::Hole(_) => segments.push(hole),
-                    }),
-                    Err((message, hint)) => faults.push(HoleFault { offset, nth, message, hint }),
-                },
+            let (filled, offset, nth) = match piece {
+                Piece::Text(plain) => {
+                    push_text(&mut segments, plain);
+                    continue;
+                }
+                Piece::Hole { inner, offset, nth } => (self.fill(inner, allow, within), offset, nth),
+                Piece::Open { offset, nth } => {
+                    let hint = "for two braces as they are, write {{ \"{{\" }}".to_owned();
+                    (Err(("{{ without its }} on the same line".into(), Some(hint))), offset, nth)
+                }
+            };
+            match filled {
+                Ok(filled) => {
+                    for segment in filled {
+                        match segment {
+                            Segment::Text(plain) => {
+                                bytes += plain.len();
+                                push_text(&mut segments, &plain);
+                            }
+                            hole @ Segment::Hole(_) => segments.push(hole),
+                        }
+                    }
+                }
+                Err((message, hint)) => faults.push(HoleFault { offset, nth, message, hint }),
+            }
+            if bytes > MAX_TEXT_BYTES {
+                let message = "the text grows beyond 1 MiB here".to_owned();
+                faults.push(HoleFault { offset, nth, message, hint: None });
+                break;
             }
         }
         (Template(segments), faults)
     }
 
-    fn fill(&self, inner: &str, allow: Allow, within: &mut Vec<String>) -> Result<Vec<Segment>, (String, Option<String>)> {
+    fn fill(&self, inner: &str, allow: Allow, within: &mut Vec<String>) -> Filled {
         if let Some(literal) = inner.strip_prefix('"') {
             return match literal.strip_suffix('"') {
                 Some(text) if !text.contains('"') => Ok(vec![Segment::Text(text.to_owned())]),
                 _ => Err((format!("{{{{ {inner} }}}} is no quoted text"), None)),
             };
         }
-        let text = |text: &str| Ok(vec![Segment::Text(text.to_owned())]);
-        match inner {
-            "app" => return text(&self.app),
-            "environment" => {
-                return match &self.environment {
-                    Some(name) => text(name),
-                    None => Err((
-                        "{{ environment }} has no value: no environment was chosen".into(),
-                        Some("choose one with --env, or use a variable that environments set".into()),
-                    )),
-                };
+        let filled = match (inner, &self.environment) {
+            ("app", _) => vec![Segment::Text(self.app.clone())],
+            ("environment", Some(name)) => vec![Segment::Text(name.clone())],
+            ("environment", None) => {
+                let hint = "choose one with --env, or use a variable that environments set".to_owned();
+                return Err(("{{ environment }} has no value: no environment was chosen".into(), Some(hint)));
             }
-            _ => {}
+            _ => match self.vars.get(inner) {
+                Some(value) => self.variable(inner, value, within)?,
+                None => vec![Segment::Hole(self.hole(inner)?)],
+            },
+        };
+        for segment in &filled {
+            if let Segment::Hole(hole) = segment {
+                self.permitted(hole, allow)?;
+            }
         }
-        if let Some(value) = self.vars.get(inner) {
-            return self.variable(inner, value, allow, within);
-        }
-        let hole = self.hole(inner)?;
-        self.permitted(&hole, allow)?;
-        Ok(vec![Segment::Hole(hole)])
+        Ok(filled)
     }
 
-    fn variable(&self, name: &str, value: &str, allow: Allow, within: &mut Vec<String>) -> Result<Vec<Segment>, (String, Option<String>)> {
+    fn variable(&self, name: &str, value: &str, within: &mut Vec<String>) -> Filled {
+        if let Some(known) = self.filled.borrow().get(name) {
+            return known.clone();
+        }
         if within.iter().any(|n| n == name) {
             let circle = within.join(" → ");
             return Err((format!("variables refer to each other in a circle: {circle} → {name}"), None));
         }
-        // A chain of variables that each name the next twice would double with every step.
-        if within.len() > 16 {
-            return Err(("more than 16 variables within each other".into(), None));
+        if within.len() > 30 {
+            return Err(("more than 30 variables within each other".into(), None));
         }
         within.push(name.to_owned());
         let (template, faults) = self.resolve(value, Allow::ALL, within);
         within.pop();
-        if let Some(fault) = faults.into_iter().next() {
-            return Err((format!("variable {name} cannot be filled in: {}", fault.message), fault.hint));
-        }
-        if template.plain_text().len() > 64 << 10 {
-            return Err((format!("variable {name} has more than 64 KiB"), None));
-        }
-        for hole in template.holes() {
-            self.permitted(hole, allow)?;
-        }
-        Ok(template.0)
+        let filled = match faults.into_iter().next() {
+            Some(fault) => Err((format!("variable {name} cannot be filled in: {}", fault.message), fault.hint)),
+            None if template.0.len() > MAX_VARIABLE_HOLES || template.plain_text().len() > MAX_VARIABLE_BYTES => {
+                Err((format!("variable {name} has more than 64 KiB or 1000 holes"), None))
+            }
+            None => Ok(template.0),
+        };
+        self.filled.borrow_mut().insert(name.to_owned(), filled.clone());
+        filled
     }
 
     fn hole(&self, inner: &str) -> Result<Hole, (String, Option<String>)> {
@@ -220,14 +249,17 @@ impl Names {
         if !allow.lets(hole) {
             return Err(match hole {
                 Hole::Secret(name) => (
-                    format!("a secret ({name}) may stand only in env values and files, where no other user can read it"),
+                    format!(
+                        "a secret ({name}) may stand only in env values and files, where no other user can read it"
+                    ),
                     Some("give it to the program by env or by a file of mode 0600".into()),
                 ),
                 Hole::Path => ("{{ path }} means something only in a file's validate:".into(), None),
                 Hole::Release => ("{{ release }} cannot stand here".into(), None),
-                Hole::EnvFile | Hole::HostName | Hole::HostLabel(_) => {
-                    ("what differs from host to host cannot stand here".into(), Some("use the manifest's own vars".into()))
-                }
+                Hole::EnvFile | Hole::HostName | Hole::HostLabel(_) => (
+                    "what differs from host to host cannot stand here".into(),
+                    Some("use the manifest's own vars".into()),
+                ),
             });
         }
         if *hole == Hole::Release && !self.has_artifact {

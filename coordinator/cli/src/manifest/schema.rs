@@ -27,7 +27,8 @@ fn object(object: &'static Object, defs: &mut Map<String, Value>) -> Value {
         match field.default {
             Default::Required => required.push(field.name),
             Default::Is(text) => value["default"] = serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
-            Default::Absent | Default::Fields | Default::Depends(_) => {}
+            Default::Depends(words) => value["description"] = json!(format!("{} Default: {words}.", field.doc)),
+            Default::Absent | Default::Fields => {}
         }
         properties.insert(field.name.to_owned(), value);
     }

@@ -37,7 +37,8 @@ pub(super) fn check(node: &Node, kind: &Kind, reports: &mut Reports) {
             if let Value::List(items) = &node.value {
                 items.iter().for_each(|value| check(value, &Kind::Text("text"), reports));
             } else {
-                let hint = "write [program, argument, …]: no shell is between, so no quotes, pipes or $VARIABLES either";
+                let hint =
+                    "write [program, argument, …]: no shell is between, so no quotes, pipes or $VARIABLES either";
                 wrong(node, "a list", hint, reports);
             }
         }
@@ -112,7 +113,7 @@ fn check_object(node: &Node, object: &Object, reports: &mut Reports) {
             check(value, &field.kind, reports);
         } else if object.not_built.contains(&key.text.as_str()) {
             let message = format!("{} is not built yet", key.text);
-            reports.say(key.at, &path, message, Some("remove it; this version of drover would ignore it".to_owned()));
+            reports.say(key.at, &path, message, Some("remove it: it comes with a later version of drover".to_owned()));
         } else {
             let hint = did_you_mean(&key.text, object.fields.iter().map(|f| f.name)).map_or_else(
                 || format!("known here: {}", object.fields.iter().map(|f| f.name).collect::<Vec<_>>().join(", ")),

@@ -95,7 +95,9 @@ impl Node {
     pub fn shape(&self) -> &'static str {
         match &self.value {
             Value::Scalar(scalar) if scalar.is_null() => "nothing",
-            Value::Scalar(scalar) if scalar.plain && matches!(scalar.text.as_str(), "true" | "false") => "true or false",
+            Value::Scalar(scalar) if scalar.plain && matches!(scalar.text.as_str(), "true" | "false") => {
+                "true or false"
+            }
             Value::Scalar(scalar) if scalar.plain && scalar.text.parse::<f64>().is_ok() => "a number",
             Value::Scalar(_) => "text",
             Value::List(_) => "a list",
@@ -219,7 +221,11 @@ impl<'t> Builder<'t, '_> {
         if self.nodes <= MAX_NODES {
             return Ok(());
         }
-        self.say(at, format!("the manifest has more than {MAX_NODES} values"), "aliases (*name) count with all they hold");
+        self.say(
+            at,
+            format!("the manifest has more than {MAX_NODES} values"),
+            "aliases (*name) count with all they hold",
+        );
         Err(Stopped)
     }
 
@@ -284,7 +290,11 @@ impl<'t> Builder<'t, '_> {
                 continue;
             };
             if scalar.text == "<<" && scalar.plain {
-                self.say(key_at, "merge keys (<<) are not used in manifests", "write the fields out, or use environments:");
+                self.say(
+                    key_at,
+                    "merge keys (<<) are not used in manifests",
+                    "write the fields out, or use environments:",
+                );
             } else if seen.insert(scalar.text.clone()) {
                 entries.push((Key { text: scalar.text, at: key_at }, node));
             } else {

@@ -26,7 +26,9 @@ impl Decoder<'_> {
         for (key, value) in node.get("secrets").into_iter().flat_map(Node::entries) {
             let name: Option<EnvKey> = self.parse_at(key.at, &value.path, &key.text);
             let source = self.secret(value);
-            let Some((name, secret)) = name.and_then(|n| Some((n, key.text.parse::<SecretName>().ok()?))) else { continue };
+            let Some((name, secret)) = name.and_then(|n| Some((n, key.text.parse::<SecretName>().ok()?))) else {
+                continue;
+            };
             if env.contains_key(&name) {
                 let hint = "keep it under one of the two".to_owned();
                 self.reports.say(key.at, &value.path, format!("{name} is under env.values too"), Some(hint));

@@ -52,7 +52,11 @@ impl Decoder<'_> {
         }
         let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| node.get(kind).is_some()).collect();
         let [kind] = kinds[..] else {
-            let message = if kinds.is_empty() { "says nothing to look at".into() } else { format!("has {}", kinds.join(" and ")) };
+            let message = if kinds.is_empty() {
+                "says nothing to look at".into()
+            } else {
+                format!("has {}", kinds.join(" and "))
+            };
             self.reports.at(node, message, "a check has exactly one of http, tcp, command and unit");
             return None;
         };
@@ -90,14 +94,22 @@ impl Decoder<'_> {
         };
         if let Some(expect) = node.get("expect") {
             probe.status = expect.get("status").and_then(Node::scalar).and_then(|s| s.text.parse().ok());
-            probe.expect_headers =
-                self.headers(expect.get("header"), Allow::PLAIN).into_iter().map(|(name, value)| (name, value.plain_text())).collect();
+            probe.expect_headers = self
+                .headers(expect.get("header"), Allow::PLAIN)
+                .into_iter()
+                .map(|(name, value)| (name, value.plain_text()))
+                .collect();
             probe.body_contains = expect.get("body").and_then(|n| self.plain(n));
             for (key, value) in expect.get("json").into_iter().flat_map(Node::entries) {
                 let path = json_path(&key.text);
                 if let Err(error) = serde_json_path::JsonPath::parse(&path) {
                     let hint = "write a name such as status, or JSONPath (RFC 9535) from $".to_owned();
-                    self.reports.say(key.at, &value.path, format!("{:?} is no JSON path: {error}", key.text), Some(hint));
+                    self.reports.say(
+                        key.at,
+                        &value.path,
+                        format!("{:?} is no JSON path: {error}", key.text),
+                        Some(hint),
+                    );
                 }
                 if let Some(wanted) = self.json(value) {
                     probe.json.insert(path, wanted);

@@ -20,6 +20,9 @@ const COMMON: [&str; 5] = ["text", "from", "enable", "start", "adopt"];
 /// Fields of any kind of typed unit; all others are a service's.
 const GENERAL: [&str; 5] = ["description", "after", "wants", "requires", "options"];
 
+/// A field, systemd's setting, what its text must be, and that in words.
+type Limit = (&'static str, &'static str, fn(&str) -> bool, &'static str);
+
 impl Decoder<'_> {
     pub(super) fn units(&mut self, root: &Node) -> BTreeMap<UnitName, Unit> {
         let has_env = root.get("env").is_some_and(|env| {
@@ -32,7 +35,7 @@ impl Decoder<'_> {
                 continue;
             }
             let text = match (node.get("text"), node.get("from")) {
-                (None, None) => self.typed(&key.text, node, has_env),
+                (None, None) => self.typed(name.as_ref().map_or("a.service", UnitName::as_str), node, has_env),
                 (verbatim, from) => self.verbatim(node, verbatim, from),
             };
             let (enable, start, adopt) = (flag(node, "enable"), flag(node, "start"), flag(node, "adopt"));
@@ -68,7 +71,11 @@ impl Decoder<'_> {
         }
         let installs = plain.lines().any(|line| line.trim() == "[Install]");
         if flag(node, "enable") && !installs {
-            self.reports.at(place, "has no [Install] section, so it cannot be enabled", "add one, or say enable: false");
+            self.reports.at(
+                place,
+                "has no [Install] section, so it cannot be enabled",
+                "add one, or say enable: false",
+            );
         }
         Some(template)
     }
@@ -123,7 +130,9 @@ impl Decoder<'_> {
         }
         match node.get("working_directory") {
             Some(directory) => self.directive(unit, S, "WorkingDirectory", directory),
-            None if self.names.has_artifact => unit.set(S, "WorkingDirectory", hole(drover_proto::template::Hole::Release)),
+            None if self.names.has_artifact => {
+                unit.set(S, "WorkingDirectory", hole(drover_proto::template::Hole::Release))
+            }
             None => {}
         }
         if has_env {
@@ -131,11 +140,11 @@ impl Decoder<'_> {
         }
         self.environment(node, unit);
         for command in one_or_many(node.get("exec_start_pre")) {
-            self.directive(unit, S, "ExecStartPre", command);
+            self.command(unit, "ExecStartPre", command);
         }
         self.exec(node, unit);
         if let Some(command) = node.get("exec_reload") {
-            self.directive(unit, S, "ExecReload", command);
+            self.command(unit, "ExecReload", command);
         }
         if let Some(restart) = word("restart") {
             unit.set(S, "Restart", Template::literal(restart));
@@ -154,16 +163,23 @@ impl Decoder<'_> {
     }
 
     fn limits(&mut self, node: &Node, unit: &mut UnitText) {
-        const LIMITS: [(&str, &str, fn(&str) -> bool, &str); 4] = [
+        const LIMITS: [Limit; 4] = [
             ("memory_max", "MemoryMax", is_size, "bytes with K, M, G or T, a percentage, or infinity"),
             ("cpu_quota", "CPUQuota", |t| t.strip_suffix('%').is_some_and(is_number), "a percentage: 100% is one core"),
             ("nofile", "LimitNOFILE", |t| t == "infinity" || is_number(t), "a number, or infinity"),
-            ("tasks_max", "TasksMax", |t| t == "infinity" || is_number(t.trim_end_matches('%')), "a number, or infinity"),
+            (
+                "tasks_max",
+                "TasksMax",
+                |t| t == "infinity" || is_number(t.trim_end_matches('%')),
+                "a number, or infinity",
+            ),
         ];
         if let Some(signal) = node.get("kill_signal")
             && let Some(text) = self.plain(signal)
         {
-            if text.starts_with("SIG") && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'+') {
+            if text.starts_with("SIG")
+                && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'+')
+            {
                 unit.set("Service", "KillSignal", Template::literal(text));
             } else {
                 self.reports.at(signal, format!("{text:?} is no signal"), "write its name, such as SIGTERM or SIGINT");
@@ -187,6 +203,23 @@ impl Decoder<'_> {
         }
     }
 
+    /// A command line as systemd reads it; it would refuse a relative path only on the host.
+    fn command(&mut self, unit: &mut UnitText, key: &str, node: &Node) {
+        let Some(line) = self.line(node, Allow::HOST) else { return };
+        if let Some(drover_proto::template::Segment::Text(text)) = line.0.first() {
+            let program = text.trim_start_matches(['@', '-', ':', '+', '!', '|', '"', '\'', ' ']);
+            let program = program.split_whitespace().next().unwrap_or_default();
+            if program.contains('/') && !program.starts_with(['/', '%']) {
+                let hint = format!(
+                    "for a program of the artifact write {{{{ release }}}}/{}",
+                    program.trim_start_matches("./")
+                );
+                self.reports.at(node, format!("{program} is a relative path"), hint);
+            }
+        }
+        unit.set("Service", key, line);
+    }
+
     fn environment(&mut self, node: &Node, unit: &mut UnitText) {
         for (key, value) in node.get("environment").into_iter().flat_map(Node::entries) {
             let name: Option<EnvKey> = self.parse_at(key.at, &value.path, &key.text);
@@ -207,7 +240,7 @@ impl Decoder<'_> {
             if exec.scalar().is_some_and(|s| s.text.trim().is_empty()) {
                 self.reports.at(exec, "names no program", "for example exec: /usr/bin/mono --port 80");
             }
-            return self.directive(unit, "Service", "ExecStart", exec);
+            return self.command(unit, "ExecStart", exec);
         }
         let mut words = Vec::new();
         for (i, item) in exec.items().iter().enumerate() {

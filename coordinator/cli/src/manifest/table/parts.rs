@@ -1,0 +1,183 @@
+//! The fields of units, files, hooks and checks. Part of `table`.
+
+use super::f;
+use crate::manifest::fields::{
+    Kind::{self, Argv, Bool, Choice, Duration, Int, Json, List, Map, Mode, OneOrMany, Text},
+    Object,
+};
+
+/// One unit, in any of its three forms.
+pub(in crate::manifest) static UNIT: Object = Object {
+    name: "unit",
+    fields: &[
+        f("text", Text("text"), "The whole unit file, verbatim. Holes: `release`, `env_file`, `host.…`.", "|"),
+        f("from", Text("path"), "The whole unit file, from beside the manifest. Same holes.", "mono.service"),
+        f("description", Text("line"), "`Description=`", "mono API").depends("the app's name"),
+        f("after", OneOrMany(&Text("unit")), "`After=`", "network-online.target"),
+        f("wants", OneOrMany(&Text("unit")), "`Wants=`", "network-online.target"),
+        f("requires", OneOrMany(&Text("unit")), "`Requires=`", "redis-server.service"),
+        f("type", Choice(&["simple", "exec", "notify", "oneshot", "forking"]), "`Type=`", "notify")
+            .depends("`exec`, in a .service"),
+        f("user", Text("user"), "`User=`", "www-data").depends("root"),
+        f("group", Text("group"), "`Group=`", "www-data").depends("the user's group"),
+        f("working_directory", Text("path"), "`WorkingDirectory=`", "/srv")
+            .depends("`{{ release }}` if there is an artifact"),
+        f(
+            "environment",
+            Map("variable", &Text("line")),
+            "`Environment=`, beside the app's env; no secrets.",
+            "{ WORKER: a }",
+        ),
+        f(
+            "exec_start_pre",
+            OneOrMany(&Text("line")),
+            "`ExecStartPre=`, one command line or several.",
+            "/usr/bin/mono check",
+        ),
+        f(
+            "exec",
+            OneOrMany(&Text("line")),
+            "`ExecStart=`: one command line as systemd reads it, or a list of arguments, taken literally.",
+            "[/usr/bin/mono, --port, 80]",
+        ),
+        f("exec_reload", Text("line"), "`ExecReload=`", "/bin/kill -HUP $MAINPID"),
+        f(
+            "restart",
+            Choice(&["no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"]),
+            "`Restart=`",
+            "on-failure",
+        ),
+        f("restart_sec", Duration, "`RestartSec=`", "10s"),
+        f("timeout_start", Duration, "`TimeoutStartSec=`", "90s"),
+        f("timeout_stop", Duration, "`TimeoutStopSec=`", "30s"),
+        f("kill_signal", Text("signal"), "`KillSignal=`", "SIGINT"),
+        f("watchdog", Duration, "`WatchdogSec=`", "30s"),
+        f("limits", Kind::Object(&LIMITS), "What it may use.", "{ memory_max: 512M }"),
+        f(
+            "options",
+            Map("section", &Map("key", &OneOrMany(&Text("line")))),
+            "Anything else of systemd, by section and key; a list gives the key several times.",
+            "{ Service: { PrivateTmp: true } }",
+        ),
+        f("enable", Bool, "Started at boot.", "false").default("true"),
+        f("start", Bool, "Running; `false` for what a timer or socket starts.", "false").default("true"),
+        f("adopt", Bool, "Take over a unit file that is there already; it comes back when the app goes.", "true")
+            .default("false"),
+    ],
+    not_built: &["logs", "run_once", "restart_on_change", "handover", "stop_signal", "instances"],
+};
+
+pub(super) static LIMITS: Object = Object {
+    name: "limits",
+    fields: &[
+        f("memory_max", Text("size"), "`MemoryMax=`: bytes, K, M, G, or %.", "512M"),
+        f("cpu_quota", Text("percentage"), "`CPUQuota=`: 100% is one core.", "150%"),
+        f("nofile", Text("number"), "`LimitNOFILE=`", "65536"),
+        f("tasks_max", Text("number"), "`TasksMax=`", "512"),
+    ],
+    not_built: &["memory_high", "io_weight"],
+};
+
+pub(super) static FILE: Object = Object {
+    name: "file",
+    fields: &[
+        f("path", Text("path"), "Where; absolute.", "/etc/nginx/sites-enabled/mono").required(),
+        f("from", Text("path"), "Its content, from beside the manifest. Holes: all.", "nginx/mono.conf"),
+        f("content", Text("text"), "Its content itself. Holes: all.", "\"hello {{ host.name }}\""),
+        f("template", Bool, "`false`: `{{` means nothing in it. A file that is not text is never a template.", "false")
+            .default("true"),
+        f("owner", Text("user"), "Its owner.", "www-data").default("root"),
+        f("group", Text("group"), "Its group.", "www-data").depends("the group named like the owner"),
+        f("mode", Mode, "Permission bits, at most 0777; 0600 if it holds a secret.", "\"0640\"").default("0644"),
+        f(
+            "validate",
+            Argv,
+            "Must succeed before the switch; `{{ path }}` is a staged copy, without it the file is looked at in its place.",
+            "[nginx, -t]",
+        ),
+        f("reload", OneOrMany(&Text("unit")), "Reloaded after the switch when it changed.", "nginx.service"),
+        f("restart", OneOrMany(&Text("unit")), "Restarted after the switch when it changed.", "[mono.service]"),
+        f("adopt", Bool, "Take over a file that is there already; it comes back when the app goes.", "true")
+            .default("false"),
+    ],
+    not_built: &["symlink", "url"],
+};
+
+pub(super) static HOOKS: Object = Object {
+    name: "hooks",
+    fields: &[
+        f(
+            "before_switch",
+            List(&Kind::Object(&HOOK)),
+            "Everything is staged, the old release still runs; a failure leaves it so.",
+            "[{ run: [bin/check], user: mono }]",
+        ),
+        f(
+            "after_switch",
+            List(&Kind::Object(&HOOK)),
+            "Everything is switched; a failure reverts.",
+            "[{ run: [bin/warm], user: mono }]",
+        ),
+    ],
+    not_built: &["before_stop", "after_commit", "before_fetch"],
+};
+
+pub(super) static HOOK: Object = Object {
+    name: "hook",
+    fields: &[
+        f(
+            "run",
+            Argv,
+            "The program, in the release's directory. Holes: `release`, `env_file`, `host.…`.",
+            "[venv/bin/flask, db, upgrade]",
+        )
+        .required(),
+        f("user", Text("user"), "As whom.", "www-data").required(),
+        f("timeout", Duration, "Then its whole process group is killed, and it has failed.", "1m").default("5m"),
+        f(
+            "env",
+            List(&Text("variable")),
+            "Which of the app's env it sees, beside PATH, HOME and LANG.",
+            "[DATABASE_URL]",
+        ),
+    ],
+    not_built: &["run_once"],
+};
+
+pub(super) static CHECK: Object = Object {
+    name: "check",
+    fields: &[
+        f("http", Text("URL"), "Ask this URL.", "http://127.0.0.1:5000/"),
+        f("method", Text("HTTP method"), "With `http`.", "HEAD").default("GET"),
+        f("header", Map("name", &Text("line")), "With `http`: request headers.", "{ Host: example.org }"),
+        f("expect", Kind::Object(&EXPECT), "With `http`: what the answer must be.", "{ status: 200 }"),
+        f("tcp", Text("host:port"), "A connection is accepted.", "127.0.0.1:6379"),
+        f("command", Argv, "A program ends with 0.", "[/usr/bin/pg_isready]"),
+        f("user", Text("user"), "With `command`: as whom. Required.", "nobody"),
+        f("unit", Text("unit"), "A unit is active.", "redis-server.service"),
+        f("interval", Duration, "From one look to the next; at least 100ms.", "5s").default("2s"),
+        f("timeout", Duration, "For one look.", "10s").default("5s"),
+    ],
+    not_built: &["container", "certificate", "file_age", "for", "alert"],
+};
+
+pub(super) static EXPECT: Object = Object {
+    name: "expect",
+    fields: &[
+        f("status", Int(100, 599), "The status.", "200").depends("200 to 299"),
+        f(
+            "header",
+            Map("name", &Text("line")),
+            "Response headers, value for value.",
+            "{ Content-Type: application/json }",
+        ),
+        f("body", Text("text"), "A text that the body contains.", "ready"),
+        f(
+            "json",
+            Map("path", &Json),
+            "What the body's JSON has at a path: `status`, `data.ready`, or JSONPath from `$`.",
+            "{ status: ok }",
+        ),
+    ],
+    not_built: &["max_time"],
+};

@@ -1,0 +1,129 @@
+//! Typed units as the text that they become.
+
+use super::*;
+
+fn unit_text(manifest: &str, unit: &str) -> String {
+    shown(&loaded(manifest).spec.units[&unit.parse().unwrap()].text)
+}
+
+#[test]
+fn every_typed_field_has_its_place_in_the_text() {
+    let manifest = minimal(
+        "artifact: { path: app }
+env: { values: { A: b } }
+units:
+  api.service:
+    description: 100% API
+    after: [network-online.target, redis-server.service]
+    wants: network-online.target
+    requires: redis-server.service
+    type: notify
+    user: www-data
+    group: adm
+    environment: { WORKER: \"a b%\" }
+    exec_start_pre: [/bin/one, -/bin/two]
+    exec: [\"{{ release }}/run\", --name, two words, \"$HOME 5%\", \"q\\\"\", \"\"]
+    exec_reload: /bin/kill -HUP $MAINPID
+    restart: on-failure
+    restart_sec: 10s
+    timeout_start: 1m30s
+    timeout_stop: 250ms
+    kill_signal: SIGINT
+    watchdog: 30s
+    limits: { memory_max: 512M, cpu_quota: 150%, nofile: 65536, tasks_max: 512 }
+    options:
+      Service: { PrivateTmp: true, SystemCallFilter: [\"@system-service\", ~@mount] }
+      Install: { WantedBy: graphical.target }
+",
+    );
+    let expected = r#"[Unit]
+Description=100%% API
+After=network-online.target redis-server.service
+Wants=network-online.target
+Requires=redis-server.service
+
+[Service]
+Type=notify
+User=www-data
+Group=adm
+WorkingDirectory=<Release>
+EnvironmentFile=<EnvFile>
+Environment="WORKER=a b%%"
+ExecStartPre=/bin/one
+ExecStartPre=-/bin/two
+ExecStart=<Release>/run --name "two words" "$$HOME 5%%" "q\"" ""
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=10000ms
+TimeoutStartSec=90000ms
+TimeoutStopSec=250ms
+WatchdogSec=30000ms
+KillSignal=SIGINT
+MemoryMax=512M
+CPUQuota=150%
+LimitNOFILE=65536
+TasksMax=512
+PrivateTmp=true
+SystemCallFilter=@system-service
+SystemCallFilter=~@mount
+
+[Install]
+WantedBy=graphical.target
+"#;
+    assert_eq!(unit_text(&manifest, "api.service"), expected);
+}
+
+#[test]
+fn other_kinds_of_units_take_options() {
+    let manifest = minimal(
+        "units:\n  n.timer: { options: { Timer: { OnCalendar: daily } } }\n  \
+         n.service: { type: oneshot, exec: /bin/n, enable: false, start: false }\n",
+    );
+    let timer = "[Unit]\nDescription=mono\n\n[Timer]\nOnCalendar=daily\n\n[Install]\nWantedBy=timers.target\n";
+    assert_eq!(unit_text(&manifest, "n.timer"), timer);
+    assert_eq!(
+        unit_text(&manifest, "n.service"),
+        "[Unit]\nDescription=mono\n\n[Service]\nType=oneshot\nExecStart=/bin/n\n"
+    );
+}
+
+#[test]
+fn verbatim_units_are_taken_as_they_are() {
+    let text = "[Service]\n# {{ \"{{\" }}\nExecStart={{ release }}/run %i\n[Install]\nWantedBy=x.target\n";
+    let indented = text.replace('\n', "\n      ");
+    let manifest =
+        minimal(&format!("artifact: {{ path: app }}\nunits:\n  a.service:\n    text: |\n      {indented}\n"));
+    assert_eq!(
+        unit_text(&manifest, "a.service").trim_end(),
+        text.replace("{{ \"{{\" }}", "{{").replace("{{ release }}", "<Release>").trim_end()
+    );
+}
+
+#[test]
+fn combinations_that_cannot_be_are_refused() {
+    let (said, _) = faults(&minimal(
+        "units:
+  a.service: { text: \"[Service]\", exec: /bin/a }
+  b.service: { user: x }
+  c.timer: { exec: /bin/c }
+  d.service: { exec: /bin/d, options: { Service: { ExecStart: /bin/e } } }
+  e.service: { exec: /bin/e, kill_signal: kill, limits: { memory_max: lots } }
+  f: { exec: /bin/f }
+  g.service: { exec: [+/bin/g] }
+  h.service: { text: a, from: b }
+  i.service: { exec: \"{{ release }}/run\" }
+  j.service: { exec: bin/j }
+checks:
+  Bad: { tcp: \"h:1\" }
+  cmd: { command: [/bin/x] }
+  shell: { command: curl localhost, user: nobody }
+  cross: { tcp: \"h:1\", expect: { status: 200 } }
+  port: { tcp: h }
+  path: { http: \"http://h/\", expect: { json: { \"$[\": 1 } } }
+",
+    ));
+    let at: Vec<&str> = said.iter().map(|s| s.split(": ").next().unwrap()).collect();
+    let expected =
+        ["5", "5", "6", "7", "8", "9", "9", "10", "11", "12", "13", "14", "16", "17", "18", "19", "20", "21"];
+    assert_eq!(at, expected, "{said:#?}");
+}
