@@ -59,8 +59,7 @@ pub async fn tail(unit: &UnitName, since_unix_ms: i64, lines: usize) -> Vec<Stri
         Err(error) => return vec![format!("(the journal cannot be read: {error})")],
     };
     let records = outcome.stdout.split(|byte| *byte == b'\n');
-    let texts: Vec<String> =
-        records.filter_map(parse).filter(|l| l.unix_ms >= since_unix_ms).map(|l| l.text).collect();
+    let texts: Vec<String> = records.filter_map(parse).filter(|l| l.unix_ms >= since_unix_ms).map(|l| l.text).collect();
     match outcome.ended {
         Ended::Code(0) => texts,
         _ if texts.is_empty() => vec![format!("(the journal cannot be read: {})", outcome.last_line())],
@@ -143,14 +142,16 @@ mod tests {
 
     #[test]
     fn a_record_becomes_a_line() {
-        let record = br#"{"MESSAGE":"listening","__REALTIME_TIMESTAMP":"1700000000123456","_SYSTEMD_UNIT":"mono.service"}"#;
+        let record =
+            br#"{"MESSAGE":"listening","__REALTIME_TIMESTAMP":"1700000000123456","_SYSTEMD_UNIT":"mono.service"}"#;
         let line = parse(record).unwrap();
         assert_eq!(line, Line { unit: "mono.service".into(), unix_ms: 1_700_000_000_123, text: "listening".into() });
     }
 
     #[test]
     fn what_systemd_says_about_a_unit_counts_as_the_units() {
-        let record = br#"{"MESSAGE":"Failed.","__REALTIME_TIMESTAMP":"1","_SYSTEMD_UNIT":"init.scope","UNIT":"a.service"}"#;
+        let record =
+            br#"{"MESSAGE":"Failed.","__REALTIME_TIMESTAMP":"1","_SYSTEMD_UNIT":"init.scope","UNIT":"a.service"}"#;
         assert_eq!(parse(record).unwrap().unit, "a.service");
     }
 

@@ -16,13 +16,15 @@ use tokio::{process::Child, sync::mpsc};
 
 use super::users::Account;
 use output::Output;
-pub(super) use output::printable;
+pub(crate) use output::printable;
 
 mod output;
 
 // Every program that the agent calls of its own accord. Build steps, hooks and checks name theirs themselves.
 /// Installs packages.
 pub const APT_GET: &str = "/usr/bin/apt-get";
+/// Mends an installation that was cut off in the middle.
+pub const DPKG: &str = "/usr/bin/dpkg";
 /// Says which packages are there.
 pub const DPKG_QUERY: &str = "/usr/bin/dpkg-query";
 /// Makes users.

@@ -180,8 +180,7 @@ impl Systemd {
             .build()
             .map_err(SystemdError::Bus)?;
         let queued = std::num::NonZeroUsize::new(MAX_QUEUED_SIGNALS);
-        let mut removed =
-            MessageStream::for_match_rule(rule, &connection, queued).await.map_err(SystemdError::Bus)?;
+        let mut removed = MessageStream::for_match_rule(rule, &connection, queued).await.map_err(SystemdError::Bus)?;
         let what = format!("{method} {unit}");
         let asked = bus::call(&connection, &what, MANAGER_PATH, MANAGER, method, &(unit.as_str(), "replace")).await?;
         let job: OwnedObjectPath = body(&asked)?;

@@ -118,7 +118,10 @@ mod tests {
             "--system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --user-group --groups adm,video -- mono"
         );
         let line = arguments(&need(&[]), true).join(" ");
-        assert_eq!(line, "--system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --gid mono -- mono");
+        assert_eq!(
+            line,
+            "--system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --gid mono -- mono"
+        );
     }
 
     #[test]

@@ -248,7 +248,14 @@ fn sealing_makes_all_of_it_roots_and_follows_nothing() {
         let m = path.symlink_metadata().unwrap();
         (m.uid(), m.gid(), m.mode() & 0o7777)
     };
-    for (name, mode) in [("", 0o755), ("bin", 0o755), ("bin/run", 0o755), ("lib/deep/data.txt", 0o644), ("private", 0o755), ("hidden", 0o644)] {
+    for (name, mode) in [
+        ("", 0o755),
+        ("bin", 0o755),
+        ("bin/run", 0o755),
+        ("lib/deep/data.txt", 0o644),
+        ("private", 0o755),
+        ("hidden", 0o644),
+    ] {
         assert_eq!(look(into.join(name)), (0, 0, mode), "{name}");
     }
     assert_eq!(look(into.join("out")).0, 0);

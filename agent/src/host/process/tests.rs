@@ -54,7 +54,10 @@ async fn all_output_goes_to_a_file_that_only_its_owner_reads() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("build.log");
     for _ in 0..2 {
-        let command = Command { output_file: Some(path.clone()), ..sh("echo one; i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); done") };
+        let command = Command {
+            output_file: Some(path.clone()),
+            ..sh("echo one; i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); done")
+        };
         run(command).await.unwrap();
     }
     let text = std::fs::read_to_string(&path).unwrap();
@@ -123,7 +126,8 @@ async fn what_a_program_leaves_behind_is_killed_and_does_not_hold_its_caller_up(
 async fn dropping_the_future_kills_the_group() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
-    let command = Command { cwd: Some(directory.path().to_owned()), ..sh("sleep 60 & echo $! > pid.new; mv pid.new pid; wait") };
+    let command =
+        Command { cwd: Some(directory.path().to_owned()), ..sh("sleep 60 & echo $! > pid.new; mv pid.new pid; wait") };
     let task = tokio::spawn(run(command));
     let mut pid = String::new();
     for _ in 0..200 {
@@ -143,13 +147,16 @@ async fn an_account_runs_with_its_own_rights_and_no_way_up() {
     let account = users::account(&"www-data".parse().unwrap()).unwrap().unwrap();
     let command = Command {
         account: Some(account.clone()),
-        ..sh("id -u; id -g; id -G; grep -E 'NoNewPrivs|CapEff|CapPrm' /proc/self/status; umask; ulimit -c; echo $HOME; cat /etc/shadow")
+        ..sh(
+            "id -u; id -g; id -G; grep -E 'NoNewPrivs|CapEff|CapPrm' /proc/self/status; umask; ulimit -c; echo $HOME; cat /etc/shadow",
+        )
     };
     let outcome = run(command).await.unwrap();
     let lines: Vec<&str> = outcome.tail.iter().map(String::as_str).collect();
     let number = account.uid.to_string();
     assert_eq!(lines[..3], [number.as_str(), number.as_str(), number.as_str()], "{lines:?}");
-    for wanted in ["NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "0022", "0", "/var/www"] {
+    for wanted in ["NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "0022", "0", "/var/www"]
+    {
         assert!(lines.contains(&wanted.replace('\t', " ").as_str()), "{wanted}: {lines:?}");
     }
     assert!(outcome.last_line().contains("Permission denied"), "{lines:?}");
