@@ -23,13 +23,24 @@ type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + 
 type Views = Pin<Box<dyn futures_util::Stream<Item = Result<wire::View, Status>> + Send>>;
 type Lines = stream::Empty<Result<wire::LogLine, Status>>;
 
+/// A blob that was pushed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Pushed {
+    /// As the header has it.
+    pub digest: String,
+    /// As the header has it, in bytes.
+    pub size_bytes: u64,
+    /// What came.
+    pub content: Vec<u8>,
+}
+
 /// What it answers, and what it was sent.
 #[derive(Clone, Default)]
 pub(crate) struct Double {
     /// Sent to whoever watches; after them the stream stays open.
     pub views: Vec<RolloutView>,
-    /// Every blob that was pushed: the header's digest and size, and the content.
-    pub blobs: Arc<Mutex<Vec<(String, u64, Vec<u8>)>>>,
+    /// Every blob that was pushed.
+    pub blobs: Arc<Mutex<Vec<Pushed>>>,
 }
 
 /// A `Double` that listens; dropped, it is gone like a process that was killed.
@@ -105,11 +116,11 @@ impl Operator for Double {
     {
         Box::pin(async move {
             let mut parts = request.into_inner();
-            let mut blob = (String::new(), 0, Vec::new());
+            let mut blob = Pushed::default();
             while let Some(message) = parts.message().await? {
                 match message.part {
-                    Some(Part::Header(header)) => (blob.0, blob.1) = (header.digest, header.size_bytes),
-                    Some(Part::Data(data)) => blob.2.extend(data),
+                    Some(Part::Header(header)) => (blob.digest, blob.size_bytes) = (header.digest, header.size_bytes),
+                    Some(Part::Data(data)) => blob.content.extend(data),
                     None => return Err(Status::invalid_argument("an empty part")),
                 }
             }

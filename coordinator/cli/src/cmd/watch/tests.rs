@@ -10,7 +10,7 @@ use drover_proto::{
 
 use super::*;
 use crate::{
-    client::double::{Double, Listening},
+    client::double::{Double, Listening, Pushed},
     show::rollout::tests::view,
 };
 
@@ -78,9 +78,11 @@ async fn an_archive_arrives_in_chunks_as_it_was() {
     let digest = Digest::of(&content);
     let sent = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let counter = sent.clone();
-    let count = move |bytes| drop(counter.fetch_add(bytes, std::sync::atomic::Ordering::SeqCst));
+    let count = move |bytes| {
+        counter.fetch_add(bytes, std::sync::atomic::Ordering::SeqCst);
+    };
     coordinator.client().await.push_blob(&digest, content.len() as u64, file, count).await.unwrap();
     assert_eq!(sent.load(std::sync::atomic::Ordering::SeqCst), content.len() as u64);
     let blobs = double.blobs.lock().unwrap();
-    assert_eq!(*blobs, [(digest.to_string(), content.len() as u64, content)]);
+    assert_eq!(*blobs, [Pushed { digest: digest.to_string(), size_bytes: content.len() as u64, content }]);
 }
