@@ -6,3 +6,5 @@ pub mod identity;
 pub mod enroll;
 pub mod link;
 pub mod blob;
+pub mod check;
+pub mod host;
