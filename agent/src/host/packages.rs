@@ -89,26 +89,12 @@ pub async fn install(packages: &BTreeSet<PackageName>, output_file: &Path) -> Re
     if packages.is_empty() {
         return Ok(());
     }
-    let download = apt(Some("--download-only"), packages, DOWNLOAD_TIMEOUT, output_file);
-    if !process::run(download.clone()).await?.ok() {
-        let update = apt_get(vec!["update".to_owned()], UPDATE_TIMEOUT, output_file);
-        let updated = process::run(update).await?;
-        let outcome = process::run(download).await?;
-        if !outcome.ok() {
-            // Stale lists are often the reason, and then why they could not be fetched says more.
-            let doing = if updated.ok() { "apt-get install --download-only" } else { "apt-get update" };
-            return Err(refused(doing, if updated.ok() { &outcome } else { &updated }));
-        }
-    }
     let ours = hold_services()?;
-    let installed = unpack(packages, output_file).await;
+    let installed = download_and_install(packages, output_file).await;
     if ours {
         release_services()?;
     }
-    let installed = installed?;
-    if !installed.ok() {
-        return Err(refused("apt-get install", &installed));
-    }
+    installed?;
     let absent = missing(packages).await?;
     if absent.is_empty() {
         return Ok(());
@@ -117,17 +103,32 @@ pub async fn install(packages: &BTreeSet<PackageName>, output_file: &Path) -> Re
     Err(PackageError::StillMissing(names.join(", ")))
 }
 
-/// Installs what was downloaded; if an earlier installation was cut off in the middle, after mending that.
-async fn unpack(packages: &BTreeSet<PackageName>, output_file: &Path) -> Result<Outcome, ProcessError> {
-    let install = apt(None, packages, INSTALL_TIMEOUT, output_file);
-    let outcome = process::run(install.clone()).await?;
+async fn download_and_install(packages: &BTreeSet<PackageName>, output_file: &Path) -> Result<(), PackageError> {
+    let download = apt(Some("--download-only"), packages, DOWNLOAD_TIMEOUT, output_file);
+    if !run_mended(&download).await?.ok() {
+        let updated = process::run(apt_get(vec!["update".to_owned()], UPDATE_TIMEOUT, output_file)).await?;
+        let outcome = process::run(download).await?;
+        if !outcome.ok() {
+            // Stale lists are often the reason, and then why they could not be fetched says more.
+            let doing = if updated.ok() { "apt-get install --download-only" } else { "apt-get update" };
+            return Err(refused(doing, if updated.ok() { &outcome } else { &updated }));
+        }
+    }
+    let outcome = run_mended(&apt(None, packages, INSTALL_TIMEOUT, output_file)).await?;
+    if outcome.ok() { Ok(()) } else { Err(refused("apt-get install", &outcome)) }
+}
+
+/// Runs apt-get; if an earlier installation was cut off in the middle (a power cut, a killed agent), mends that and runs
+/// it again.
+async fn run_mended(apt: &Command) -> Result<Outcome, ProcessError> {
+    let outcome = process::run(apt.clone()).await?;
     if outcome.ok() || !outcome.tail.iter().any(|line| line.contains("dpkg --configure -a")) {
         return Ok(outcome);
     }
     let args = ["--force-confdef", "--force-confold", "--configure", "--pending"].map(str::to_owned);
-    let mend = Command { program: process::DPKG.to_owned(), args: args.into(), ..install.clone() };
+    let mend = Command { program: process::DPKG.to_owned(), args: args.into(), ..apt.clone() };
     let mended = process::run(mend).await?;
-    if mended.ok() { process::run(install).await } else { Ok(mended) }
+    if mended.ok() { process::run(apt.clone()).await } else { Ok(mended) }
 }
 
 fn apt(step: Option<&str>, packages: &BTreeSet<PackageName>, timeout: Duration, output_file: &Path) -> Command {
