@@ -158,6 +158,10 @@ impl Walk {
         if self.exclude.is_match(&name) || self.entries.len() as u64 > limits::MAX_ARCHIVE_ENTRIES {
             return;
         }
+        if !travels(&name) {
+            let message = format!("{:?} is no UTF-8 name, or has a control character", name.display().to_string());
+            return self.errors.push(fault(message, "rename it, or add it to artifact.exclude"));
+        }
         let source = self.root.join(&name);
         let metadata = match fs::symlink_metadata(&source) {
             Ok(metadata) => metadata,
@@ -204,7 +208,7 @@ impl Walk {
         }
         // A link that leads nowhere yet (a build may make its target) is judged by its text alone.
         let leaves = fs::canonicalize(source).is_ok_and(|real| !real.starts_with(&self.root));
-        if depth < 0 || leaves {
+        if depth < 0 || leaves || !travels(&target) {
             let message = format!("{} is a link out of the artifact, to {}", name.display(), target.display());
             return Err(fault(message, "copy what it points to into the folder, or add it to artifact.exclude"));
         }
@@ -225,6 +229,11 @@ impl Walk {
         }
         if self.errors.is_empty() { Ok(Tree::Folder(self.entries)) } else { Err(self.errors) }
     }
+}
+
+/// Whether the agent takes such a name.
+fn travels(name: &Path) -> bool {
+    name.to_str().is_some_and(|text| !text.chars().any(char::is_control))
 }
 
 /// Whether a file is one of the archives that the agent unpacks, by its first bytes.
