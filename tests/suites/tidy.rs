@@ -111,6 +111,8 @@ fn each_rule_sees_what_it_forbids() {
     seen(rules::programs(&bad("agent/src/exec/x.rs", "use std::process::{self, Command};\n")), "starts a program");
     seen(rules::unfinished(&bad("agent/src/x.rs", "#[ignore = \"slow\"]")), "`#[ignore`");
     seen(rules::unfinished(&bad("agent/src/x.rs", "fn f() { todo!() }")), "`todo!`");
+    let inline = "#[cfg(test)]\nmod tests {\n    use std::process::Command;\n}\n";
+    assert!(rules::programs(&bad("agent/src/host/packages.rs", inline)).is_empty(), "tests may start programs");
     assert!(rules::programs(&bad("agent/src/host/process.rs", "use tokio::process::Command;\n")).is_empty());
     assert!(rules::wire(&bad("agent/src/link/jobs.rs", "use drover_proto::wire;\n")).is_empty());
 }

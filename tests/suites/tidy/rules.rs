@@ -116,7 +116,7 @@ pub fn purity(sources: &[Source]) -> Vec<Complaint> {
             for (name, instead) in IMPURE {
                 let message = || format!("planning names `{}`: {instead}", name.trim_matches([':', '(', '.']));
                 complaints.extend(
-                    source.lines_naming(name).iter().map(|line| Complaint::new(&source.path, *line, message())),
+                    source.product_lines_naming(name).iter().map(|line| Complaint::new(&source.path, *line, message())),
                 );
             }
         }
@@ -127,8 +127,8 @@ pub fn purity(sources: &[Source]) -> Vec<Complaint> {
 pub fn wire(sources: &[Source]) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     for source in sources.iter().filter(|s| !WIRE.iter().any(|place| s.path.starts_with(place))) {
-        let mut lines = source.lines_naming("wire::");
-        lines.extend(source.lines_naming("::wire"));
+        let mut lines = source.product_lines_naming("wire::");
+        lines.extend(source.product_lines_naming("::wire"));
         lines.sort_unstable();
         lines.dedup();
         complaints.extend(lines.iter().map(|line| {
@@ -142,7 +142,12 @@ pub fn wire(sources: &[Source]) -> Vec<Complaint> {
 pub fn programs(sources: &[Source]) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     for source in sources.iter().filter(|s| !s.is_test()) {
-        for (number, line) in source.text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for (number, line) in source
+            .text
+            .lines()
+            .enumerate()
+            .filter(|(n, line)| source.is_product(n + 1) && !line.trim_start().starts_with("//"))
+        {
             if starts_a_shell(line) {
                 let what = "a shell between drover and a program: give the program an argv of its own";
                 complaints.push(Complaint::new(&source.path, number + 1, what));
@@ -151,7 +156,8 @@ pub fn programs(sources: &[Source]) -> Vec<Complaint> {
         let elsewhere = source.path.starts_with("agent/") && !STARTS_PROGRAMS.contains(&source.path.as_str());
         for name in ["std::process::Command", "tokio::process"].into_iter().filter(|_| elsewhere) {
             let what = "starts a program: do it through agent/src/host/process.rs, which has the list of them";
-            complaints.extend(source.lines_naming(name).iter().map(|line| Complaint::new(&source.path, *line, what)));
+            complaints
+                .extend(source.product_lines_naming(name).iter().map(|line| Complaint::new(&source.path, *line, what)));
         }
     }
     complaints

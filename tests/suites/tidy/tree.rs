@@ -36,6 +36,8 @@ pub struct Source {
     /// Line number and code: the text without comments, strings and characters, and every `use` once more with its
     /// groups written out (`use a::{b, c}` names `a::b` and `a::c`).
     code: Vec<(usize, String)>,
+    /// The line where the tests in the file itself begin; they are at its end.
+    tests_at: usize,
 }
 
 impl Source {
@@ -47,12 +49,19 @@ impl Source {
             expand("", &tree, &mut paths);
             code.extend(paths.into_iter().map(|path| (line, path)));
         }
-        Source { path: path.to_owned(), text: text.to_owned(), code }
+        let mut lines = blank.lines().zip(blank.lines().skip(1));
+        let inline = lines.position(|(one, next)| one.trim() == "#[cfg(test)]" && next.trim_end().ends_with('{'));
+        Source { path: path.to_owned(), text: text.to_owned(), code, tests_at: inline.map_or(usize::MAX, |n| n + 1) }
     }
 
     /// Is it a test, beside the code or in tests/?
     pub fn is_test(&self) -> bool {
         self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    }
+
+    /// Is this line the product's, and not of the tests in the same file?
+    pub fn is_product(&self, line: usize) -> bool {
+        !self.is_test() && line < self.tests_at
     }
 
     /// The lines whose code has `words`, not as a part of a longer word; each line once, in order.
@@ -61,6 +70,11 @@ impl Source {
         lines.sort_unstable();
         lines.dedup();
         lines
+    }
+
+    /// The same without tests.
+    pub fn product_lines_naming(&self, words: &str) -> Vec<usize> {
+        self.lines_naming(words).into_iter().filter(|line| self.is_product(*line)).collect()
     }
 }
 
