@@ -26,6 +26,7 @@ pub mod credentials;
 #[cfg(test)]
 pub(crate) mod double;
 pub mod error;
+pub mod explain;
 pub mod login;
 pub mod push;
 

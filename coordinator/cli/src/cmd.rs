@@ -7,7 +7,7 @@ use drover_proto::{code::Code, name::EnvironmentName};
 
 use crate::{
     args::{Cli, Command, ManifestArgs, Output},
-    client::Client,
+    client::{Client, explain::explain},
     fault::{Exit, Fault, Outcome},
     manifest::{self, Loaded},
     show,
@@ -27,6 +27,13 @@ mod watch;
 
 /// Carries a command out.
 pub async fn run(cli: Cli) -> Outcome {
+    match carry_out(cli).await {
+        Ok(exit) => Ok(exit),
+        Err(fault) => Err(explain(fault).await),
+    }
+}
+
+async fn carry_out(cli: Cli) -> Outcome {
     let output = cli.output;
     match cli.command {
         Command::Login { address, token } => login::login(&address, token, output).await,

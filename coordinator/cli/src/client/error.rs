@@ -8,6 +8,9 @@ use tonic::Status;
 
 use crate::fault::Fault;
 
+/// The code of a connection that ended without a reason.
+pub const LOST: &str = "connection-lost";
+
 /// The coordinator's answer, or the lack of one.
 #[must_use]
 pub fn of_status(status: &Status, address: &str) -> Fault {
@@ -68,7 +71,7 @@ fn is_certificate_trouble(text: &str) -> bool {
 }
 
 /// The errors of TCP and TLS, by the words of rustls and the standard library.
-fn of_connection(text: &str, address: &str) -> Option<Fault> {
+pub(super) fn of_connection(text: &str, address: &str) -> Option<Fault> {
     const AGAIN: &str =
         "get a new login: `drover-coordinator operator add NAME` on the coordinator's machine, then `drover login`";
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -138,7 +141,7 @@ fn of_connection(text: &str, address: &str) -> Option<Fault> {
 fn of_bare(status: &Status, address: &str) -> Fault {
     match status.code() {
         tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled => {
-            Fault::word("connect", format!("the connection to {address} was lost: {}", chain(status)))
+            Fault::word(LOST, format!("the connection to {address} was lost: {}", status.message()))
         }
         tonic::Code::Unimplemented => Fault::new(Code::Protocol, "the coordinator does not know this request")
             .hint("it is older than this command; upgrade drover-coordinator"),

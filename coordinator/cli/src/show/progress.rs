@@ -73,6 +73,9 @@ impl Progress {
     /// Takes what was drawn off the screen; the final table follows.
     pub fn finish(&self) {
         if let Self::Live(live) = self {
+            // Each by itself: a spinner that still turns would draw over what follows.
+            live.hosts.values().for_each(ProgressBar::finish_and_clear);
+            live.head.finish_and_clear();
             // An error means that the terminal is gone, and with it what was drawn.
             drop(live.all.clear());
         }
@@ -155,12 +158,12 @@ pub struct Live {
 impl Live {
     fn new() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let head = all.add(bar("{msg}"));
+        let head = all.add(bar("{wide_msg}"));
         Self { all, head, hosts: BTreeMap::new() }
     }
     fn show(&mut self, view: &RolloutView) {
         let word = view.summary.state.word();
-        self.head.set_message(format!("{} · {}", paint(word, &rollout_line(view)), spread(view)));
+        self.head.set_message(drawn(&format!("{} · {}", paint(word, &rollout_line(view)), spread(view))));
         let width = view.targets.iter().map(|t| t.host.as_str().len()).max().unwrap_or(0);
         for target in &view.targets {
             let word = target.state.word();
@@ -172,7 +175,8 @@ impl Live {
                 }
                 continue;
             }
-            let line = self.hosts.entry(target.host.clone()).or_insert_with(|| self.all.add(bar("{spinner} {msg}")));
+            let line =
+                self.hosts.entry(target.host.clone()).or_insert_with(|| self.all.add(bar("{spinner} {wide_msg}")));
             if is_moving {
                 line.enable_steady_tick(Duration::from_millis(120));
             } else {
@@ -180,9 +184,17 @@ impl Live {
             }
             let padded = paint(word, &format!("{word:<11}"));
             let name = target.host.as_str();
-            line.set_message(format!("{name:<width$}  {padded}  {}", plain(&target.state.detail())));
+            line.set_message(drawn(&format!("{name:<width$}  {padded}  {}", plain(&target.state.detail()))));
         }
     }
+}
+
+/// The text as the terminal gets it: `NO_COLOR` holds here too, where `show::print` does not come by.
+fn drawn(text: &str) -> String {
+    if anstream::AutoStream::choice(&std::io::stderr()) == anstream::ColorChoice::Never {
+        return anstream::adapter::strip_str(text).to_string();
+    }
+    text.to_owned()
 }
 
 fn bar(template: &str) -> ProgressBar {
