@@ -13,13 +13,14 @@ use drover_proto::limits::{KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Server};
+use tonic::transport::Server;
 
 use crate::{
     blob::Blobs,
     ca::Ca,
     config::{Config, StateDir},
     listen,
+    rpc::Services,
     store::{Store, Upgrade},
     vault::Vault,
 };
@@ -73,12 +74,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
     let _lock = lock(&config.state_dir)?;
     let app = App::open(&config.state_dir).await?;
+    let services = Services::start(app.store.clone(), app.blobs.clone(), app.ca.clone(), app.stop.clone()).await?;
     let (address, connections) = listen::bind(config.listen, listen::server_config(&app.ca)?, app.stop.clone()).await?;
     let served = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
         .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .add_routes(routes(&app))
+        .add_routes(services.routes())
         .serve_with_incoming_shutdown(connections, app.stop.clone().cancelled_owned());
     let mut server = tokio::spawn(served);
     let watchdog = tokio::spawn(feed_watchdog(app.store.clone()));
@@ -102,13 +104,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         server.abort();
     }
     watchdog.abort();
+    services.ended().await;
     app.store.close().await;
     Ok(())
-}
-
-/// Every service.
-fn routes(_app: &App) -> Routes {
-    Routes::default()
 }
 
 /// Makes the private state directory, 0700.

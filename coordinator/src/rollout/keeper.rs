@@ -328,10 +328,7 @@ impl Rollouts {
 
 /// Whether a host has all of these labels.
 #[must_use]
-pub fn matches(
-    targets: &BTreeMap<drover_proto::name::LabelKey, drover_proto::name::LabelValue>,
-    host: &Host,
-) -> bool {
+pub fn matches(targets: &BTreeMap<drover_proto::name::LabelKey, drover_proto::name::LabelValue>, host: &Host) -> bool {
     targets.iter().all(|(key, value)| host.labels.get(key) == Some(value))
 }
 

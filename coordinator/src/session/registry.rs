@@ -163,12 +163,6 @@ impl Sessions {
             live.closed.cancel();
         }
     }
-    /// Ends every stream: the coordinator stops.
-    pub fn close_all(&self) {
-        for live in self.state().live.values() {
-            live.closed.cancel();
-        }
-    }
 
     /// Asks a host. `ttl_ms`: the agent refuses the job when it has waited for longer.
     pub fn ask(&self, host: &HostId, question: job::Job, ttl_ms: u64) -> Result<Answers, AskError> {

@@ -17,6 +17,7 @@ use drover_proto::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, error, info, warn};
 
@@ -39,6 +40,8 @@ pub struct AgentStreams {
     pub sessions: Sessions,
     /// To `rollout`.
     pub events: mpsc::Sender<HostEvent>,
+    /// The coordinator stops.
+    pub stop: CancellationToken,
 }
 
 /// What goes down a stream.
@@ -99,7 +102,11 @@ impl Stream {
                 ),
             ));
         }
-        self.all.store.set_hello(&self.host, &hello.agent_version, &hello.os, clock::unix_ms()).await.map_err(failed)?;
+        self.all
+            .store
+            .set_hello(&self.host, &hello.agent_version, &hello.os, clock::unix_ms())
+            .await
+            .map_err(failed)?;
         Ok(hello)
     }
 
@@ -129,6 +136,7 @@ impl Stream {
     async fn serve(&mut self, incoming: &mut Streaming<FromAgent>, connection: &mut Connection) -> Status {
         loop {
             let done = tokio::select! {
+                () = self.all.stop.cancelled() => Err(code::status(Code::HostOffline, "the coordinator is stopping")),
                 () = connection.closed.cancelled() => {
                     Err(code::status(Code::HostOffline, "the coordinator ends this stream"))
                 }

@@ -1,0 +1,224 @@
+//! Who may call what: one table, default deny, looked up before any handler runs. The caller is what its certificate
+//! says; whether that is still welcome is looked up in the store at every call (streams: when they are opened).
+
+use std::task::{Context, Poll};
+
+use drover_proto::{
+    code::{self, Code},
+    name::{HostId, OperatorName},
+};
+use tonic::{
+    Request, Status,
+    body::Body,
+    codegen::{BoxFuture, Service, http},
+    server::NamedService,
+};
+
+use super::store_failed;
+use crate::{
+    caller::{Caller, Peer},
+    store::Store,
+};
+
+/// Who may make a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Who {
+    /// Without a certificate; the call's own token decides.
+    Anyone,
+    /// An enrolled host, for itself.
+    Host,
+    /// An operator.
+    Operator,
+}
+
+/// Every call there is.
+const TABLE: &[(&str, Who)] = &[
+    ("/drover.v1.Enrolment/EnrollHost", Who::Anyone),
+    ("/drover.v1.Enrolment/LoginOperator", Who::Anyone),
+    ("/drover.v1.AgentLink/Session", Who::Host),
+    ("/drover.v1.AgentLink/FetchBlob", Who::Host),
+    ("/drover.v1.Operator/Plan", Who::Operator),
+    ("/drover.v1.Operator/MissingBlobs", Who::Operator),
+    ("/drover.v1.Operator/PushBlob", Who::Operator),
+    ("/drover.v1.Operator/Apply", Who::Operator),
+    ("/drover.v1.Operator/Rollback", Who::Operator),
+    ("/drover.v1.Operator/Remove", Who::Operator),
+    ("/drover.v1.Operator/ListRollouts", Who::Operator),
+    ("/drover.v1.Operator/GetRollout", Who::Operator),
+    ("/drover.v1.Operator/WatchRollout", Who::Operator),
+    ("/drover.v1.Operator/ControlRollout", Who::Operator),
+    ("/drover.v1.Operator/ListHosts", Who::Operator),
+    ("/drover.v1.Operator/GetHost", Who::Operator),
+    ("/drover.v1.Operator/LabelHost", Who::Operator),
+    ("/drover.v1.Operator/RemoveHost", Who::Operator),
+    ("/drover.v1.Operator/Status", Who::Operator),
+    ("/drover.v1.Operator/ListReleases", Who::Operator),
+    ("/drover.v1.Operator/Logs", Who::Operator),
+    ("/drover.v1.Operator/SetSecret", Who::Operator),
+    ("/drover.v1.Operator/ListSecrets", Who::Operator),
+    ("/drover.v1.Operator/RemoveSecret", Who::Operator),
+    ("/drover.v1.Operator/CreateToken", Who::Operator),
+    ("/drover.v1.Operator/ListTokens", Who::Operator),
+    ("/drover.v1.Operator/RevokeToken", Who::Operator),
+    ("/drover.v1.Operator/ListOperators", Who::Operator),
+    ("/drover.v1.Operator/RevokeOperator", Who::Operator),
+    ("/drover.v1.Operator/ListAudit", Who::Operator),
+];
+
+/// What a handler learns of its caller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Allowed {
+    Anyone,
+    Host(HostId),
+    Operator(OperatorName),
+}
+
+async fn authorise(store: &Store, path: &str, peer: Option<&Peer>) -> Result<Allowed, Status> {
+    let forbidden = |message: &str| code::status(Code::Forbidden, message);
+    let Some((_, who)) = TABLE.iter().find(|(known, _)| *known == path) else {
+        return Err(forbidden("no such call"));
+    };
+    let caller = peer.map_or(&Caller::Anonymous, |peer| &peer.caller);
+    match (who, caller) {
+        (Who::Anyone, _) => Ok(Allowed::Anyone),
+        (Who::Host, Caller::Host { id, serial }) => {
+            if store.live_host(id, serial).await.map_err(store_failed)? {
+                Ok(Allowed::Host(id.clone()))
+            } else {
+                Err(code::status(Code::Revoked, "this host has been removed: enrol it again with a new token"))
+            }
+        }
+        (Who::Operator, Caller::Operator { name, serial }) => {
+            if store.live_operator(name, serial).await.map_err(store_failed)? {
+                Ok(Allowed::Operator(name.clone()))
+            } else {
+                Err(code::status(Code::Revoked, "this login has been revoked: ask for a new one"))
+            }
+        }
+        (Who::Operator, Caller::Anonymous) => Err(forbidden("this needs an operator's certificate: drover login")),
+        (Who::Host, Caller::Anonymous) => Err(forbidden("this needs a host's certificate: drover-agent enroll")),
+        (Who::Operator, Caller::Host { .. }) => Err(forbidden("a host may not do what operators do")),
+        (Who::Host, Caller::Operator { .. }) => Err(forbidden("an operator may not speak for a host")),
+    }
+}
+
+/// The host that makes this call.
+pub fn host<T>(request: &Request<T>) -> Result<HostId, Status> {
+    match request.extensions().get() {
+        Some(Allowed::Host(id)) => Ok(id.clone()),
+        _ => Err(code::status(Code::Forbidden, "not a host")),
+    }
+}
+
+/// The operator who makes this call.
+pub fn operator<T>(request: &Request<T>) -> Result<OperatorName, Status> {
+    match request.extensions().get() {
+        Some(Allowed::Operator(name)) => Ok(name.clone()),
+        _ => Err(code::status(Code::Forbidden, "not an operator")),
+    }
+}
+
+/// A service that nobody reaches without being allowed to.
+#[derive(Clone)]
+pub struct Guard<S> {
+    store: Store,
+    inner: S,
+}
+
+impl<S> Guard<S> {
+    /// Guards `inner`.
+    #[must_use]
+    pub fn new(store: Store, inner: S) -> Self {
+        Self { store, inner }
+    }
+}
+
+impl<S: NamedService> NamedService for Guard<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Guard<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<S::Response, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        // The clone is left for the next call; the one that was polled ready takes this one.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let store = self.store.clone();
+        Box::pin(async move {
+            let peer = request.extensions().get::<Peer>().cloned();
+            match authorise(&store, request.uri().path(), peer.as_ref()).await {
+                Ok(allowed) => {
+                    request.extensions_mut().insert(allowed);
+                    inner.call(request).await
+                }
+                Err(status) => {
+                    let address = peer.map(|peer| peer.address.to_string());
+                    tracing::info!(path = request.uri().path(), address, reason = status.message(), "refused");
+                    Ok(status.into_http())
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The table is whole, and nobody gets more than it says.
+    use super::*;
+    use crate::{store::Upgrade, vault::Vault};
+
+    const PROTO: [(&str, &str); 3] = [
+        ("Enrolment", include_str!("../../../proto/proto/drover/v1/enrolment.proto")),
+        ("AgentLink", include_str!("../../../proto/proto/drover/v1/link.proto")),
+        ("Operator", include_str!("../../../proto/proto/drover/v1/operator.proto")),
+    ];
+
+    #[test]
+    fn every_call_of_the_contract_is_in_the_table() {
+        let mut declared = Vec::new();
+        for (service, text) in PROTO {
+            let calls = text.lines().filter_map(|line| line.trim().strip_prefix("rpc "));
+            declared.extend(calls.map(|call| format!("/drover.v1.{service}/{}", call.split('(').next().unwrap())));
+        }
+        declared.sort();
+        let mut table: Vec<String> = TABLE.iter().map(|(path, _)| (*path).to_owned()).collect();
+        table.sort();
+        assert_eq!(table, declared);
+    }
+
+    #[tokio::test]
+    async fn only_the_right_kind_of_caller_gets_through_and_only_while_it_is_welcome() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::create(&dir.path().join("key")).unwrap();
+        let store = Store::open(&dir.path().join("db"), vault, Upgrade::Migrate).await.unwrap();
+        let peer = |caller| Peer { caller, address: "127.0.0.1:1".parse().unwrap() };
+        let unknown_host = peer(Caller::Host { id: "h-0000000000000001".parse().unwrap(), serial: "1".to_owned() });
+        let unknown_person = peer(Caller::Operator { name: "ada".parse().unwrap(), serial: "1".to_owned() });
+        let anonymous = peer(Caller::Anonymous);
+        for (path, who) in TABLE {
+            for caller in [&unknown_host, &unknown_person, &anonymous] {
+                let said = authorise(&store, path, Some(caller)).await.map_err(|s| code::of_status(&s).unwrap());
+                let expected = match (who, &caller.caller) {
+                    (Who::Anyone, _) => Ok(Allowed::Anyone),
+                    (Who::Host, Caller::Host { .. }) | (Who::Operator, Caller::Operator { .. }) => Err(Code::Revoked),
+                    _ => Err(Code::Forbidden),
+                };
+                assert_eq!(said, expected, "{path} by {caller:?}");
+            }
+        }
+        assert!(authorise(&store, "/drover.v1.Operator/Other", Some(&unknown_person)).await.is_err());
+        assert!(authorise(&store, "/drover.v1.Operator/Plan", None).await.is_err());
+    }
+}

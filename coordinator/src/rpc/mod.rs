@@ -1,0 +1,143 @@
+//! What others may ask of the coordinator. Every call goes through `authorise` first.
+//!
+//! Read `authorise` (one table: who may call what), `enrolment` (getting a certificate), `link` (agents), `operator`
+//! (people). Here: what the calls share, and how errors become statuses. `app` serves the routes.
+
+use std::sync::Arc;
+
+use drover_proto::{
+    code::{self, Code},
+    limits::MAX_MESSAGE_BYTES,
+    wire::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer, operator_server::OperatorServer},
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, service::Routes};
+use tracing::error;
+
+use crate::{
+    blob::{BlobError, Blobs},
+    ca::{Ca, CaError},
+    clock,
+    rollout::Rollouts,
+    session::{AgentStreams, Sessions},
+    store::{Store, StoreError},
+};
+
+pub mod authorise;
+mod enrolment;
+mod link;
+mod operator;
+
+/// Events of hosts that wait for `rollout`.
+const HOST_EVENTS: usize = 1024;
+
+/// What the calls need; clones share it.
+#[derive(Clone)]
+pub struct Services {
+    store: Store,
+    blobs: Blobs,
+    ca: Arc<Ca>,
+    sessions: Sessions,
+    rollouts: Rollouts,
+    agents: AgentStreams,
+    stop: CancellationToken,
+}
+
+impl Services {
+    /// Takes up the rollouts that had not ended, and listens to hosts until `stop`.
+    pub async fn start(store: Store, blobs: Blobs, ca: Arc<Ca>, stop: CancellationToken) -> Result<Self, StoreError> {
+        let sessions = Sessions::new(clock::unix_ms());
+        let rollouts = Rollouts::new(store.clone(), sessions.clone(), stop.clone());
+        rollouts.resume().await?;
+        let (events, heard) = mpsc::channel(HOST_EVENTS);
+        tokio::spawn(rollouts.clone().listen(heard));
+        let agents = AgentStreams { store: store.clone(), sessions: sessions.clone(), events, stop: stop.clone() };
+        Ok(Self { store, blobs, ca, sessions, rollouts, agents, stop })
+    }
+    /// Waits until every rollout has stored where it is; after `stop` was cancelled.
+    pub async fn ended(&self) {
+        self.rollouts.ended().await;
+    }
+    /// Every service, each behind the authorisation table.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let enrolment = EnrolmentServer::new(enrolment::Enrolment(self.clone()));
+        let link = AgentLinkServer::new(link::Link(self.clone()));
+        let operator = OperatorServer::new(operator::Operator(self.clone()));
+        let most = MAX_MESSAGE_BYTES;
+        let guard = |inner| authorise::Guard::new(self.store.clone(), inner);
+        Routes::new(guard(enrolment.max_decoding_message_size(most)))
+            .add_service(authorise::Guard::new(
+                self.store.clone(),
+                link.max_decoding_message_size(most).max_encoding_message_size(most),
+            ))
+            .add_service(authorise::Guard::new(
+                self.store.clone(),
+                operator.max_decoding_message_size(most).max_encoding_message_size(most),
+            ))
+    }
+}
+
+/// What a caller is told of an error of the store: never what is inside it.
+fn store_failed(error: StoreError) -> Status {
+    let code = error.code();
+    match &error {
+        StoreError::SecretMissing(names) => {
+            let commands: Vec<String> = names.iter().map(|name| secret_command(name)).collect();
+            code::status(code, format!("a secret has not been stored: {}", commands.join("; ")))
+        }
+        _ if matches!(code, Code::Store | Code::Internal) => {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            error!(%error, source, "store");
+            code::status(code, "the coordinator's store failed; its log says why")
+        }
+        _ => code::status(code, error.to_string()),
+    }
+}
+
+/// `name` or `name for environment`, as the command that stores it.
+fn secret_command(shown: &str) -> String {
+    match shown.split_once(" for ") {
+        Some((name, environment)) => format!("run `drover secret set {name}` (or with --environment {environment})"),
+        None => format!("run `drover secret set {shown}`"),
+    }
+}
+
+fn blob_failed(error: BlobError) -> Status {
+    let code = error.code();
+    if code == Code::Internal {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        error!(%error, source, "artifacts");
+        return code::status(code, "the coordinator's disk failed; its log says why");
+    }
+    code::status(code, error.to_string())
+}
+
+fn ca_failed(error: CaError) -> Status {
+    if matches!(error, CaError::Request) {
+        return code::status(Code::Invalid, error.to_string());
+    }
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    error!(%error, source, "certificate authority");
+    code::status(Code::Internal, "the coordinator could not make a certificate; its log says why")
+}
+
+fn invalid(message: impl Into<String>) -> Status {
+    code::status(Code::Invalid, message)
+}
+
+fn not_found(what: impl std::fmt::Display) -> Status {
+    code::status(Code::NotFound, format!("there is no {what}"))
+}
+
+/// Reads a name out of a request.
+fn name<T: std::str::FromStr<Err = drover_proto::name::NameError>>(text: &str) -> Result<T, Status> {
+    text.parse().map_err(|error: drover_proto::name::NameError| invalid(error.to_string()))
+}
+
+/// Reads a document out of a request.
+fn document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Status> {
+    serde_json::from_slice(bytes).map_err(|error| code::status(Code::Manifest, format!("the app's document: {error}")))
+}

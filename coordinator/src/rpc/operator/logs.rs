@@ -1,0 +1,116 @@
+//! `drover logs`: one job per host, the lines merged as they come. Ends when every host is done, the reader goes away,
+//! or the coordinator stops; jobs still going are cancelled then.
+
+use drover_proto::{
+    code::{self, Code},
+    name::{AppName, HostName},
+    wire::{LogLine, LogsJob, LogsRequest, job, job_reply::Reply},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{
+    super::{Services, name, not_found, store_failed},
+    hosts::find,
+};
+use crate::{clock, session::Answers, store::Host};
+
+/// Lines on their way to the reader.
+const LINES_AHEAD: usize = 256;
+/// Lines to begin with, unless said, and at most.
+const LINES: (u32, u32) = (100, 10_000);
+/// For an agent to begin.
+const TTL_MS: u64 = 30_000;
+
+/// The merged lines.
+pub(super) type Lines = ReceiverStream<Result<LogLine, Status>>;
+type Sender = mpsc::Sender<Result<LogLine, Status>>;
+
+/// `drover logs`.
+pub(super) async fn logs(services: &Services, request: LogsRequest) -> Result<Lines, Status> {
+    let app: AppName = name(&request.app)?;
+    let hosts = hosts(services, &app, &request.host).await?;
+    let lines = if request.lines == 0 { LINES.0 } else { request.lines.min(LINES.1) };
+    let job = LogsJob { app: app.to_string(), follow: request.follow, lines };
+    let (sender, receiver) = mpsc::channel(LINES_AHEAD);
+    let mut asked = Vec::new();
+    let mut silent = Vec::new();
+    for host in hosts {
+        match services.sessions.ask(&host.id, job::Job::Logs(job.clone()), TTL_MS) {
+            Ok(answers) => asked.push((host.name, answers)),
+            Err(error) => silent.push((host.name, error.to_string())),
+        }
+    }
+    if asked.is_empty() {
+        return Err(code::status(Code::HostOffline, format!("no host of {app} is connected")));
+    }
+    let stop = services.stop.clone();
+    tokio::spawn(async move {
+        for (host, why) in silent {
+            if say(&sender, &host, why).await.is_err() {
+                return;
+            }
+        }
+        for (host, answers) in asked {
+            tokio::spawn(relay(host, answers, sender.clone(), stop.clone()));
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+async fn hosts(services: &Services, app: &AppName, only: &str) -> Result<Vec<Host>, Status> {
+    let store = &services.store;
+    let having = store.hosts_of(app).await.map_err(store_failed)?;
+    if !only.is_empty() {
+        let host = find(services, only).await?;
+        return if having.contains_key(&host.id) {
+            Ok(vec![host])
+        } else {
+            Err(not_found(format!("app {app} on host {}", host.name)))
+        };
+    }
+    let mut hosts = store.hosts().await.map_err(store_failed)?;
+    hosts.retain(|host| having.contains_key(&host.id));
+    if hosts.is_empty() { Err(not_found(format!("host with app {app}"))) } else { Ok(hosts) }
+}
+
+/// The reader is gone.
+struct Gone;
+
+async fn say(sender: &Sender, host: &HostName, what: String) -> Result<(), Gone> {
+    let text = format!("[drover: {what}]");
+    let line = LogLine { unit: String::new(), unix_ms: clock::unix_ms(), text, host: host.to_string() };
+    sender.send(Ok(line)).await.map_err(|_| Gone)
+}
+
+/// One host's lines, until there are no more. Dropping `answers` cancels the job.
+async fn relay(host: HostName, mut answers: Answers, sender: Sender, stop: CancellationToken) {
+    loop {
+        let reply = tokio::select! {
+            () = stop.cancelled() => return,
+            () = sender.closed() => return,
+            reply = answers.next() => reply,
+        };
+        let sent = match reply {
+            Some(Reply::LogLine(line)) => {
+                sender.send(Ok(LogLine { host: host.to_string(), ..line })).await.map_err(|_| Gone)
+            }
+            Some(Reply::Done(_)) => return,
+            Some(Reply::Error(error)) => {
+                // There is no more to come from this host, and the others go on.
+                drop(say(&sender, &host, error.message).await);
+                return;
+            }
+            Some(Reply::PlanJson(_)) => continue,
+            None => {
+                drop(say(&sender, &host, "the host went away".to_owned()).await);
+                return;
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}

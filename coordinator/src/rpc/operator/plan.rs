@@ -1,0 +1,197 @@
+//! What an app would change: its document checked, its hosts found, each connected one asked. `apply` goes the same way
+//! before it begins, so that it can tell whether the world is still as planned.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_lc_rs::rand;
+use drover_proto::{
+    app::{AppSpec, SecretSource},
+    code::{self, Code},
+    digest::Digest,
+    limits::{MAX_APP_SPEC_BYTES, PLAN_TIMEOUT_MS},
+    name::{ReleaseId, ReleaseNumber, SecretName},
+    plan::Plan,
+    secret::Secret,
+    spec::DesiredApp,
+    view::{HostPlan, HostPlanOutcome, PlanView},
+    wire::{PlanJob, PlanReply, job, job_reply::Reply},
+};
+use futures_util::{StreamExt as _, stream};
+use tonic::Status;
+
+use super::super::{Services, document, store_failed};
+use crate::{
+    rollout::{begin::Sightings, keeper::matches},
+    session::AskError,
+    store::{Host, SecretPin, SecretPins, StoreError},
+};
+
+/// Hosts asked at the same time.
+const ASKED_AT_ONCE: usize = 64;
+
+/// An app that could become a release.
+pub(super) struct Draft {
+    /// Checked.
+    pub spec: AppSpec,
+    /// The document, as it is hashed and stored.
+    pub json: String,
+    /// Of it.
+    pub digest: Digest,
+    /// The hosts with its labels, in rollout order.
+    pub hosts: Vec<Host>,
+    /// What is known of them.
+    pub sightings: Sightings,
+    /// The number that it has, or would get.
+    pub release: ReleaseNumber,
+    /// Whether that release is there already.
+    pub exists: bool,
+    pins: SecretPins,
+}
+
+/// Checks an app's document and finds its hosts. Writes nothing.
+pub(super) async fn draft(services: &Services, bytes: &[u8]) -> Result<Draft, Status> {
+    if bytes.len() > MAX_APP_SPEC_BYTES {
+        let most = MAX_APP_SPEC_BYTES >> 20;
+        return Err(code::status(Code::Limit, format!("the app's document has more than {most} MiB")));
+    }
+    let spec: AppSpec = document(bytes)?;
+    let wrong = spec.check();
+    if !wrong.is_empty() {
+        let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        return Err(code::status(Code::Manifest, all.join("\n")));
+    }
+    let json = serde_json::to_string(&spec).map_err(|_| code::status(Code::Internal, "the app cannot be written"))?;
+    let digest = Digest::of(json.as_bytes());
+    let store = &services.store;
+    let hosts = targets(services, &spec).await?;
+    let sightings = Sightings::gather(store, &services.sessions, &spec.app, &hosts).await.map_err(store_failed)?;
+    let hosts = sightings.in_order(&spec.app, hosts);
+    let pins = pins_as_they_would_be(services, &spec).await?;
+    let newest = store.releases(&spec.app).await.map_err(store_failed)?.into_iter().next();
+    let exists = newest.as_ref().is_some_and(|n| n.digest == digest.to_string() && n.secrets == pins);
+    let release = newest.map_or(1, |newest| if exists { newest.number } else { newest.number + 1 });
+    Ok(Draft { spec, json, digest, hosts, sightings, release, exists, pins })
+}
+
+/// The hosts with an app's labels.
+pub(super) async fn targets(services: &Services, spec: &AppSpec) -> Result<Vec<Host>, Status> {
+    let mut hosts = services.store.hosts().await.map_err(store_failed)?;
+    hosts.retain(|host| matches(&spec.targets, host));
+    if hosts.is_empty() {
+        let labels: Vec<String> = spec.targets.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        return Err(code::status(
+            Code::NoTargets,
+            format!("no host has the labels {}: see drover hosts", labels.join(",")),
+        ));
+    }
+    Ok(hosts)
+}
+
+/// What `pin_secrets` would answer, without generating anything.
+async fn pins_as_they_would_be(services: &Services, spec: &AppSpec) -> Result<SecretPins, Status> {
+    let environment = spec.app.environment().map(String::from).unwrap_or_default();
+    let (mut pins, mut missing) = (SecretPins::new(), Vec::new());
+    for (local, source) in &spec.secrets {
+        let pin = match source {
+            SecretSource::Generate(_) => SecretPin::Generated { version: 1 },
+            SecretSource::Stored(name) => {
+                match services.store.latest_secret(name, &environment).await.map_err(store_failed)? {
+                    Some((environment, version)) => SecretPin::Stored { name: name.clone(), environment, version },
+                    None if environment.is_empty() => {
+                        missing.push(name.to_string());
+                        continue;
+                    }
+                    None => {
+                        missing.push(format!("{name} for {environment}"));
+                        continue;
+                    }
+                }
+            }
+        };
+        pins.insert(local.clone(), pin);
+    }
+    if missing.is_empty() { Ok(pins) } else { Err(store_failed(StoreError::SecretMissing(missing))) }
+}
+
+/// The values for a plan. One that is still to be generated gets random bytes, which go nowhere else.
+async fn values(services: &Services, draft: &Draft) -> Result<BTreeMap<SecretName, Secret<String>>, Status> {
+    let mut values = BTreeMap::new();
+    for (local, pin) in &draft.pins {
+        let value = match services.store.secret_value(&draft.spec.app, local, pin).await {
+            Ok(value) => value,
+            Err(StoreError::SecretMissing(_)) if matches!(pin, SecretPin::Generated { .. }) => {
+                let bytes = match draft.spec.secrets.get(local) {
+                    Some(SecretSource::Generate(bytes)) => *bytes as usize,
+                    _ => 32,
+                };
+                let mut random = vec![0; bytes];
+                rand::fill(&mut random).map_err(|_| code::status(Code::Internal, "no random bytes"))?;
+                Secret::new(hex::encode(random))
+            }
+            Err(error) => return Err(store_failed(error)),
+        };
+        values.insert(local.clone(), value);
+    }
+    Ok(values)
+}
+
+/// Asks every host of a draft, many at once.
+pub(super) async fn ask(services: &Services, draft: &Draft) -> Result<PlanView, Status> {
+    let app = draft.spec.app.clone();
+    let desired = DesiredApp {
+        release: ReleaseId { app: app.clone(), number: draft.release },
+        // The rollout has no number yet; none has this one.
+        rollout: 0,
+        paused: false,
+        spec: draft.spec.clone(),
+        secrets: values(services, draft).await?,
+    };
+    let json = serde_json::to_vec(&desired).map_err(|_| code::status(Code::Internal, "the app cannot be written"))?;
+    let job = PlanJob { app: app.to_string(), desired_app_json: json };
+    let hosts: Vec<HostPlan> = stream::iter(draft.hosts.clone())
+        .map(|host| ask_one(services.clone(), host, job.clone()))
+        .buffered(ASKED_AT_ONCE)
+        .collect()
+        .await;
+    let has_changes = hosts.iter().any(|host| match &host.outcome {
+        HostPlanOutcome::Planned(plan) => plan.has_changes() || !plan.refusals.is_empty(),
+        HostPlanOutcome::Unknown(_) | HostPlanOutcome::Error(_) => true,
+    });
+    let plan_id = plan_id(draft, &hosts)?;
+    Ok(PlanView { plan_id, app, release: draft.release, has_changes, hosts })
+}
+
+async fn ask_one(services: Services, host: Host, job: PlanJob) -> HostPlan {
+    let outcome = match services.sessions.ask(&host.id, job::Job::Plan(job), PLAN_TIMEOUT_MS) {
+        Err(error @ AskError::Offline) => HostPlanOutcome::Unknown(error.to_string()),
+        Err(error) => HostPlanOutcome::Error(error.to_string()),
+        Ok(mut answers) => match tokio::time::timeout(Duration::from_millis(PLAN_TIMEOUT_MS), answers.next()).await {
+            Err(_) => HostPlanOutcome::Error(format!("it did not answer within {} s", PLAN_TIMEOUT_MS / 1000)),
+            Ok(None) => HostPlanOutcome::Unknown("it went away while planning".to_owned()),
+            Ok(Some(Reply::PlanJson(json))) => match serde_json::from_slice::<Plan>(&json) {
+                Ok(plan) => HostPlanOutcome::Planned(plan),
+                Err(error) => HostPlanOutcome::Error(format!("its plan cannot be read: {error}")),
+            },
+            Ok(Some(Reply::Error(error))) => HostPlanOutcome::Error(format!("{} ({})", error.message, error.code)),
+            Ok(Some(Reply::LogLine(_) | Reply::Done(_))) => {
+                HostPlanOutcome::Error("it answered something else than a plan".to_owned())
+            }
+        },
+    };
+    HostPlan { host: host.name, outcome }
+}
+
+/// The same while document, secrets and what the hosts would do are; the order of hosts does not count.
+fn plan_id(draft: &Draft, hosts: &[HostPlan]) -> Result<String, Status> {
+    let by_name: BTreeMap<_, _> = hosts.iter().map(|host| (&host.host, &host.outcome)).collect();
+    let digest = Digest::of_json(&(&draft.digest, &draft.pins, draft.release, by_name))
+        .map_err(|_| code::status(Code::Internal, "the plan cannot be written"))?;
+    Ok(digest.hex()[..16].to_owned())
+}
+
+/// `drover plan`.
+pub(super) async fn plan(services: &Services, bytes: &[u8]) -> Result<PlanReply, Status> {
+    let draft = draft(services, bytes).await?;
+    let view = ask(services, &draft).await?;
+    Ok(PlanReply { plan_id: view.plan_id.clone(), json: super::view(&view)?.json })
+}

@@ -1,0 +1,100 @@
+//! Looking at apps, releases and the audit log.
+
+use std::collections::BTreeMap;
+
+use drover_proto::{
+    name::{AppName, HostId},
+    status::{HostStatus, Phase},
+    view::{AppHostView, AppView, ReleaseView},
+    wire::{AppFilter, View},
+};
+use tonic::Status;
+
+use super::{
+    super::{Services, name, not_found, store_failed},
+    hosts::read,
+    view,
+};
+use crate::store::Host;
+
+/// Lines of `drover audit` unless said, and at most.
+const AUDIT_LINES: (u32, u32) = (100, 10_000);
+
+/// The app that a filter names, or all.
+async fn apps(services: &Services, filter: &AppFilter) -> Result<Vec<AppName>, Status> {
+    let all = services.store.apps().await.map_err(store_failed)?;
+    if filter.app.is_empty() {
+        return Ok(all);
+    }
+    let app: AppName = name(&filter.app)?;
+    if all.contains(&app) { Ok(vec![app]) } else { Err(not_found(format!("app {app}"))) }
+}
+
+/// `drover status`.
+pub(super) async fn status(services: &Services, filter: AppFilter) -> Result<View, Status> {
+    let store = &services.store;
+    let hosts = store.hosts().await.map_err(store_failed)?;
+    let reports = store.reports().await.map_err(store_failed)?;
+    let reports: BTreeMap<HostId, HostStatus> =
+        reports.iter().map(|(id, report)| (id.clone(), read(Some(report)))).collect();
+    let mut views = Vec::new();
+    for app in apps(services, &filter).await? {
+        views.push(app_view(services, app, &hosts, &reports).await?);
+    }
+    view(&views)
+}
+
+async fn app_view(
+    services: &Services,
+    app: AppName,
+    hosts: &[Host],
+    reports: &BTreeMap<HostId, HostStatus>,
+) -> Result<AppView, Status> {
+    let store = &services.store;
+    let wanted = store.hosts_of(&app).await.map_err(store_failed)?;
+    let mut lines = Vec::new();
+    for host in hosts {
+        let desired = wanted.get(&host.id).map(|wanted| wanted.release);
+        let status = reports.get(&host.id).and_then(|report| report.apps.get(&app)).cloned();
+        let there = status.as_ref().is_some_and(|status| status.phase != Phase::Removed);
+        if desired.is_some() || there {
+            let connected = services.sessions.away_since(&host.id).is_none();
+            lines.push(AppHostView { host: host.name.clone(), connected, desired, status });
+        }
+    }
+    Ok(AppView {
+        last_good: store.last_good(&app).await.map_err(store_failed)?,
+        latest: store.releases(&app).await.map_err(store_failed)?.first().map(|release| release.number),
+        rollout: services.rollouts.active_of(&app).map(|view| view.summary),
+        hosts: lines,
+        app,
+    })
+}
+
+/// `drover releases`.
+pub(super) async fn releases(services: &Services, filter: AppFilter) -> Result<View, Status> {
+    let store = &services.store;
+    let mut views = Vec::new();
+    for app in apps(services, &filter).await? {
+        let wanted = store.hosts_of(&app).await.map_err(store_failed)?;
+        for release in store.releases(&app).await.map_err(store_failed)? {
+            views.push(ReleaseView {
+                number: release.number,
+                digest: release.digest,
+                created_unix_ms: release.created_ms,
+                created_by: release.created_by,
+                good_unix_ms: release.good_ms,
+                hosts: wanted.values().filter(|wanted| wanted.release == release.number).count(),
+                app: release.app,
+            });
+        }
+    }
+    view(&views)
+}
+
+/// `drover audit`.
+pub(super) async fn audit(services: &Services, limit: u32) -> Result<View, Status> {
+    let (usual, most) = AUDIT_LINES;
+    let limit = if limit == 0 { usual } else { limit.min(most) };
+    view(&services.store.audit(limit).await.map_err(store_failed)?)
+}
