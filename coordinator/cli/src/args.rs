@@ -61,7 +61,7 @@ pub struct ManifestArgs {
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub file: PathBuf,
     /// The environment of the manifest's `environments:` to deploy
-    #[arg(long = "env", value_name = "NAME")]
+    #[arg(long = "env", alias = "environment", value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
 }
 

@@ -41,7 +41,7 @@ pub fn fault(fault: &Fault) {
 
 fn fault_text(fault: &Fault) -> String {
     let code = if fault.code.is_empty() { String::new() } else { format!("[{}]", fault.code) };
-    let mut text = format!("{}{}: {}", "error".red().bold(), code.red(), plain(&fault.message));
+    let mut text = format!("{}{}: {}", "error".red().bold(), code.red(), plain_lines(&fault.message));
     if let Some(hint) = &fault.hint {
         text.push_str(&format!("\n  {} {hint}", "hint:".cyan()));
     }
@@ -79,6 +79,12 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
+/// `plain`, for text of several lines; those after the first are indented.
+#[must_use]
+pub fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n  ")
+}
+
 /// `1 host`, `3 hosts`.
 #[must_use]
 pub fn count(number: usize, one: &str) -> String {
@@ -99,6 +105,7 @@ pub(crate) mod tests {
     fn control_characters_are_shown() {
         assert_eq!(plain("a\x1b[31mb\tc"), "a\\u{1b}[31mb\tc");
         assert_eq!(plain("täglich"), "täglich");
+        assert_eq!(plain_lines("two\nlines\x07"), "two\n  lines\\u{7}");
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub enum SecretCommand {
         /// Its name
         name: SecretName,
         /// Only for this environment
-        #[arg(long = "env", value_name = "NAME")]
+        #[arg(long = "env", alias = "environment", value_name = "NAME")]
         environment: Option<EnvironmentName>,
     },
     /// The names, versions and who set them; never a value
@@ -93,7 +93,7 @@ pub enum SecretCommand {
         /// Its name
         name: SecretName,
         /// Only of this environment
-        #[arg(long = "env", value_name = "NAME")]
+        #[arg(long = "env", alias = "environment", value_name = "NAME")]
         environment: Option<EnvironmentName>,
     },
 }

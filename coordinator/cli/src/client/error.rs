@@ -153,10 +153,8 @@ fn of_bare(status: &Status, address: &str) -> Fault {
 fn hint(code: Code) -> Option<&'static str> {
     match code {
         Code::Revoked => Some("if that is a mistake: `drover-coordinator operator add NAME`, then `drover login`"),
-        Code::Token => Some("a token serves only so often and so long; ask for a new one"),
         Code::PlanChanged => Some("look at the new plan with `drover plan`, then apply that one"),
         Code::NoTargets => Some("compare the manifest's targets with `drover hosts`; `drover hosts label` sets labels"),
-        Code::SecretMissing => Some("store it first: `drover secret set NAME`"),
         Code::Protocol => Some("install the same version of drover on both sides"),
         Code::HostOffline => Some("`drover hosts` shows who is connected"),
         Code::Manifest
@@ -164,6 +162,8 @@ fn hint(code: Code) -> Option<&'static str> {
         | Code::NotFound
         | Code::Exists
         | Code::Forbidden
+        | Code::Token
+        | Code::SecretMissing
         | Code::ArtifactMissing
         | Code::DigestMismatch
         | Code::RolloutState
