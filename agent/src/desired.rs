@@ -1,0 +1,190 @@
+//! The desired state of this host: accepted from `link`, kept on disk, published to `reconcile`.
+//!
+//! Generations fence staleness; a spec is on disk before anybody acts on it, so that a host without its coordinator
+//! goes on with what it was told last.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use drover_proto::{
+    digest::Digest,
+    limits,
+    name::{AbsPath, AppName, Generation, HostId, UnitName},
+    spec::HostSpec,
+};
+use tokio::sync::watch;
+
+use crate::host::files;
+
+/// What became of a document.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Kept and published.
+    Accepted,
+    /// The very document that is held.
+    Duplicate,
+    /// Of an older generation than the one held.
+    Stale,
+    /// Of the held generation, but with other content.
+    Conflict,
+    /// Not for this host, not readable, or it breaks a rule.
+    Invalid,
+}
+
+/// The answer to a document.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// The generation that is held now.
+    pub generation: Generation,
+    /// What became of the document.
+    pub outcome: Outcome,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The file could not be read or set aside.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the desired state {path}")]
+pub struct DesiredError {
+    /// Which file.
+    pub path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Holds the newest accepted host spec.
+#[derive(Clone)]
+pub struct Desired(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    held: Mutex<(Generation, Option<Digest>)>,
+    publish: watch::Sender<Option<Arc<HostSpec>>>,
+}
+
+impl Desired {
+    /// Reads `desired.json` in `state_dir`. A damaged one is put aside and said in the log; then the host holds
+    /// nothing, changes nothing, and takes the next spec that comes.
+    pub fn open(state_dir: &Path) -> Result<Self, DesiredError> {
+        let path = state_dir.join("desired.json");
+        let failed = |source| DesiredError { path: path.clone(), source };
+        let (held, spec) = match fs::read(&path) {
+            Ok(bytes) => match read(&bytes) {
+                Ok(spec) => ((spec.generation, Some(Digest::of(&bytes))), Some(Arc::new(spec))),
+                Err(why) => {
+                    let aside = set_aside(&path).map_err(failed)?;
+                    tracing::error!(kept_as = %aside.display(), "the desired state on disk is damaged ({why}); waiting for the coordinator");
+                    ((0, None), None)
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => ((0, None), None),
+            Err(error) => return Err(failed(error)),
+        };
+        let (publish, _) = watch::channel(spec);
+        Ok(Self(Arc::new(Inner { path, held: Mutex::new(held), publish })))
+    }
+
+    /// Judges a document for the host with the id `host`; keeps it on disk before it publishes it.
+    pub fn accept(&self, document: &[u8], host: &HostId) -> Accepted {
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (generation, digest) = *held;
+        let answer = |outcome, message: String| Accepted { generation, outcome, message };
+        let spec = match read(document) {
+            Ok(spec) => spec,
+            Err(why) => return answer(Outcome::Invalid, why),
+        };
+        if spec.host != *host {
+            return answer(Outcome::Invalid, format!("the spec is for host {}, this is {host}", spec.host));
+        }
+        if spec.generation < generation {
+            let message = format!("generation {} is older than {generation}, which this host holds", spec.generation);
+            return answer(Outcome::Stale, message);
+        }
+        let offered = Digest::of(document);
+        if spec.generation == generation && digest.is_some() {
+            return match digest == Some(offered) {
+                true => answer(Outcome::Duplicate, format!("generation {generation} is held already")),
+                false => answer(Outcome::Conflict, format!("generation {generation} is held with other content")),
+            };
+        }
+        if let Err(error) = files::write_private(&self.0.path, document) {
+            return answer(Outcome::Invalid, format!("the spec could not be kept on disk: {error}"));
+        }
+        *held = (spec.generation, Some(offered));
+        let generation = spec.generation;
+        self.0.publish.send_replace(Some(Arc::new(spec)));
+        Accepted { generation, outcome: Outcome::Accepted, message: format!("generation {generation} accepted") }
+    }
+
+    /// The newest accepted spec, and every one after it.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<HostSpec>>> {
+        self.0.publish.subscribe()
+    }
+
+    /// Generation and digest of what is held; (0, `None`) = nothing.
+    #[must_use]
+    pub fn held(&self) -> (Generation, Option<Digest>) {
+        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a document and checks every rule; the error is one sentence without secrets.
+fn read(document: &[u8]) -> Result<HostSpec, String> {
+    if document.len() > limits::MAX_MESSAGE_BYTES {
+        return Err(format!("the spec has more than {} MiB", limits::MAX_MESSAGE_BYTES >> 20));
+    }
+    let spec: HostSpec =
+        serde_json::from_slice(document).map_err(|error| format!("the spec cannot be read: {error}"))?;
+    if spec.generation == 0 {
+        return Err("generation 0 means no spec".to_owned());
+    }
+    check(&spec)?;
+    Ok(spec)
+}
+
+fn check(spec: &HostSpec) -> Result<(), String> {
+    let mut units: BTreeMap<&UnitName, &AppName> = BTreeMap::new();
+    let mut paths: BTreeMap<&AbsPath, &AppName> = BTreeMap::new();
+    for (name, app) in &spec.apps {
+        if app.spec.app != *name || app.release.app != *name {
+            return Err(format!("app {name} holds the release of another app"));
+        }
+        if let Some(error) = app.spec.check().first() {
+            return Err(format!("app {name}: {error}"));
+        }
+        if let Some(secret) = app.spec.secrets.keys().find(|secret| !app.secrets.contains_key(*secret)) {
+            return Err(format!("app {name}: the value of secret {secret} is missing"));
+        }
+        let large = app.secrets.iter().find(|(_, value)| value.expose().len() > limits::MAX_SECRET_BYTES);
+        if let Some((secret, _)) = large {
+            return Err(format!("app {name}: secret {secret} is larger than {} KiB", limits::MAX_SECRET_BYTES >> 10));
+        }
+        for unit in app.spec.units.keys() {
+            if let Some(other) = units.insert(unit, name) {
+                return Err(format!("unit {unit} is claimed by both {other} and {name}"));
+            }
+        }
+        for file in &app.spec.files {
+            if let Some(other) = paths.insert(&file.path, name) {
+                return Err(format!("{} is claimed by both {other} and {name}", file.path));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let aside = path.with_extension(format!("json.damaged-{}", now.as_millis()));
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! What becomes of documents: new, old, replayed, conflicting, foreign, broken.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+
+const HOST: &str = "h-0123456789abcdef";
+
+fn document(generation: u64, apps: Value) -> Vec<u8> {
+    json!({ "host": HOST, "host_name": "web-1", "labels": {}, "generation": generation, "apps": apps })
+        .to_string()
+        .into_bytes()
+}
+
+fn app(name: &str, unit: &str) -> Value {
+    let spec = json!({
+        "app": name, "targets": { "role": "web" }, "host": { "packages": [], "users": [], "directories": [] },
+        "strategy": serde_json::to_value(drover_proto::strategy::Strategy::default()).unwrap(),
+        "artifact": null, "env": {}, "secrets": {}, "files": [], "hooks": [], "checks": {},
+        "units": { unit: { "text": [{ "text": "[Service]\nExecStart=/bin/true\n" }], "enable": true, "start": true, "adopt": false } },
+    });
+    json!({ "release": { "app": name, "number": 1 }, "rollout": 1, "paused": false, "spec": spec, "secrets": {} })
+}
+
+fn open() -> (TempDir, Desired, HostId) {
+    let dir = TempDir::new().unwrap();
+    let desired = Desired::open(dir.path()).unwrap();
+    (dir, desired, HOST.parse().unwrap())
+}
+
+#[test]
+fn documents_are_judged_by_generation_and_content() {
+    let (dir, desired, host) = open();
+    let table = [
+        (document(3, json!({})), Outcome::Accepted, 3),
+        (document(3, json!({})), Outcome::Duplicate, 3),
+        (document(3, json!({ "mono": app("mono", "mono.service") })), Outcome::Conflict, 3),
+        (document(2, json!({})), Outcome::Stale, 3),
+        (document(4, json!({ "mono": app("mono", "mono.service") })), Outcome::Accepted, 4),
+        (b"{".to_vec(), Outcome::Invalid, 4),
+    ];
+    for (bytes, outcome, generation) in table {
+        let answer = desired.accept(&bytes, &host);
+        assert_eq!((answer.outcome, answer.generation), (outcome, generation), "{}", answer.message);
+    }
+    let again = Desired::open(dir.path()).unwrap();
+    assert_eq!(again.held(), desired.held());
+    assert_eq!(again.subscribe().borrow().as_ref().unwrap().apps.len(), 1);
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_with_the_reason() {
+    let (_dir, desired, host) = open();
+    let mut unknown = app("mono", "mono.service");
+    unknown["spec"]["canary"] = json!(1);
+    let mut no_secret = app("mono", "mono.service");
+    no_secret["spec"]["secrets"] = json!({ "KEY": { "generate": 32 } });
+    let table = [
+        (json!({ "mono": unknown }), "canary"),
+        (json!({ "mono": no_secret }), "secret KEY is missing"),
+        (json!({ "a": app("a", "x.service"), "b": app("b", "x.service") }), "claimed by both a and b"),
+        (json!({ "other": app("mono", "x.service") }), "another app"),
+    ];
+    for (apps, want) in table {
+        let answer = desired.accept(&document(1, apps), &host);
+        assert_eq!(answer.outcome, Outcome::Invalid);
+        assert!(answer.message.contains(want), "{} / {want}", answer.message);
+    }
+    let foreign: HostId = "h-ffffffffffffffff".parse().unwrap();
+    assert_eq!(desired.accept(&document(1, json!({})), &foreign).outcome, Outcome::Invalid);
+    assert_eq!(desired.held(), (0, None));
+}
+
+#[test]
+fn a_damaged_file_is_put_aside() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("desired.json"), "{\"host\":").unwrap();
+    let desired = Desired::open(dir.path()).unwrap();
+    assert_eq!(desired.held(), (0, None));
+    let names: Vec<_> =
+        fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.len() == 1 && names[0].starts_with("desired.json.damaged-"), "{names:?}");
+    let host = HOST.parse().unwrap();
+    assert_eq!(desired.accept(&document(1, json!({})), &host).outcome, Outcome::Accepted);
+}

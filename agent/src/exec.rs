@@ -1,0 +1,144 @@
+//! Carries out the steps of a plan, one file per kind; decides nothing. `reconcile` calls it step by step.
+
+mod accounts;
+mod files;
+mod needs;
+mod program;
+mod tree;
+mod units;
+
+use drover_proto::{app::HookPoint, code::Code, name::AppName, plan::Action, status::Evidence};
+use tokio::time::Instant;
+
+pub use files::Undo;
+pub use tree::{discard_unsealed, remove_tree};
+
+use crate::{
+    blob::Blobs,
+    host::systemd::Systemd,
+    ledger::{AppLedger, LedgerError, Ledgers},
+    observe::Observed,
+    render::{Layout, Rendered},
+};
+
+/// What the steps of one activation work with.
+pub struct Exec<'a> {
+    /// Where things lie.
+    pub layout: &'a Layout,
+    /// systemd.
+    pub systemd: &'a Systemd,
+    /// Artifacts.
+    pub blobs: &'a Blobs,
+    /// Where the ledger is kept.
+    pub ledgers: &'a Ledgers,
+    /// The app.
+    pub app: &'a AppName,
+    /// The release whose plan it is; `None` = removal.
+    pub wanted: Option<&'a Rendered>,
+    /// What the plan was made from.
+    pub observed: &'a Observed,
+    /// When jobs are not waited for any longer.
+    pub jobs_until: Instant,
+}
+
+/// A step that failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepFailure {
+    /// Of docs/ERRORS.md.
+    pub code: Code,
+    /// Which step, for people.
+    pub step: String,
+    /// One plain sentence.
+    pub cause: String,
+    /// What was seen.
+    pub evidence: Vec<Evidence>,
+}
+
+impl StepFailure {
+    /// Without evidence.
+    #[must_use]
+    pub fn new(code: Code, step: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { code, step: step.into(), cause: cause.into(), evidence: Vec::new() }
+    }
+    /// With the lines, if there are any.
+    #[must_use]
+    pub fn with(mut self, title: impl Into<String>, lines: Vec<String>) -> Self {
+        if !lines.is_empty() {
+            self.evidence.push(Evidence { title: title.into(), lines });
+        }
+        self
+    }
+}
+
+impl From<LedgerError> for StepFailure {
+    fn from(error: LedgerError) -> Self {
+        let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        Self::new(Code::Write, "journal", format!("{error}{why}"))
+    }
+}
+
+impl Exec<'_> {
+    /// Carries out one step. What must be durable is in the ledger, on disk, when it returns.
+    ///
+    /// `Gate` and `Commit` are the caller's, and nothing here.
+    pub async fn step(&self, action: &Action, ledger: &mut AppLedger, undo: &mut Undo) -> Result<(), StepFailure> {
+        match action {
+            Action::InstallPackages(packages) => self.install_packages(packages).await,
+            Action::CreateUser(need) => self.create_user(need).await,
+            Action::EnsureDirectory(need) => self.ensure_directory(need),
+            Action::Fetch { digest, size_bytes } => self.fetch(*digest, *size_bytes).await.map(drop),
+            Action::Unpack { .. } => self.unpack().await,
+            Action::Build { .. } => self.build().await,
+            Action::Hook { when, index, .. } => self.hook(*when, *index).await,
+            Action::WriteFile { path, keep_original, .. } => self.write_file(path, *keep_original, ledger, undo),
+            Action::Validate { path, staged, .. } => self.validate(path, *staged).await,
+            Action::RemoveFile { path, restore_original } => self.remove_file(path, *restore_original, ledger),
+            Action::DaemonReload => self.daemon_reload().await,
+            Action::Enable(unit) => self.enable(unit).await,
+            Action::Disable(unit) => self.disable(unit).await,
+            Action::Stop(unit) => self.stop(unit).await,
+            Action::Start(unit) | Action::Restart(unit) => {
+                self.run_unit(unit, matches!(action, Action::Restart(_)), ledger).await
+            }
+            Action::Reload(unit) => self.reload(unit).await,
+            Action::Gate { .. } | Action::Commit => Ok(()),
+        }
+    }
+
+    fn wanted(&self) -> Result<&Rendered, StepFailure> {
+        self.wanted.ok_or_else(|| StepFailure::new(Code::Internal, "plan", "the plan has a step that needs a release"))
+    }
+}
+
+/// A step as progress shows it, in a few words.
+#[must_use]
+pub fn describe(action: &Action) -> String {
+    match action {
+        Action::InstallPackages(packages) => {
+            let names: Vec<&str> = packages.iter().map(AsRef::as_ref).collect();
+            format!("installing {}", names.join(", "))
+        }
+        Action::CreateUser(need) => format!("making user {}", need.name),
+        Action::EnsureDirectory(need) => format!("making {}", need.path),
+        Action::Fetch { digest, size_bytes } => {
+            format!("fetching artifact {} ({:.1} MiB)", digest.short(), *size_bytes as f64 / 1_048_576.0)
+        }
+        Action::Unpack { .. } => "unpacking the artifact".to_owned(),
+        Action::Build { .. } => "building".to_owned(),
+        Action::Hook { when: HookPoint::BeforeSwitch, run, .. } => format!("hook before the switch: {}", run.join(" ")),
+        Action::Hook { when: HookPoint::AfterSwitch, run, .. } => format!("hook after the switch: {}", run.join(" ")),
+        Action::WriteFile { path, .. } => format!("writing {path}"),
+        Action::Validate { run, path, .. } => format!("{} for {path}", run.join(" ").trim()),
+        Action::RemoveFile { path, restore_original: true } => format!("putting the original {path} back"),
+        Action::RemoveFile { path, restore_original: false } => format!("removing {path}"),
+        Action::DaemonReload => "systemd reads its unit files".to_owned(),
+        Action::Enable(unit) => format!("enabling {unit}"),
+        Action::Disable(unit) => format!("disabling {unit}"),
+        Action::Stop(unit) => format!("stopping {unit}"),
+        Action::Start(unit) => format!("starting {unit}"),
+        Action::Restart(unit) => format!("restarting {unit}"),
+        Action::Reload(unit) => format!("reloading {unit}"),
+        Action::Gate { .. } => "waiting for health".to_owned(),
+        Action::Commit => "committing".to_owned(),
+    }
+}

@@ -1,0 +1,132 @@
+//! Files written and removed, the originals of adopted ones kept and put back, and everything undone while nobody has
+//! looked at it yet. Beside `exec`.
+
+use std::{fs, io};
+
+use drover_proto::{code::Code, name::AbsPath};
+
+use super::{Exec, StepFailure, accounts};
+use crate::{
+    host::{
+        files::{self, FileError, FileState},
+        systemd::UnitState,
+    },
+    ledger::{AdoptedUnit, AppLedger, Original},
+    render::{FileKind, RenderedFile, layout_make},
+};
+
+/// An original larger than this is not taken over.
+const MAX_ORIGINAL_BYTES: usize = 64 << 20;
+
+/// What stood where files were written, newest last, while it can still be put back exactly.
+#[derive(Default)]
+pub struct Undo {
+    before: Vec<(AbsPath, Option<Kept>)>,
+}
+
+struct Kept {
+    bytes: Vec<u8>,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+impl Undo {
+    /// Puts everything back as it was. The first error ends it.
+    pub fn put_back(self) -> Result<(), StepFailure> {
+        for (path, kept) in self.before.into_iter().rev() {
+            match kept {
+                Some(kept) => files::write_atomic(&path, &kept.bytes, kept.uid, kept.gid, kept.mode).map_err(failed)?,
+                None => files::remove(&path).map(drop).map_err(failed)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: FileError) -> StepFailure {
+    StepFailure::new(error.code(), "files", error.to_string())
+}
+
+impl Exec<'_> {
+    pub(super) fn write_file(
+        &self,
+        path: &AbsPath,
+        keep_original: bool,
+        ledger: &mut AppLedger,
+        undo: &mut Undo,
+    ) -> Result<(), StepFailure> {
+        let unknown = || StepFailure::new(Code::Internal, "files", format!("the release has no file {path}"));
+        let file = self.wanted()?.file(path).ok_or_else(unknown)?;
+        let (owner, group) = (accounts::user(&file.owner)?, accounts::group(&file.group)?);
+        let before = read_whole(path)?;
+        let original = match &before {
+            Some(kept) if keep_original => Some(self.keep_original(path, kept)?),
+            _ => None,
+        };
+        let unit_before = self.unit_before(file, keep_original);
+        ledger.claim(file, original, unit_before);
+        self.ledgers.save(ledger)?;
+        undo.before.push((path.clone(), before));
+        files::write_atomic(path, file.bytes.expose(), owner.uid, group, file.mode).map_err(failed)
+    }
+
+    fn keep_original(&self, path: &AbsPath, kept: &Kept) -> Result<Original, StepFailure> {
+        let place = self.layout.original_of(self.app, path);
+        if let Some(parent) = place.parent() {
+            layout_make(parent, 0o700).map_err(|e| {
+                StepFailure::new(Code::Write, "files", format!("{} cannot be made: {e}", parent.display()))
+            })?;
+        }
+        files::write_private(&place, &kept.bytes).map_err(failed)?;
+        Ok(Original { uid: kept.uid, gid: kept.gid, mode: kept.mode })
+    }
+
+    /// How a unit was before it is taken over; `None` for one that nobody had.
+    fn unit_before(&self, file: &RenderedFile, keep_original: bool) -> Option<AdoptedUnit> {
+        let FileKind::Unit(name) = &file.kind else { return None };
+        let state = self.observed.units.get(name)?;
+        let elsewhere = !state.fragment_path.is_empty() && state.fragment_path != file.path.as_str();
+        (keep_original || elsewhere).then(|| adopted(state))
+    }
+
+    pub(super) fn remove_file(
+        &self,
+        path: &AbsPath,
+        restore_original: bool,
+        ledger: &mut AppLedger,
+    ) -> Result<(), StepFailure> {
+        let place = self.layout.original_of(self.app, path);
+        match ledger.originals.get(path).filter(|_| restore_original) {
+            Some(original) => {
+                let bytes = fs::read(&place).map_err(|error| {
+                    StepFailure::new(Code::Write, "files", format!("the original of {path} cannot be read: {error}"))
+                })?;
+                files::write_atomic(path, &bytes, original.uid, original.gid, original.mode).map_err(failed)?;
+            }
+            None => files::remove(path).map(drop).map_err(failed)?,
+        }
+        ledger.released(path);
+        self.ledgers.save(ledger)?;
+        match fs::remove_file(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, place = %place.display(), "a kept original stays behind");
+            }
+            Ok(()) | Err(_) => {}
+        }
+        Ok(())
+    }
+}
+
+fn adopted(state: &UnitState) -> AdoptedUnit {
+    AdoptedUnit {
+        enabled: matches!(state.unit_file_state.as_str(), "enabled" | "enabled-runtime"),
+        active: matches!(state.active_state.as_str(), "active" | "reloading" | "activating"),
+    }
+}
+
+fn read_whole(path: &AbsPath) -> Result<Option<Kept>, StepFailure> {
+    let FileState::File { uid, gid, mode, .. } = files::state(path).map_err(failed)? else { return Ok(None) };
+    let bytes = files::read(path, MAX_ORIGINAL_BYTES).map_err(failed)?;
+    Ok(bytes.map(|bytes| Kept { bytes, uid, gid, mode }))
+}

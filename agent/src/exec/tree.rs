@@ -1,0 +1,181 @@
+//! A release's tree: fetched, unpacked at its final path, built there, sealed. Only a marker in the private state makes
+//! it complete; without that it is wiped and made again. Beside `exec`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use drover_proto::{code::Code, digest::Digest};
+
+use super::{Exec, StepFailure, accounts, program};
+use crate::{
+    blob::BlobError,
+    host::{
+        archive, files,
+        process::{self, Ended},
+    },
+    render::{Layout, Rendered, RenderedBuild, Tree, layout_make},
+};
+
+impl Exec<'_> {
+    fn tree(&self) -> Result<&Tree, StepFailure> {
+        let tree = self.wanted()?.tree.as_ref();
+        tree.ok_or_else(|| StepFailure::new(Code::Internal, "artifact", "the release has no artifact"))
+    }
+
+    pub(super) async fn fetch(&self, digest: Digest, size_bytes: u64) -> Result<PathBuf, StepFailure> {
+        for place in [&self.layout.state_dir, &self.layout.releases_dir] {
+            match files::free_space(place) {
+                Ok(free) if free < size_bytes => {
+                    let cause = format!(
+                        "{} has {} MiB free, the artifact needs {} MiB",
+                        place.display(),
+                        free >> 20,
+                        size_bytes >> 20
+                    );
+                    return Err(StepFailure::new(Code::Limit, "fetch", cause));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "free space is unknown"),
+            }
+        }
+        self.blobs.ensure(digest, size_bytes).await.map_err(|error| {
+            let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            let code = match error {
+                BlobError::Mismatch { .. } => Code::DigestMismatch,
+                BlobError::Disk { .. } | BlobError::Refused(_) | BlobError::GaveUp(..) => Code::Fetch,
+            };
+            StepFailure::new(code, "fetch", format!("the artifact could not be fetched: {error}{why}"))
+        })
+    }
+
+    pub(super) async fn unpack(&self) -> Result<(), StepFailure> {
+        let tree = self.tree()?;
+        let archive = self.fetch(tree.digest, tree.size_bytes).await?;
+        let owner = match &tree.build {
+            Some(build) => accounts::user(&build.user).map(|account| (account.uid, account.gid))?,
+            None => (0, 0),
+        };
+        self.wipe_tree()?;
+        layout_make(&self.layout.releases_of(self.app), 0o755).map_err(|e| self.cannot("made", e))?;
+        files::ensure_directory(&tree.directory, owner.0, owner.1, 0o755)
+            .map_err(|error| StepFailure::new(error.code(), "unpack", error.to_string()))?;
+        let into = tree.directory.as_path().to_owned();
+        let unpacked = tokio::task::spawn_blocking(move || archive::unpack(&archive, &into, owner)).await;
+        match unpacked {
+            Ok(Ok(_counts)) => {}
+            Ok(Err(error)) => {
+                return Err(StepFailure::new(Code::Archive, "unpack", format!("the artifact is refused: {error}")));
+            }
+            Err(panic) => return Err(StepFailure::new(Code::Internal, "unpack", panic.to_string())),
+        }
+        if tree.build.is_none() { self.finish_tree().await } else { Ok(()) }
+    }
+
+    pub(super) async fn build(&self) -> Result<(), StepFailure> {
+        let tree = self.tree()?;
+        let Some(build) = &tree.build else { return Ok(()) };
+        let account = accounts::user(&build.user)?;
+        let home = self.layout.releases_of(self.app).join(format!(".home-{}", tree.key));
+        let home_path = home
+            .to_string_lossy()
+            .parse()
+            .map_err(|e: drover_proto::name::NameError| StepFailure::new(Code::Internal, "build", e.to_string()))?;
+        files::ensure_directory(&home_path, account.uid, account.gid, 0o700)
+            .map_err(|error| StepFailure::new(error.code(), "build", error.to_string()))?;
+        let built = self.build_steps(build, tree, &account, &home).await;
+        if let Err(error) = fs::remove_dir_all(&home) {
+            tracing::warn!(%error, home = %home.display(), "a build's home stays behind");
+        }
+        built?;
+        self.finish_tree().await
+    }
+
+    async fn build_steps(
+        &self,
+        build: &RenderedBuild,
+        tree: &Tree,
+        account: &crate::host::users::Account,
+        home: &Path,
+    ) -> Result<(), StepFailure> {
+        let output = self.output_file("build")?;
+        let until = Instant::now() + build.timeout.as_duration();
+        for (i, argv) in build.run.iter().enumerate() {
+            let title = argv.join(" ");
+            let mut command = program::command(argv, until.saturating_duration_since(Instant::now()))?;
+            command.account = Some(account.clone());
+            command.cwd = Some(tree.directory.as_path().to_owned());
+            command.env = build.env.clone();
+            command.env.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
+            command.output_file = Some(output.clone());
+            let fail = |cause: String| StepFailure::new(Code::Build, format!("build: {title}"), cause);
+            let outcome = process::run(command)
+                .await
+                .map_err(|error| fail(format!("build step {} ({title}) could not be run: {error}", i + 1)))?;
+            let cause = match outcome.ended {
+                Ended::Code(0) => continue,
+                Ended::TimedOut => {
+                    format!("the build took longer than {} and was killed in step {} ({title})", build.timeout, i + 1)
+                }
+                Ended::Code(_) | Ended::Signal(_) => {
+                    let last = program::telling_line(&outcome);
+                    format!("build step {} ({title}) failed ({}): {last}", i + 1, outcome.ended)
+                }
+            };
+            return Err(fail(cause).with(format!("output of {title}"), outcome.tail));
+        }
+        Ok(())
+    }
+
+    /// Root owns it, nobody else writes there, it is on the disk; then the marker says so.
+    async fn finish_tree(&self) -> Result<(), StepFailure> {
+        let tree = self.tree()?;
+        let directory = tree.directory.as_path().to_owned();
+        match tokio::task::spawn_blocking(move || archive::seal(&directory)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                return Err(StepFailure::new(Code::Write, "seal", format!("the release cannot be sealed: {error}")));
+            }
+            Err(panic) => return Err(StepFailure::new(Code::Internal, "seal", panic.to_string())),
+        }
+        let marker = self.layout.seal_marker(self.app, &tree.key);
+        if let Some(parent) = marker.parent() {
+            layout_make(parent, 0o700).map_err(|e| self.cannot("sealed", e))?;
+        }
+        files::write_private(&marker, b"").map_err(|e| StepFailure::new(Code::Write, "seal", e.to_string()))?;
+        self.blobs.discard(tree.digest).await;
+        Ok(())
+    }
+
+    fn wipe_tree(&self) -> Result<(), StepFailure> {
+        let tree = self.tree()?;
+        remove_tree(self.layout, self.app, &tree.key).map_err(|e| self.cannot("wiped", e))
+    }
+
+    fn cannot(&self, what: &str, error: io::Error) -> StepFailure {
+        StepFailure::new(Code::Write, "unpack", format!("the release's directory cannot be {what}: {error}"))
+    }
+}
+
+/// Removes the release's tree if it is not complete: staging failed.
+pub fn discard_unsealed(layout: &Layout, rendered: &Rendered) {
+    let Some(tree) = &rendered.tree else { return };
+    if layout.seal_marker(&rendered.app, &tree.key).exists() {
+        return;
+    }
+    if let Err(error) = remove_tree(layout, &rendered.app, &tree.key) {
+        tracing::warn!(app = %rendered.app, %error, "a half-made release stays behind");
+    }
+}
+
+/// Removes one tree: first the marker, so that a half-removed one never counts as complete.
+pub fn remove_tree(layout: &Layout, app: &drover_proto::name::AppName, key: &str) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    gone(fs::remove_file(layout.seal_marker(app, key)))?;
+    gone(fs::remove_dir_all(layout.releases_of(app).join(key)))
+}

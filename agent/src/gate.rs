@@ -1,0 +1,267 @@
+//! Waits until a release has been healthy without a break for long enough, or says in one sentence why it was not. Called
+//! by `reconcile` after the switch; `verdict` and `stretch` decide, this looks.
+
+mod checks;
+mod stretch;
+pub mod verdict;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use drover_proto::{
+    code::Code,
+    name::{AbsPath, UnitName},
+};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use self::{
+    checks::Checks,
+    stretch::{Look, Problem, Severity, Stretch, Verdict},
+    verdict::Standing,
+};
+use crate::{
+    exec::StepFailure,
+    host::{
+        files::{self, FileState},
+        journal,
+        systemd::{Systemd, UnitState},
+    },
+    observe::is_template,
+    render::Rendered,
+};
+
+const POLL: Duration = Duration::from_millis(400);
+const FILES_EVERY: Duration = Duration::from_secs(2);
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// systemd has given up on a unit for so long: waiting on is no use.
+const FAILED_FOR: Duration = Duration::from_secs(1);
+/// A unit is simply not running for so long.
+const ENDED_FOR: Duration = Duration::from_secs(3);
+/// Lines of a unit's journal that go up as evidence.
+const EVIDENCE_LINES: usize = 20;
+/// Units whose journal goes up when no single one is to blame.
+const EVIDENCE_UNITS: usize = 3;
+
+/// What the world outside says about this gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Course {
+    /// Go on.
+    On,
+    /// Go on; the deadline stands still.
+    Paused,
+    /// Something newer is wanted.
+    Superseded,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum GateEnd {
+    /// Healthy for long enough.
+    Healthy,
+    /// Not in time, or hopeless.
+    Failed(StepFailure),
+    /// Stopped for something newer.
+    Superseded,
+}
+
+/// One gate.
+pub struct Gate<'a> {
+    /// What must be healthy.
+    pub wanted: &'a Rendered,
+    /// systemd.
+    pub systemd: &'a Systemd,
+    /// Without a break.
+    pub min_healthy: Duration,
+    /// What is left of the deadline.
+    pub left: Duration,
+    /// How long units have had already, while their jobs were waited for.
+    pub waited: Duration,
+    /// The journal before this is of no interest; unix ms.
+    pub since_unix_ms: i64,
+}
+
+impl Gate<'_> {
+    /// Waits. `course` is asked at every look; `progress` hears at most once a second how long it has been healthy, in
+    /// ms, and what is missing.
+    pub async fn run(&self, course: impl Fn() -> Course, mut progress: impl FnMut(u64, Vec<String>)) -> GateEnd {
+        let begun = Instant::now();
+        let checks = Checks::begin(&self.wanted.checks, self.systemd);
+        let mut stretch = Stretch::new(u64::try_from(self.min_healthy.as_millis()).unwrap_or(u64::MAX));
+        let mut watch = Watch { given_up: BTreeMap::new(), files: Vec::new(), files_at: None };
+        let (mut left, mut last_look, mut said) = (self.left, begun, None::<Instant>);
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            poll.tick().await;
+            let now = Instant::now();
+            match course() {
+                Course::Superseded => return GateEnd::Superseded,
+                Course::Paused => {}
+                Course::On => left = left.saturating_sub(now - last_look),
+            }
+            last_look = now;
+            let units = self.units().await;
+            let (look, hopeless) = self.look(&units, &checks, &mut watch, now);
+            let at_ms = u64::try_from((now - begun).as_millis()).unwrap_or(u64::MAX);
+            match stretch.see(at_ms, look) {
+                Verdict::Healthy => return GateEnd::Healthy,
+                Verdict::Going { healthy_for_ms, waiting_for } => {
+                    if said.is_none_or(|said| now - said >= PROGRESS_EVERY) {
+                        said = Some(now);
+                        progress(healthy_for_ms, waiting_for);
+                    }
+                }
+            }
+            if hopeless || left.is_zero() {
+                return GateEnd::Failed(
+                    self.failure(self.waited + (now - begun), stretch.cause(), &units, &checks).await,
+                );
+            }
+        }
+    }
+
+    async fn units(&self) -> BTreeMap<UnitName, Result<UnitState, String>> {
+        let mut units = BTreeMap::new();
+        for (name, _) in self.wanted.started().filter(|(name, _)| !is_template(name)) {
+            units.insert(name.clone(), self.systemd.unit(name).await.map_err(|error| error.to_string()));
+        }
+        units
+    }
+
+    /// One look at everything; true = waiting on is no use.
+    fn look(
+        &self,
+        units: &BTreeMap<UnitName, Result<UnitState, String>>,
+        checks: &Checks,
+        watch: &mut Watch,
+        now: Instant,
+    ) -> (Look, bool) {
+        let mut look = Look::default();
+        let mut hopeless = false;
+        for (name, state) in units {
+            let standing = match state {
+                Ok(state) => verdict::judge(name, state),
+                Err(error) => Standing::Waiting(error.clone()),
+            };
+            let (severity, sentence, patience) = match standing {
+                Standing::Healthy(identity) => {
+                    look.identity.insert(name.to_string(), identity);
+                    watch.given_up.remove(name);
+                    continue;
+                }
+                Standing::Waiting(sentence) => (Severity::Waiting, sentence, None),
+                Standing::Broken(sentence) => (Severity::Broken, sentence, None),
+                Standing::Ended(sentence) => (Severity::Broken, sentence, Some(ENDED_FOR)),
+                Standing::GaveUp(sentence) => (Severity::Broken, sentence, Some(FAILED_FOR)),
+            };
+            match patience {
+                None => {
+                    watch.given_up.remove(name);
+                }
+                Some(patience) => {
+                    let since = *watch.given_up.entry(name.clone()).or_insert(now);
+                    hopeless |= now - since > patience;
+                }
+            }
+            look.problems.push(Problem { severity, of: name.to_string(), sentence });
+        }
+        let answers = checks.answers();
+        for name in self.wanted.checks.keys() {
+            let problem = |severity, sentence| Problem { severity, of: format!("check {name}"), sentence };
+            match answers.get(name) {
+                Some(answer) if answer.ok => {
+                    look.identity.insert(format!("check {name}"), answer.failures.to_string());
+                }
+                Some(answer) => {
+                    look.problems.push(problem(Severity::Wrong, format!("check {name}: {}", answer.text)));
+                }
+                None => look.problems.push(problem(Severity::Waiting, format!("check {name} has not answered yet"))),
+            }
+        }
+        if watch.files_at.is_none_or(|at| now - at >= FILES_EVERY) {
+            watch.files_at = Some(now);
+            watch.files = self.files();
+        }
+        look.problems.extend(watch.files.iter().cloned());
+        (look, hopeless)
+    }
+
+    fn files(&self) -> Vec<Problem> {
+        let wrong = |path: &AbsPath, what: String| Problem {
+            severity: Severity::Wrong,
+            of: path.to_string(),
+            sentence: format!("{path} {what}"),
+        };
+        let look = |file: &crate::render::RenderedFile| match files::state(&file.path) {
+            Ok(FileState::File { digest, .. }) if digest == file.digest => None,
+            Ok(_) => Some(wrong(&file.path, "is not as it was written".to_owned())),
+            Err(error) => Some(wrong(&file.path, format!("cannot be read: {error}"))),
+        };
+        self.wanted.files.iter().filter_map(look).collect()
+    }
+
+    async fn failure(
+        &self,
+        waited: Duration,
+        cause: Option<Problem>,
+        units: &BTreeMap<UnitName, Result<UnitState, String>>,
+        checks: &Checks,
+    ) -> StepFailure {
+        let deadline = self.wanted.strategy.healthy_deadline;
+        let culprit = cause.as_ref().and_then(|problem| units.keys().find(|unit| unit.as_str() == problem.of));
+        let blamed: BTreeSet<&UnitName> = match culprit {
+            Some(unit) => BTreeSet::from([unit]),
+            None => units.keys().take(EVIDENCE_UNITS).collect(),
+        };
+        let mut failure = StepFailure::new(Code::Gate, "gate", String::new());
+        let mut sentence = cause.map(|problem| problem.sentence).unwrap_or_else(|| {
+            format!("not healthy for {} without a break within {deadline}", self.wanted.strategy.min_healthy_time)
+        });
+        for unit in blamed {
+            let lines = journal::tail(unit, self.since_unix_ms, EVIDENCE_LINES).await;
+            if let Some(Ok(state)) = units.get(unit) {
+                if culprit == Some(unit) {
+                    sentence = sharpened(unit, state, sentence, &lines, waited);
+                }
+                failure = failure.with(format!("unit {unit}"), vec![verdict::line(state), verdict::ended_line(state)]);
+            }
+            failure = failure.with(format!("journal of {unit}"), lines);
+        }
+        for (name, answer) in checks.answers().into_iter().filter(|(_, answer)| !answer.ok || answer.failures > 0) {
+            failure = failure.with(format!("check {name}"), vec![answer.text]);
+        }
+        failure.cause = sentence;
+        failure
+    }
+}
+
+/// What is kept from look to look.
+struct Watch {
+    given_up: BTreeMap<UnitName, Instant>,
+    files: Vec<Problem>,
+    files_at: Option<Instant>,
+}
+
+/// Makes the sentence say more with what only shows at the end: a unit that stayed silent, an exit code that only the
+/// journal still knows.
+fn sharpened(unit: &UnitName, state: &UnitState, sentence: String, journal: &[String], waited: Duration) -> String {
+    if state.active_state == "activating"
+        && state.unit_type.starts_with("notify")
+        && sentence.contains("has not reported")
+    {
+        return verdict::never_ready(unit, &format!("systemd waited {:.0} s", waited.as_secs_f64()));
+    }
+    if !sentence.contains("between two looks") {
+        return sentence;
+    }
+    let exit = journal.iter().rev().find_map(|line| line.split_once("Main process exited, ").map(|(_, how)| how));
+    match exit {
+        Some(how) => format!("{unit} ended again and again (its main process: {how})"),
+        None => format!("{unit} was started again while it had to stay healthy"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! What an app's activations did to this host, durable: the committed release, what is owned, what each unit was last
+//! started with, and the activation in flight. Written by `reconcile` around each step, read by `plan`.
+//!
+//! The transitions are here, pure, so that tests can carry out a plan without a host.
+
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drover_proto::{
+    digest::Digest,
+    name::{AbsPath, AppName, ReleaseId, RolloutId, UnitName},
+    spec::DesiredApp,
+    status::{Failure, Phase},
+};
+use serde::{Deserialize, Serialize};
+
+pub use store::{LedgerError, Ledgers};
+
+use crate::render::{FileKind, Rendered, RenderedFile};
+
+/// One app's ledger.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppLedger {
+    /// The app.
+    pub app: AppName,
+    /// The last committed release, whole: what a failed activation goes back to.
+    pub current: Option<DesiredApp>,
+    /// Keys of the trees of the current release and of the one committed before it; the others are deleted.
+    pub trees: Vec<String>,
+    /// Files that this app has written.
+    pub owned_files: BTreeMap<AbsPath, OwnedFile>,
+    /// Units that this app has written.
+    pub owned_units: BTreeMap<UnitName, OwnedUnit>,
+    /// Files of somebody else that this app took over; their content lies in `originals/`.
+    pub originals: BTreeMap<AbsPath, Original>,
+    /// `unit:X` → what it was last (re)started with, `reload:PATH` → what was last validated and reloaded.
+    pub effects: BTreeMap<String, Digest>,
+    /// The activation in flight.
+    pub activation: Option<Activation>,
+    /// The last failure, until the next success.
+    pub failure: Option<Failure>,
+    /// Not tried again until another release or rollout is asked for.
+    pub failed_attempt: Option<(ReleaseId, RolloutId)>,
+    /// How the last activation ended.
+    pub settled: Option<Settled>,
+}
+
+/// A file that an app has written.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnedFile {
+    /// Units to be reloaded when it goes.
+    pub reload: BTreeSet<UnitName>,
+    /// Units to be restarted when it goes.
+    pub restart: BTreeSet<UnitName>,
+    /// It is gone, but the activation that removed it is not committed.
+    pub removed: bool,
+}
+
+/// A unit that an app has written.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnedUnit {
+    /// How it was before it was taken over.
+    pub adopted: Option<AdoptedUnit>,
+}
+
+/// How a unit of somebody else was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptedUnit {
+    /// At boot.
+    pub enabled: bool,
+    /// Running.
+    pub active: bool,
+}
+
+/// A file of somebody else that was put aside.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Original {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// An activation that has begun.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Activation {
+    /// What is activated; `None` = the app is being removed.
+    pub desired: Option<DesiredApp>,
+    /// For which rollout; 0 for a removal, which no spec names.
+    pub rollout: RolloutId,
+    /// Unix ms.
+    pub started_unix_ms: i64,
+    /// Unix ms; from here the deadline counts.
+    pub switched_unix_ms: Option<i64>,
+    /// The host is not as the committed release left it: failing means going back.
+    pub touched: bool,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+impl Activation {
+    /// The release that is activated.
+    #[must_use]
+    pub fn target(&self) -> Option<&ReleaseId> {
+        self.desired.as_ref().map(|desired| &desired.release)
+    }
+}
+
+/// How far an activation is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Nothing that runs has been touched.
+    Preparing,
+    /// Files and units are being changed.
+    Switching,
+    /// Waiting for health.
+    Gating,
+    /// Going back.
+    Reverting(Box<Failure>),
+}
+
+/// How an activation ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settled {
+    /// Of which release.
+    pub release: ReleaseId,
+    /// For which rollout.
+    pub rollout: RolloutId,
+    /// How.
+    pub phase: Phase,
+}
+
+/// The effect that says what a unit was last started with.
+#[must_use]
+pub fn unit_effect(unit: &UnitName) -> String {
+    format!("unit:{unit}")
+}
+
+/// The effect that says which content of a file was last validated and reloaded.
+#[must_use]
+pub fn reload_effect(path: &AbsPath) -> String {
+    format!("reload:{path}")
+}
+
+impl AppLedger {
+    /// Of an app that this host has never had.
+    #[must_use]
+    pub fn new(app: AppName) -> Self {
+        Self {
+            app,
+            current: None,
+            trees: Vec::new(),
+            owned_files: BTreeMap::new(),
+            owned_units: BTreeMap::new(),
+            originals: BTreeMap::new(),
+            effects: BTreeMap::new(),
+            activation: None,
+            failure: None,
+            failed_attempt: None,
+            settled: None,
+        }
+    }
+
+    /// Whether the file at `path` is this app's and not removed.
+    #[must_use]
+    pub fn owns(&self, path: &AbsPath) -> bool {
+        self.owned_files.get(path).is_some_and(|file| !file.removed)
+    }
+
+    /// A file is about to be written: from now on it is this app's.
+    pub fn claim(&mut self, file: &RenderedFile, original: Option<Original>, unit_before: Option<AdoptedUnit>) {
+        let owned = OwnedFile { reload: file.reload.clone(), restart: file.restart.clone(), removed: false };
+        self.owned_files.insert(file.path.clone(), owned);
+        if let Some(original) = original {
+            self.originals.insert(file.path.clone(), original);
+        }
+        if let FileKind::Unit(name) = &file.kind {
+            self.owned_units.entry(name.clone()).or_insert(OwnedUnit { adopted: unit_before });
+        }
+    }
+
+    /// A file is gone, or the original is back.
+    pub fn released(&mut self, path: &AbsPath) {
+        self.originals.remove(path);
+        if let Some(file) = self.owned_files.get_mut(path) {
+            file.removed = true;
+        }
+    }
+
+    /// Before the switch: what the plan is about to bring about is not true yet, whatever a crash leaves behind.
+    pub fn expect(&mut self, units: impl IntoIterator<Item = UnitName>, files: impl IntoIterator<Item = AbsPath>) {
+        let nothing = Digest::of(b"");
+        for key in units.into_iter().map(|u| unit_effect(&u)).chain(files.into_iter().map(|p| reload_effect(&p))) {
+            self.effects.insert(key, nothing);
+        }
+    }
+
+    /// A unit has been (re)started.
+    pub fn started(&mut self, unit: &UnitName, fingerprint: Digest) {
+        self.effects.insert(unit_effect(unit), fingerprint);
+    }
+
+    /// The activation of `desired` succeeded.
+    pub fn commit(&mut self, desired: &DesiredApp, rendered: &Rendered, now_unix_ms: i64) {
+        self.forget_dropped(rendered);
+        self.record_effects(rendered);
+        if let Some(tree) = &rendered.tree {
+            self.trees.retain(|key| *key != tree.key);
+            self.trees.insert(0, tree.key.clone());
+        }
+        self.trees.truncate(2);
+        self.current = Some(desired.clone());
+        self.activation = None;
+        self.failure = None;
+        self.failed_attempt = None;
+        let phase = Phase::Healthy { since_unix_ms: now_unix_ms };
+        self.settled = Some(Settled { release: desired.release.clone(), rollout: desired.rollout, phase });
+    }
+
+    /// The release before is back: everything of it runs as `rendered` says.
+    pub fn reverted(&mut self, rendered: Option<&Rendered>) {
+        self.activation = None;
+        match rendered {
+            None => {
+                self.owned_files.clear();
+                self.owned_units.clear();
+                self.effects.clear();
+            }
+            Some(rendered) => {
+                self.forget_dropped(rendered);
+                self.record_effects(rendered);
+            }
+        }
+    }
+
+    fn record_effects(&mut self, rendered: &Rendered) {
+        for (name, unit) in &rendered.units {
+            self.effects.insert(unit_effect(name), unit.fingerprint);
+        }
+        for file in rendered.files.iter().filter(|file| file.kind == FileKind::Plain) {
+            self.effects.insert(reload_effect(&file.path), file.digest);
+        }
+    }
+
+    /// Forgets the effects and owned things that the release no longer has.
+    pub fn forget_dropped(&mut self, rendered: &Rendered) {
+        self.owned_files.retain(|_, file| !file.removed);
+        self.owned_units.retain(|name, _| rendered.units.contains_key(name));
+        let wanted: BTreeSet<String> = rendered
+            .units
+            .keys()
+            .map(unit_effect)
+            .chain(rendered.files.iter().map(|file| reload_effect(&file.path)))
+            .collect();
+        self.effects.retain(|key, _| wanted.contains(key));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Reads what is there: files, directories, units, packages, users, trees. Changes nothing, decides nothing; `plan` and
+//! `report` read the result.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drover_proto::{
+    limits,
+    name::{AbsPath, PackageName, UnitName, UserName},
+    secret::Secret,
+};
+
+use crate::{
+    host::{
+        files::{self, FileState},
+        packages,
+        systemd::{Systemd, UnitState},
+        users,
+    },
+    ledger::AppLedger,
+    render::{Layout, Rendered},
+};
+
+/// What a host has of the things that one app concerns.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Wanted and not installed.
+    pub packages_missing: BTreeSet<PackageName>,
+    /// Users that the release names → uid; `None` = there is no such user.
+    pub users: BTreeMap<UserName, Option<u32>>,
+    /// Groups likewise.
+    pub groups: BTreeMap<UserName, Option<u32>>,
+    /// What stands where directories are wanted.
+    pub directories: BTreeMap<AbsPath, Seen>,
+    /// What stands where files are wanted or owned.
+    pub files: BTreeMap<AbsPath, SeenFile>,
+    /// The app's units, wanted and owned.
+    pub units: BTreeMap<UnitName, UnitState>,
+    /// The release's tree is complete and sealed.
+    pub tree_sealed: bool,
+}
+
+/// What is at a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// This.
+    Is(FileState),
+    /// It cannot be reached safely; why.
+    Unsafe(String),
+}
+
+/// What is at a file's path.
+#[derive(Clone, Debug)]
+pub struct SeenFile {
+    /// What it is.
+    pub seen: Seen,
+    /// Its text, if it is text and not too large; may hold secrets.
+    pub text: Option<Secret<String>>,
+}
+
+/// The host could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{of} cannot be observed: {why}")]
+pub struct ObserveError {
+    /// What.
+    pub of: String,
+    /// Why.
+    pub why: String,
+}
+
+fn failed(of: impl ToString, why: impl ToString) -> ObserveError {
+    ObserveError { of: of.to_string(), why: why.to_string() }
+}
+
+/// Looks at everything that `wanted` and the ledger name.
+pub async fn observe(
+    wanted: Option<&Rendered>,
+    ledger: &AppLedger,
+    layout: &Layout,
+    systemd: &Systemd,
+) -> Result<Observed, ObserveError> {
+    let mut observed = Observed { units: units(wanted, ledger, systemd).await?, ..Observed::default() };
+    if let Some(rendered) = wanted {
+        needs(rendered, &mut observed).await?;
+        if let Some(tree) = &rendered.tree {
+            let sealed = layout.seal_marker(&rendered.app, &tree.key).exists();
+            observed.tree_sealed = sealed && tree.directory.as_path().is_dir();
+        }
+    }
+    let wanted_paths = wanted.iter().flat_map(|rendered| rendered.files.iter().map(|file| &file.path));
+    let paths: BTreeSet<&AbsPath> = wanted_paths.chain(ledger.owned_files.keys()).collect();
+    for path in paths {
+        observed.files.insert(path.clone(), file(path)?);
+    }
+    Ok(observed)
+}
+
+async fn needs(rendered: &Rendered, observed: &mut Observed) -> Result<(), ObserveError> {
+    if !rendered.needs.packages.is_empty() {
+        let missing = packages::missing(&rendered.needs.packages).await;
+        observed.packages_missing = missing.map_err(|e| failed("packages", e))?;
+    }
+    let directories = &rendered.needs.directories;
+    let mut names: BTreeSet<&UserName> = rendered.needs.users.iter().map(|user| &user.name).collect();
+    names.extend(directories.iter().map(|d| &d.owner).chain(rendered.files.iter().map(|f| &f.owner)));
+    names.extend(rendered.hooks.iter().map(|hook| &hook.user));
+    names.extend(rendered.tree.iter().filter_map(|tree| tree.build.as_ref()).map(|build| &build.user));
+    for name in names {
+        let account = users::account(name).map_err(|e| failed(name, e))?;
+        observed.users.insert(name.clone(), account.map(|account| account.uid));
+    }
+    for name in directories.iter().map(|d| &d.group).chain(rendered.files.iter().map(|f| &f.group)) {
+        observed.groups.insert(name.clone(), users::group_id(name).map_err(|e| failed(name, e))?);
+    }
+    for directory in directories {
+        observed.directories.insert(directory.path.clone(), seen(&directory.path)?);
+    }
+    Ok(())
+}
+
+/// What is at one path.
+pub fn seen(path: &AbsPath) -> Result<Seen, ObserveError> {
+    match files::state(path) {
+        Ok(state) => Ok(Seen::Is(state)),
+        Err(error @ files::FileError::Unsafe { .. }) => Ok(Seen::Unsafe(error.to_string())),
+        Err(error) => Err(failed(path, error)),
+    }
+}
+
+fn file(path: &AbsPath) -> Result<SeenFile, ObserveError> {
+    let seen = seen(path)?;
+    let small = matches!(&seen, Seen::Is(FileState::File { size, .. }) if *size <= limits::MAX_FILE_BYTES as u64);
+    let bytes = if small { files::read(path, limits::MAX_FILE_BYTES).map_err(|e| failed(path, e))? } else { None };
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(Secret::new);
+    Ok(SeenFile { seen, text })
+}
+
+async fn units(
+    wanted: Option<&Rendered>,
+    ledger: &AppLedger,
+    systemd: &Systemd,
+) -> Result<BTreeMap<UnitName, UnitState>, ObserveError> {
+    let wanted = wanted.iter().flat_map(|rendered| rendered.units.keys());
+    let names: BTreeSet<&UnitName> = wanted.chain(ledger.owned_units.keys()).collect();
+    let mut units = BTreeMap::new();
+    for name in names.into_iter().filter(|name| !is_template(name)) {
+        let state = systemd.unit(name).await.map_err(|e| failed(name, e))?;
+        units.insert(name.clone(), state);
+    }
+    Ok(units)
+}
+
+/// `name@.service`: it is a pattern for units, and has no state itself.
+#[must_use]
+pub fn is_template(unit: &UnitName) -> bool {
+    unit.as_str().contains("@.")
+}

@@ -1,0 +1,167 @@
+//! Pure: what to do with one app on this host, step by step, with reasons, or why not to touch it. No clock, no I/O.
+//!
+//! `reconcile` carries the very value out that `drover plan` prints. The order keeps one promise: nothing that works is
+//! touched before everything that replaces it has been fetched, built and checked.
+
+mod diff;
+mod files;
+mod needs;
+mod units;
+
+use std::collections::BTreeMap;
+
+use drover_proto::{
+    app::HookPoint,
+    code::Code,
+    name::{AbsPath, AppName, UnitName},
+    plan::{Action, Plan, Reason, Refusal, Step},
+};
+
+use crate::{ledger::AppLedger, observe::Observed, render::Rendered};
+
+/// What planning looks at.
+pub struct Input<'a> {
+    /// The app.
+    pub app: &'a AppName,
+    /// The release; `None` removes the app.
+    pub wanted: Option<&'a Rendered>,
+    /// The committed release, for reasons and masked diffs.
+    pub previous: Option<&'a Rendered>,
+    /// What is there.
+    pub observed: &'a Observed,
+    /// What this app did here.
+    pub ledger: &'a AppLedger,
+    /// What other apps own.
+    pub others: &'a Owners,
+}
+
+/// What the other apps of this host own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Owners {
+    /// Files.
+    pub files: BTreeMap<AbsPath, AppName>,
+    /// Units.
+    pub units: BTreeMap<UnitName, AppName>,
+}
+
+impl Owners {
+    /// What all apps but `app` own.
+    #[must_use]
+    pub fn beside(app: &AppName, ledgers: &BTreeMap<AppName, AppLedger>) -> Self {
+        let mut owners = Self::default();
+        for ledger in ledgers.values().filter(|ledger| ledger.app != *app) {
+            let name = &ledger.app;
+            let files = ledger.owned_files.iter().filter(|(_, file)| !file.removed);
+            owners.files.extend(files.map(|(path, _)| (path.clone(), name.clone())));
+            owners.units.extend(ledger.owned_units.keys().map(|unit| (unit.clone(), name.clone())));
+        }
+        owners
+    }
+}
+
+pub(crate) fn step(action: Action, reason: Reason) -> Step {
+    Step { action, reason }
+}
+
+/// Collects why not.
+#[derive(Default)]
+struct Refusals(Vec<Refusal>);
+
+impl Refusals {
+    fn say(&mut self, code: Code, part: impl ToString, message: impl Into<String>) {
+        self.0.push(Refusal { code, part: part.to_string(), message: message.into() });
+    }
+}
+
+/// Plans one app.
+#[must_use]
+pub fn plan(input: &Input<'_>) -> Plan {
+    let mut refusals = Refusals::default();
+    let files = files::changes(input, &mut refusals);
+    let units = units::changes(input, &files, &mut refusals);
+    let mut steps = Vec::new();
+    if let Some(wanted) = input.wanted {
+        steps.extend(needs::steps(wanted, input.observed, &mut refusals));
+        steps.extend(needs::tree(wanted, input.observed));
+    }
+    let staged = steps.len();
+    steps.extend(files.validate_staged);
+    let before_switch = steps.len();
+    steps.extend(files.write);
+    steps.extend(files.validate_in_place);
+    steps.extend(units.stop);
+    steps.extend(files.remove);
+    if units.daemon_reload || files.units_changed {
+        steps.push(step(Action::DaemonReload, Reason::UnitChanged));
+    }
+    steps.extend(units.enable);
+    steps.extend(units.run);
+    let from = input.ledger.current.as_ref().map(|current| current.release.clone());
+    let to = input.wanted.map(|wanted| wanted.release.clone());
+    if let Some(wanted) = input.wanted {
+        if !steps.is_empty() || from != to {
+            steps.extend(hooks(wanted, HookPoint::AfterSwitch));
+            let before = hooks(wanted, HookPoint::BeforeSwitch);
+            steps.splice(before_switch..before_switch, before);
+        }
+        steps.push(gate(wanted));
+        steps.push(step(Action::Commit, Reason::ProveHealth));
+    }
+    debug_assert!(staged <= before_switch, "staging comes before the switch");
+    Plan { app: input.app.clone(), from, to, steps, refusals: refusals.0 }
+}
+
+fn hooks(wanted: &Rendered, when: HookPoint) -> Vec<Step> {
+    let hooks = wanted.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when);
+    hooks
+        .map(|(index, hook)| {
+            let action = Action::Hook { when, index, run: hook.run.clone(), user: hook.user.clone() };
+            step(action, Reason::Declared)
+        })
+        .collect()
+}
+
+fn gate(wanted: &Rendered) -> Step {
+    let action = Action::Gate {
+        units: wanted.started().map(|(name, _)| name.clone()).collect(),
+        checks: wanted.checks.keys().cloned().collect(),
+        min_healthy_time: wanted.strategy.min_healthy_time,
+        healthy_deadline: wanted.strategy.healthy_deadline,
+    };
+    step(action, Reason::ProveHealth)
+}
+
+/// The index of the first step that touches what runs; everything before only prepares.
+#[must_use]
+pub fn switch_at(steps: &[Step]) -> usize {
+    steps.iter().position(|step| !prepares(&step.action)).unwrap_or(steps.len())
+}
+
+fn prepares(action: &Action) -> bool {
+    match action {
+        Action::InstallPackages(_)
+        | Action::CreateUser(_)
+        | Action::EnsureDirectory(_)
+        | Action::Fetch { .. }
+        | Action::Unpack { .. }
+        | Action::Build { .. }
+        | Action::Validate { staged: true, .. }
+        | Action::Hook { when: HookPoint::BeforeSwitch, .. } => true,
+        Action::Hook { when: HookPoint::AfterSwitch, .. }
+        | Action::Validate { staged: false, .. }
+        | Action::WriteFile { .. }
+        | Action::RemoveFile { .. }
+        | Action::DaemonReload
+        | Action::Enable(_)
+        | Action::Disable(_)
+        | Action::Stop(_)
+        | Action::Start(_)
+        | Action::Restart(_)
+        | Action::Reload(_)
+        | Action::Gate { .. }
+        | Action::Commit => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

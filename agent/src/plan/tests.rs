@@ -1,0 +1,5 @@
+//! Plans, row by row; a model host that carries plans out; and properties over random releases.
+
+mod model;
+mod properties;
+mod rows;

@@ -1,0 +1,189 @@
+//! A host in memory on which every step succeeds.
+
+use std::collections::BTreeMap;
+
+use drover_proto::{
+    plan::{Action, Plan},
+    spec::DesiredApp,
+};
+
+use crate::{
+    host::{files::FileState, systemd::UnitState},
+    ledger::{AdoptedUnit, AppLedger, Original},
+    observe::{Observed, Seen, SeenFile},
+    plan::{Input, Owners, plan},
+    render::{
+        FileKind, Rendered,
+        tests::{desired, rendered},
+    },
+};
+
+/// The host.
+#[derive(Clone)]
+pub(super) struct Host {
+    pub(super) observed: Observed,
+    pub(super) ledger: AppLedger,
+    pub(super) others: Owners,
+}
+
+impl Host {
+    /// Freshly installed.
+    pub(super) fn new() -> Self {
+        let users: BTreeMap<_, _> =
+            [("root", 0), ("www-data", 33)].map(|(n, id)| (n.parse().unwrap(), Some(id))).into();
+        let observed = Observed { users: users.clone(), groups: users, ..Observed::default() };
+        Self { observed, ledger: AppLedger::new("mono".parse().unwrap()), others: Owners::default() }
+    }
+
+    /// With the example committed.
+    pub(super) fn with_example() -> (Self, DesiredApp) {
+        let mut host = Self::new();
+        let desired = desired();
+        host.apply(&desired);
+        (host, desired)
+    }
+
+    pub(super) fn plan(&self, desired: Option<&DesiredApp>) -> Plan {
+        let wanted = desired.map(rendered);
+        let previous = self.ledger.current.as_ref().map(rendered);
+        let mut observed = self.observed.clone();
+        observed.tree_sealed = wanted
+            .as_ref()
+            .and_then(|wanted| wanted.tree.as_ref())
+            .is_some_and(|tree| self.ledger.trees.contains(&tree.key));
+        plan(&Input {
+            app: &"mono".parse().unwrap(),
+            wanted: wanted.as_ref(),
+            previous: previous.as_ref(),
+            observed: &observed,
+            ledger: &self.ledger,
+            others: &self.others,
+        })
+    }
+
+    /// Puts a file of somebody else there.
+    pub(super) fn put(&mut self, path: &str, text: &str) {
+        let digest = drover_proto::digest::Digest::of(text.as_bytes());
+        let state = FileState::File { digest, uid: 0, gid: 0, mode: 0o644, size: text.len() as u64 };
+        let text = Some(drover_proto::secret::Secret::new(text.to_owned()));
+        self.observed.files.insert(path.parse().unwrap(), SeenFile { seen: Seen::Is(state), text });
+    }
+
+    pub(super) fn unit(&mut self, name: &str) -> &mut UnitState {
+        self.observed.units.entry(name.parse().unwrap()).or_default()
+    }
+
+    /// Plans, carries out, commits.
+    pub(super) fn apply(&mut self, desired: &DesiredApp) -> Plan {
+        let plan = self.plan(Some(desired));
+        assert_eq!(plan.refusals, vec![]);
+        let wanted = rendered(desired);
+        for step in &plan.steps {
+            self.carry_out(&step.action, Some(&wanted));
+        }
+        self.ledger.commit(desired, &wanted, 0);
+        plan
+    }
+
+    pub(super) fn remove(&mut self) -> Plan {
+        let plan = self.plan(None);
+        for step in &plan.steps {
+            self.carry_out(&step.action, None);
+        }
+        plan
+    }
+
+    pub(super) fn carry_out(&mut self, action: &Action, wanted: Option<&Rendered>) {
+        match action {
+            Action::WriteFile { path, keep_original, .. } => self.write(path, *keep_original, wanted.unwrap()),
+            Action::RemoveFile { path, restore_original } => {
+                if *restore_original {
+                    self.put(path.as_str(), "original");
+                } else {
+                    self.observed.files.remove(path);
+                }
+                self.ledger.released(path);
+            }
+            Action::DaemonReload => self.observed.units.values_mut().for_each(|unit| unit.need_daemon_reload = false),
+            Action::Enable(unit) => self.unit(unit.as_str()).unit_file_state = "enabled".into(),
+            Action::Disable(unit) => self.unit(unit.as_str()).unit_file_state = "disabled".into(),
+            Action::Stop(unit) => self.unit(unit.as_str()).active_state = "inactive".into(),
+            Action::Start(unit) | Action::Restart(unit) => {
+                self.unit(unit.as_str()).active_state = "active".into();
+                if let Some(own) = wanted.and_then(|wanted| wanted.units.get(unit)) {
+                    self.ledger.started(unit, own.fingerprint);
+                }
+            }
+            Action::EnsureDirectory(need) => {
+                let id = |name| self.observed.users[name].unwrap();
+                let state = FileState::Directory { uid: id(&need.owner), gid: id(&need.group), mode: need.mode };
+                self.observed.directories.insert(need.path.clone(), Seen::Is(state));
+            }
+            Action::CreateUser(need) => {
+                self.observed.users.insert(need.name.clone(), Some(999));
+                self.observed.groups.insert(need.name.clone(), Some(999));
+            }
+            Action::InstallPackages(_) => self.observed.packages_missing.clear(),
+            Action::Fetch { .. }
+            | Action::Unpack { .. }
+            | Action::Build { .. }
+            | Action::Hook { .. }
+            | Action::Validate { .. }
+            | Action::Reload(_)
+            | Action::Gate { .. }
+            | Action::Commit => {}
+        }
+    }
+
+    fn write(&mut self, path: &drover_proto::name::AbsPath, keep_original: bool, wanted: &Rendered) {
+        let file = wanted.file(path).unwrap();
+        let original = keep_original.then_some(Original { uid: 0, gid: 0, mode: 0o644 });
+        let before = keep_original.then_some(AdoptedUnit { enabled: true, active: true });
+        self.ledger.claim(file, original, before);
+        let id = |name| self.observed.users[name].unwrap();
+        let state = FileState::File {
+            digest: file.digest,
+            uid: id(&file.owner),
+            gid: id(&file.group),
+            mode: file.mode,
+            size: 0,
+        };
+        self.observed.files.insert(path.clone(), SeenFile { seen: Seen::Is(state), text: None });
+        if let FileKind::Unit(name) = &file.kind {
+            let fragment_path = path.to_string();
+            let unit = self.unit(name.as_str());
+            unit.fragment_path = fragment_path;
+            if unit.unit_file_state.is_empty() {
+                unit.unit_file_state = "disabled".into();
+            }
+        }
+    }
+}
+
+/// A plan as words, one step a line.
+pub(super) fn words(plan: &Plan) -> Vec<String> {
+    let word = |action: &Action| match action {
+        Action::InstallPackages(_) => "packages".to_owned(),
+        Action::CreateUser(need) => format!("user {}", need.name),
+        Action::EnsureDirectory(need) => format!("directory {}", need.path),
+        Action::Fetch { .. } => "fetch".to_owned(),
+        Action::Unpack { .. } => "unpack".to_owned(),
+        Action::Build { .. } => "build".to_owned(),
+        Action::Hook { index, .. } => format!("hook {index}"),
+        Action::WriteFile { path, .. } => format!("write {path}"),
+        Action::Validate { run, staged: true, .. } => format!("validate staged {}", run.join(" ")),
+        Action::Validate { run, staged: false, .. } => format!("validate {}", run.join(" ")),
+        Action::RemoveFile { path, restore_original: false } => format!("remove {path}"),
+        Action::RemoveFile { path, restore_original: true } => format!("restore {path}"),
+        Action::DaemonReload => "daemon-reload".to_owned(),
+        Action::Enable(unit) => format!("enable {unit}"),
+        Action::Disable(unit) => format!("disable {unit}"),
+        Action::Stop(unit) => format!("stop {unit}"),
+        Action::Start(unit) => format!("start {unit}"),
+        Action::Restart(unit) => format!("restart {unit}"),
+        Action::Reload(unit) => format!("reload {unit}"),
+        Action::Gate { .. } => "gate".to_owned(),
+        Action::Commit => "commit".to_owned(),
+    };
+    plan.steps.iter().map(|step| format!("{}: {}", word(&step.action), step.reason)).collect()
+}

@@ -1,0 +1,206 @@
+//! Steps for units: what is stopped, enabled, started and restarted, and why. Beside `plan`, after `files`.
+//!
+//! A unit is restarted exactly when what it was last started with is not what the release wants, or it does not run.
+
+use std::collections::BTreeMap;
+
+use drover_proto::{
+    code::Code,
+    name::{AbsPath, UnitName},
+    plan::{Action, Reason, Step},
+};
+
+use super::{
+    Input, Refusals,
+    files::{FileChanges, why_stale},
+    step,
+};
+use crate::{
+    host::systemd::UnitState,
+    ledger::{OwnedUnit, unit_effect},
+    observe::is_template,
+    render::{FileKind, Rendered, RenderedUnit},
+};
+
+/// All changes of units.
+#[derive(Default)]
+pub(super) struct UnitChanges {
+    /// Before files go.
+    pub(super) stop: Vec<Step>,
+    /// systemd holds old texts.
+    pub(super) daemon_reload: bool,
+    /// Enable and disable.
+    pub(super) enable: Vec<Step>,
+    /// Start, restart, reload.
+    pub(super) run: Vec<Step>,
+}
+
+/// Compares every unit with what systemd has.
+pub(super) fn changes(input: &Input<'_>, files: &FileChanges, refusals: &mut Refusals) -> UnitChanges {
+    let mut changes = UnitChanges::default();
+    let mut started = BTreeMap::new();
+    let unknown = UnitState::default();
+    for wanted in input.wanted.iter() {
+        for (name, unit) in &wanted.units {
+            let Some(path) = unit_path(wanted, name) else { continue };
+            let state = input.observed.units.get(name).unwrap_or(&unknown);
+            refuse(input, name, unit, state, &path, refusals);
+            changes.daemon_reload |= state.need_daemon_reload;
+            changes.enable.extend(enabling(name, unit, state, files.changed.contains(&path)));
+            if let Some(step) = running(input, wanted, files, name, unit, state, &path) {
+                started.insert(name.clone(), step);
+            }
+        }
+    }
+    for (name, owned) in &input.ledger.owned_units {
+        if input.wanted.is_none_or(|wanted| !wanted.units.contains_key(name)) {
+            changes.dropped(input, files, name, owned, &mut started);
+        }
+    }
+    for (unit, reason) in &files.restart {
+        started.entry(unit.clone()).or_insert_with(|| step(Action::Restart(unit.clone()), reason.clone()));
+    }
+    let is_gone = |unit: &UnitName| {
+        input.ledger.owned_units.contains_key(unit) && input.wanted.is_none_or(|w| !w.units.contains_key(unit))
+    };
+    let reloads = files.reload.iter().filter(|(unit, _)| !started.contains_key(*unit) && !is_gone(unit));
+    let reloads: Vec<Step> = reloads.map(|(unit, reason)| step(Action::Reload(unit.clone()), reason.clone())).collect();
+    changes.run.extend(
+        started.into_values().filter(|s| !matches!(&s.action, Action::Restart(u) if is_gone_for_good(input, u))),
+    );
+    changes.run.extend(reloads);
+    changes
+}
+
+/// A dropped unit that was not somebody else's before: there is nothing left to restart.
+fn is_gone_for_good(input: &Input<'_>, unit: &UnitName) -> bool {
+    let dropped = input.wanted.is_none_or(|wanted| !wanted.units.contains_key(unit));
+    dropped && input.ledger.owned_units.get(unit).is_some_and(|owned| owned.adopted.is_none())
+}
+
+fn unit_path(wanted: &Rendered, unit: &UnitName) -> Option<AbsPath> {
+    let is_it = |kind: &FileKind| matches!(kind, FileKind::Unit(name) if name == unit);
+    wanted.files.iter().find(|file| is_it(&file.kind)).map(|file| file.path.clone())
+}
+
+fn refuse(
+    input: &Input<'_>,
+    name: &UnitName,
+    unit: &RenderedUnit,
+    state: &UnitState,
+    path: &AbsPath,
+    refusals: &mut Refusals,
+) {
+    if let Some(other) = input.others.units.get(name) {
+        refusals.say(Code::OwnedByOther, name, format!("unit {name} belongs to app {other}; remove it there first"));
+        return;
+    }
+    let elsewhere = !state.fragment_path.is_empty() && state.fragment_path != path.as_str();
+    if elsewhere && !unit.adopt && !input.ledger.owned_units.contains_key(name) {
+        let message = format!(
+            "unit {name} is there already ({}) and drover does not own it; adopt: true takes it over",
+            state.fragment_path
+        );
+        refusals.say(Code::NotOwned, name, message);
+    }
+}
+
+fn enabling(name: &UnitName, unit: &RenderedUnit, state: &UnitState, text_changes: bool) -> Option<Step> {
+    let on = matches!(state.unit_file_state.as_str(), "enabled" | "enabled-runtime" | "alias");
+    // Without [Install] there is nothing to enable; a new text may have one.
+    let could = matches!(state.unit_file_state.as_str(), "" | "disabled" | "linked" | "linked-runtime") || text_changes;
+    match (unit.enable, on) {
+        (true, false) if could => Some(step(Action::Enable(name.clone()), Reason::NotEnabled)),
+        (false, true) => Some(step(Action::Disable(name.clone()), Reason::NotDisabled)),
+        (true, _) | (false, false) => None,
+    }
+}
+
+fn runs(state: &UnitState) -> bool {
+    matches!(state.active_state.as_str(), "active" | "reloading" | "activating" | "refreshing" | "maintenance")
+}
+
+/// A oneshot that has done its work and was not meant to stay.
+fn is_done(state: &UnitState) -> bool {
+    state.unit_type == "oneshot" && state.active_state == "inactive" && state.result == "success"
+}
+
+fn running(
+    input: &Input<'_>,
+    wanted: &Rendered,
+    files: &FileChanges,
+    name: &UnitName,
+    unit: &RenderedUnit,
+    state: &UnitState,
+    path: &AbsPath,
+) -> Option<Step> {
+    if is_template(name) {
+        return None;
+    }
+    let effect = input.ledger.effects.get(&unit_effect(name));
+    let stale = || stale_reason(input, wanted, files, name, path);
+    if !unit.start {
+        // Somebody else starts it; a long-running one must not go on with what is gone.
+        let old = effect.is_some_and(|effect| *effect != unit.fingerprint);
+        let replace = old && state.active_state == "active" && state.unit_type != "oneshot";
+        return replace.then(|| step(Action::Restart(name.clone()), stale()));
+    }
+    let start = |reason| Some(step(Action::Start(name.clone()), reason));
+    let restart = |reason| Some(step(Action::Restart(name.clone()), reason));
+    match (effect, runs(state)) {
+        (Some(effect), true) if *effect == unit.fingerprint => None,
+        (Some(effect), false) if *effect == unit.fingerprint && is_done(state) => None,
+        (Some(effect), false) if *effect == unit.fingerprint => start(Reason::NotRunning),
+        (Some(_), true) => restart(stale()),
+        (Some(_), false) => start(stale()),
+        // Taken over as it is: what runs is what the release wants.
+        (None, true) if why_stale(files, wanted, name, path).is_none() && !state.need_daemon_reload => None,
+        (None, true) => restart(stale()),
+        (None, false) => start(Reason::New),
+    }
+}
+
+/// Why what runs is not what the release wants, as well as it can be told.
+fn stale_reason(input: &Input<'_>, wanted: &Rendered, files: &FileChanges, name: &UnitName, path: &AbsPath) -> Reason {
+    let directory = |rendered: &Rendered| rendered.tree.as_ref().map(|tree| tree.directory.clone());
+    let (now, before) = (directory(wanted), input.previous.and_then(directory));
+    let names_tree = |d: &AbsPath| wanted.units.get(name).is_some_and(|unit| unit.text.contains(d.as_str()));
+    if before.is_some() && now != before && now.as_ref().is_some_and(names_tree) {
+        return Reason::ReleaseChanged;
+    }
+    why_stale(files, wanted, name, path).unwrap_or(Reason::StaleProcess)
+}
+
+impl UnitChanges {
+    fn dropped(
+        &mut self,
+        input: &Input<'_>,
+        files: &FileChanges,
+        name: &UnitName,
+        owned: &OwnedUnit,
+        started: &mut BTreeMap<UnitName, Step>,
+    ) {
+        let Some(state) = input.observed.units.get(name) else { return };
+        let reason = if input.wanted.is_some() { Reason::Dropped } else { Reason::AppRemoved };
+        let file_goes = files.remove.iter().any(|step| {
+            matches!(&step.action, Action::RemoveFile { path, .. } if path.as_str().ends_with(&format!("/{name}")))
+        });
+        self.daemon_reload |= state.need_daemon_reload;
+        let before = owned.adopted;
+        if before.is_some_and(|before| before.active) {
+            // It was somebody's running unit before: it goes on as that.
+            if file_goes || !runs(state) || state.need_daemon_reload {
+                started.insert(name.clone(), step(Action::Restart(name.clone()), reason.clone()));
+            }
+        } else if runs(state) || state.active_state == "deactivating" || (state.active_state == "failed" && file_goes) {
+            self.stop.push(step(Action::Stop(name.clone()), reason.clone()));
+        }
+        let on = matches!(state.unit_file_state.as_str(), "enabled" | "enabled-runtime");
+        match before.map(|before| before.enabled) {
+            Some(true) if !on => self.enable.push(step(Action::Enable(name.clone()), reason)),
+            Some(true) => {}
+            Some(false) | None if on => self.stop.push(step(Action::Disable(name.clone()), reason)),
+            Some(false) | None => {}
+        }
+    }
+}

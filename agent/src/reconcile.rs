@@ -1,0 +1,239 @@
+//! The one loop of a host: wake → observe → plan → exec → gate → commit or revert → report, one app after another. An app
+//! that fails does not hold the next one up.
+//!
+//! `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `handle` answers questions.
+
+mod activation;
+mod cleanup;
+mod decide;
+mod handle;
+mod refresh;
+mod removal;
+mod revert;
+mod steps;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use drover_proto::{
+    name::{AppName, ReleaseId, RolloutId},
+    spec::{DesiredApp, HostSpec},
+    status::Phase,
+};
+use tokio::{sync::watch, time::MissedTickBehavior};
+
+pub use handle::Handle;
+
+use self::decide::{Task, decide};
+use crate::{
+    blob::Blobs,
+    desired::Desired,
+    host::{facts, systemd::Systemd},
+    ledger::{AppLedger, LedgerError, Ledgers},
+    render::{HostFacts, Layout},
+    report::{Board, now_unix_ms},
+};
+
+/// Between two looks at a host on which nothing is due.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// What the reconciler works with.
+pub struct Parts {
+    /// Where things lie.
+    pub layout: Layout,
+    /// What is wanted.
+    pub desired: Desired,
+    /// Artifacts.
+    pub blobs: Blobs,
+    /// systemd.
+    pub systemd: Systemd,
+}
+
+/// The reconciler could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A directory of drover's own could not be made.
+    #[error("drover's own directories cannot be made")]
+    Layout(#[source] std::io::Error),
+    /// The ledgers could not be read.
+    #[error(transparent)]
+    Ledgers(#[from] LedgerError),
+}
+
+/// What the loop and its handles share.
+struct Shared {
+    parts: Parts,
+    ledgers: Ledgers,
+    apps: Mutex<BTreeMap<AppName, AppLedger>>,
+    board: Board,
+}
+
+impl Shared {
+    fn ledger(&self, app: &AppName) -> Option<AppLedger> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
+    }
+    fn remember(&self, ledger: &AppLedger) {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).insert(ledger.app.clone(), ledger.clone());
+    }
+    fn forget(&self, app: &AppName) {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+    }
+    fn all(&self) -> BTreeMap<AppName, AppLedger> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    fn facts(&self) -> HostFacts {
+        let spec = self.parts.desired.subscribe().borrow().clone();
+        match spec {
+            Some(spec) => HostFacts::from(&*spec),
+            None => HostFacts { name: own_name(), labels: BTreeMap::new() },
+        }
+    }
+}
+
+/// Before the first spec nobody has told the host its name.
+fn own_name() -> drover_proto::name::HostName {
+    let name = facts::host_name().parse();
+    name.or_else(|_| "localhost".parse()).unwrap_or_else(|error| unreachable!("localhost is a host name: {error}"))
+}
+
+/// The loop. Exactly one runs on a host.
+pub struct Reconciler {
+    shared: Arc<Shared>,
+    specs: watch::Receiver<Option<Arc<HostSpec>>>,
+}
+
+/// How work on an app ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// One way or the other.
+    Settled,
+    /// Something newer is wanted: look again.
+    Superseded,
+}
+
+/// The work on one app.
+struct Work<'a> {
+    shared: &'a Shared,
+    specs: watch::Receiver<Option<Arc<HostSpec>>>,
+    app: AppName,
+    facts: HostFacts,
+    ledger: AppLedger,
+}
+
+impl Reconciler {
+    /// Reads the ledgers and makes drover's own directories.
+    pub fn open(parts: Parts) -> Result<(Handle, Self), OpenError> {
+        parts.layout.prepare().map_err(OpenError::Layout)?;
+        let ledgers = Ledgers::new(&parts.layout.state_dir);
+        let apps = Mutex::new(ledgers.load()?);
+        let specs = parts.desired.subscribe();
+        let board = Board::new(facts::boot_id());
+        let shared = Arc::new(Shared { parts, ledgers, apps, board });
+        Ok((Handle::new(shared.clone()), Self { shared, specs }))
+    }
+
+    /// Runs until the agent stops.
+    pub async fn run(mut self) {
+        self.say_what_is_known();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.reset();
+        loop {
+            let spec = self.specs.borrow_and_update().clone();
+            if let Some(spec) = spec {
+                self.shared.board.generation(spec.generation);
+                self.pass(&spec).await;
+            }
+            let mut woken = self.specs.clone();
+            tokio::select! {
+                changed = woken.changed() => if changed.is_err() { return },
+                () = self.refresh_all() => {
+                    tokio::select! {
+                        changed = woken.changed() => if changed.is_err() { return },
+                        _ = look.tick() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// The status before anything is done: what the ledgers remember.
+    fn say_what_is_known(&self) {
+        let spec = self.specs.borrow().clone();
+        for ledger in self.shared.all().values() {
+            let desired = spec.as_ref().and_then(|spec| spec.apps.get(&ledger.app));
+            self.shared.say(ledger, desired);
+        }
+    }
+
+    async fn pass(&self, spec: &HostSpec) {
+        let apps: BTreeSet<AppName> = spec.apps.keys().cloned().chain(self.shared.all().into_keys()).collect();
+        for app in apps.iter().filter(|app| spec.apps.contains_key(*app)) {
+            self.shared.board.app(app, |status| {
+                let desired = &spec.apps[app];
+                if status.desired.as_ref() != Some(&desired.release) || status.rollout != desired.rollout {
+                    status.desired = Some(desired.release.clone());
+                    status.rollout = desired.rollout;
+                    status.phase = Phase::Pending;
+                }
+            });
+        }
+        for app in apps {
+            while self.converge(&app).await == End::Superseded {
+                tracing::info!(%app, "something newer is wanted");
+            }
+        }
+    }
+
+    /// Does what is due for one app, by the newest spec.
+    async fn converge(&self, app: &AppName) -> End {
+        let Some(spec) = self.specs.borrow().clone() else { return End::Settled };
+        let desired = spec.apps.get(app).cloned();
+        let ledger = match (self.shared.ledger(app), &desired) {
+            (Some(ledger), _) => ledger,
+            (None, Some(_)) => AppLedger::new(app.clone()),
+            (None, None) => return End::Settled,
+        };
+        let task = decide(&ledger, desired.as_ref(), now_unix_ms());
+        let facts = HostFacts::from(&*spec);
+        let mut work = Work { shared: &self.shared, specs: self.specs.clone(), app: app.clone(), facts, ledger };
+        match task {
+            Task::Nothing => {
+                self.shared.say(&work.ledger, desired.as_ref());
+                End::Settled
+            }
+            Task::Activate(desired) => work.activate(&desired, None).await,
+            Task::Resume(desired) => work.resume(&desired).await,
+            Task::Revert { desired, failure } => work.revert(&desired, *failure).await,
+            Task::Remove => work.remove().await,
+        }
+    }
+}
+
+impl Shared {
+    /// Publishes what the ledger says of a settled app.
+    fn say(&self, ledger: &AppLedger, desired: Option<&DesiredApp>) {
+        self.board.app(&ledger.app, |status| {
+            status.desired = desired.map(|desired| desired.release.clone());
+            status.rollout = desired.map_or(0, |desired| desired.rollout);
+            status.running = ledger.current.as_ref().map(|current| current.release.clone());
+            status.failure = ledger.failure.clone();
+            let same = |release: &ReleaseId, rollout: RolloutId| {
+                desired.is_some_and(|desired| desired.release == *release && desired.rollout == rollout)
+            };
+            match &ledger.settled {
+                Some(settled) if same(&settled.release, settled.rollout) => {
+                    // What the last look found is not forgotten because of a new spec.
+                    let degraded = matches!(status.phase, Phase::Degraded { .. });
+                    if !(degraded && matches!(settled.phase, Phase::Healthy { .. })) {
+                        status.phase = settled.phase.clone();
+                    }
+                }
+                Some(_) | None => status.phase = Phase::Pending,
+            }
+        });
+    }
+}

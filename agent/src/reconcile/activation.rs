@@ -1,0 +1,305 @@
+//! The activation of one release: stage, journal, switch, gate, commit. Up to the journal nothing that runs is touched;
+//! from there on failing means `revert`. Beside `reconcile`.
+
+use std::time::Duration;
+
+use drover_proto::{
+    app::HookPoint,
+    code::Code,
+    name::{AbsPath, UnitName},
+    plan::{Action, Plan, Step},
+    spec::DesiredApp,
+    status::Phase,
+};
+use tokio::time::Instant;
+
+use super::{
+    End, Work, cleanup,
+    steps::{GateTimes, Setting, Stop},
+};
+use crate::{
+    exec::{self, StepFailure, Undo},
+    gate::GateEnd,
+    ledger::{Activation, Settled, Stage},
+    observe::Observed,
+    plan::switch_at,
+    render::{FileKind, Rendered, render},
+    report::now_unix_ms,
+};
+
+impl Work<'_> {
+    /// Goes on with an activation that the agent's end interrupted.
+    pub(super) async fn resume(&mut self, desired: &DesiredApp) -> End {
+        let Some(activation) = self.ledger.activation.clone() else { return self.activate(desired, None).await };
+        tracing::warn!(app = %self.app, release = %desired.release, stage = ?activation.stage, "the agent was interrupted here; going on");
+        let step = format!("going on with {} after the agent was interrupted", desired.release);
+        self.shared.board.phase(&self.app, Phase::Activating { step });
+        self.activate(desired, Some(activation)).await
+    }
+
+    /// Activates a release. `interrupted`: its switch had begun already.
+    pub(super) async fn activate(&mut self, desired: &DesiredApp, interrupted: Option<Activation>) -> End {
+        tracing::info!(app = %self.app, release = %desired.release, rollout = desired.rollout, "activating");
+        self.shared.say(&self.ledger, Some(desired));
+        let (touched, began) = match (&interrupted, &self.ledger.activation) {
+            (Some(activation), _) => (true, activation.started_unix_ms),
+            (None, Some(before)) => (before.touched, now_unix_ms()),
+            (None, None) => (false, now_unix_ms()),
+        };
+        if interrupted.is_none() {
+            self.ledger.activation = Some(Activation {
+                desired: Some(desired.clone()),
+                rollout: desired.rollout,
+                started_unix_ms: began,
+                switched_unix_ms: None,
+                touched,
+                stage: Stage::Preparing,
+            });
+            if let Err(failed) = self.keep() {
+                return self.failed_before_switch(desired, failed).await;
+            }
+        }
+        let rendered = match render(desired, &self.facts, &self.shared.parts.layout) {
+            Ok(rendered) => rendered,
+            Err(error) => {
+                let failed = StepFailure::new(Code::Invalid, "render", error.to_string());
+                return self.failed_before_switch(desired, failed).await;
+            }
+        };
+        let resumed = interrupted.is_some();
+        let (observed, plan) = match self.stage(desired, &rendered, resumed).await {
+            Ok(staged) => staged,
+            Err(Stop::Superseded) => return End::Superseded,
+            Err(Stop::Failed(failed)) => {
+                exec::discard_unsealed(&self.shared.parts.layout, &rendered);
+                return self.failed_before_switch(desired, failed).await;
+            }
+        };
+        self.switch(desired, &rendered, &observed, plan, interrupted).await
+    }
+
+    /// Everything up to the switch. The plan is made again when something had to be made ready: packages may have
+    /// brought users and files, and a build may have taken minutes.
+    async fn stage(
+        &mut self,
+        desired: &DesiredApp,
+        rendered: &Rendered,
+        resumed: bool,
+    ) -> Result<(Observed, Plan), Stop> {
+        let (mut observed, mut plan) = self.look(Some(rendered)).await?;
+        refuse(&plan)?;
+        let ready = plan.steps.iter().take_while(|step| makes_ready(&step.action)).count();
+        if ready > 0 {
+            self.prepare(&plan.steps[..ready], desired, rendered, &observed).await?;
+            (observed, plan) = self.look(Some(rendered)).await?;
+            refuse(&plan)?;
+        }
+        let switch = switch_at(&plan.steps);
+        let before_hook = |step: &Step| matches!(step.action, Action::Hook { when: HookPoint::BeforeSwitch, .. });
+        let staged: Vec<Step> =
+            plan.steps[..switch].iter().filter(|step| !(resumed && before_hook(step))).cloned().collect();
+        self.prepare(&staged, desired, rendered, &observed).await?;
+        Ok((observed, plan))
+    }
+
+    async fn prepare(
+        &mut self,
+        steps: &[Step],
+        desired: &DesiredApp,
+        rendered: &Rendered,
+        observed: &Observed,
+    ) -> Result<(), Stop> {
+        let setting = Setting {
+            wanted: Some(rendered),
+            observed,
+            jobs_until: Instant::now() + desired.spec.strategy.healthy_deadline.as_duration(),
+            asked: Some(desired),
+            phase: None,
+        };
+        for step in steps {
+            if self.course(desired) == crate::gate::Course::Superseded {
+                return Err(Stop::Superseded);
+            }
+            self.step(step, &setting, &mut Undo::default()).await?;
+        }
+        Ok(())
+    }
+
+    async fn switch(
+        &mut self,
+        desired: &DesiredApp,
+        rendered: &Rendered,
+        observed: &Observed,
+        plan: Plan,
+        interrupted: Option<Activation>,
+    ) -> End {
+        let steps: Vec<Step> = plan.steps[switch_at(&plan.steps)..].to_vec();
+        let before = self.ledger.clone();
+        let times = match self.journal(desired, rendered, &steps, interrupted) {
+            Ok(times) => times,
+            Err(failed) => return self.failed_before_switch(desired, failed).await,
+        };
+        let setting = Setting {
+            wanted: Some(rendered),
+            observed,
+            jobs_until: Instant::now() + times.left,
+            asked: Some(desired),
+            phase: None,
+        };
+        let (mut undo, mut seen_by_nobody) = (Undo::default(), true);
+        for step in steps.iter().filter(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit)) {
+            seen_by_nobody &= matches!(step.action, Action::WriteFile { .. } | Action::Validate { .. });
+            match self.step(step, &setting, &mut undo).await {
+                Ok(()) => {}
+                // Only starting a unit is given up for something newer, which is then activated from here.
+                Err(Stop::Superseded) => return End::Superseded,
+                Err(Stop::Failed(failed)) if seen_by_nobody => {
+                    return match undo.put_back() {
+                        Ok(()) => {
+                            self.ledger = before;
+                            self.failed_before_switch(desired, failed).await
+                        }
+                        Err(worse) => {
+                            tracing::error!(app = %self.app, cause = worse.cause, "what was written could not be put back");
+                            self.revert(desired, self.failure(desired, failed)).await
+                        }
+                    };
+                }
+                Err(Stop::Failed(failed)) => return self.revert(desired, self.failure(desired, failed)).await,
+            }
+        }
+        let left = setting.jobs_until.saturating_duration_since(Instant::now());
+        self.prove(desired, rendered, GateTimes { waited: times.left.saturating_sub(left), left, ..times }).await
+    }
+
+    /// The point of no return, on disk before it is passed.
+    fn journal(
+        &mut self,
+        desired: &DesiredApp,
+        rendered: &Rendered,
+        steps: &[Step],
+        interrupted: Option<Activation>,
+    ) -> Result<GateTimes, StepFailure> {
+        let now = now_unix_ms();
+        let changing = steps.iter().any(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit));
+        let stage = if changing { Stage::Switching } else { Stage::Gating };
+        let units: Vec<UnitName> = steps.iter().filter_map(|step| run_by(&step.action, rendered)).collect();
+        let files: Vec<AbsPath> = steps.iter().filter_map(|step| written_by(&step.action, rendered)).collect();
+        self.ledger.expect(units, files);
+        let strategy = &desired.spec.strategy;
+        let switched = interrupted.and_then(|activation| activation.switched_unix_ms).unwrap_or(now);
+        if let Some(activation) = &mut self.ledger.activation {
+            activation.stage = stage;
+            activation.switched_unix_ms = Some(switched);
+            activation.touched |= changing;
+        }
+        self.keep()?;
+        let passed = Duration::from_millis(u64::try_from(now.saturating_sub(switched)).unwrap_or(0));
+        let deadline = strategy.healthy_deadline.as_duration();
+        // While a rollout is paused no deadline runs, also not over a restart of the agent.
+        let left = if desired.paused { deadline } else { deadline.saturating_sub(passed) };
+        Ok(GateTimes {
+            min_healthy: strategy.min_healthy_time.as_duration(),
+            left,
+            waited: Duration::ZERO,
+            since_unix_ms: switched,
+        })
+    }
+
+    async fn prove(&mut self, desired: &DesiredApp, rendered: &Rendered, times: GateTimes) -> End {
+        if let Some(activation) = &mut self.ledger.activation {
+            activation.stage = Stage::Gating;
+        }
+        if let Err(failed) = self.keep() {
+            return self.revert(desired, self.failure(desired, failed)).await;
+        }
+        let show = |healthy_for_ms, waiting_for| Phase::Gating { healthy_for_ms, waiting_for };
+        self.shared.board.phase(&self.app, show(0, Vec::new()));
+        match self.gate(rendered, desired, times, show).await {
+            GateEnd::Superseded => End::Superseded,
+            GateEnd::Failed(failed) => {
+                let touched = self.ledger.activation.as_ref().is_some_and(|activation| activation.touched);
+                // Nothing was changed, so there is nothing to go back from.
+                if !touched {
+                    return self.failed_before_switch(desired, failed).await;
+                }
+                self.revert(desired, self.failure(desired, failed)).await
+            }
+            GateEnd::Healthy => {
+                self.ledger.commit(desired, rendered, now_unix_ms());
+                if let Err(failed) = self.keep() {
+                    return self.revert(desired, self.failure(desired, failed)).await;
+                }
+                tracing::info!(app = %self.app, release = %desired.release, "healthy and committed");
+                cleanup::trees(&self.shared.parts.layout, &self.ledger);
+                self.shared.say(&self.ledger, Some(desired));
+                self.refresh(desired).await;
+                End::Settled
+            }
+        }
+    }
+
+    /// Nothing of this activation is in effect: the release before goes on, or comes back if an activation in between
+    /// had touched it.
+    pub(super) async fn failed_before_switch(&mut self, desired: &DesiredApp, failed: StepFailure) -> End {
+        let failure = self.failure(desired, failed);
+        if self.ledger.activation.as_ref().is_some_and(|activation| activation.touched) {
+            return self.revert(desired, failure).await;
+        }
+        let to = self.ledger.current.as_ref().map(|current| current.release.clone());
+        let phase = Phase::Reverted { to, cause: failure.cause.clone() };
+        self.settle_failed(desired, failure, phase);
+        End::Settled
+    }
+
+    /// Records a failure for good: this release is not tried again for this rollout.
+    pub(super) fn settle_failed(&mut self, desired: &DesiredApp, failure: drover_proto::status::Failure, phase: Phase) {
+        tracing::error!(app = %self.app, release = %desired.release, code = %failure.code, step = failure.step, "{}", failure.cause);
+        self.ledger.activation = None;
+        self.ledger.failed_attempt = Some((desired.release.clone(), desired.rollout));
+        self.ledger.failure = Some(failure);
+        self.ledger.settled = Some(Settled { release: desired.release.clone(), rollout: desired.rollout, phase });
+        if let Err(failed) = self.keep() {
+            tracing::error!(app = %self.app, cause = failed.cause, "the failure is not on disk; it is tried again after a restart");
+            self.shared.remember(&self.ledger);
+        }
+        self.shared.say(&self.ledger, Some(desired));
+    }
+}
+
+/// The first thing that forbids the plan, with the others as evidence.
+pub(super) fn refuse(plan: &Plan) -> Result<(), StepFailure> {
+    let Some(first) = plan.refusals.first() else { return Ok(()) };
+    let all = plan.refusals.iter().map(|refusal| refusal.message.clone()).collect();
+    Err(StepFailure::new(first.code, "plan", first.message.clone()).with("refused", all))
+}
+
+fn makes_ready(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::InstallPackages(_)
+            | Action::CreateUser(_)
+            | Action::EnsureDirectory(_)
+            | Action::Fetch { .. }
+            | Action::Unpack { .. }
+            | Action::Build { .. }
+    )
+}
+
+/// The unit of the release that a step makes run.
+fn run_by(action: &Action, rendered: &Rendered) -> Option<UnitName> {
+    match action {
+        Action::Start(unit) | Action::Restart(unit) if rendered.units.contains_key(unit) => Some(unit.clone()),
+        _ => None,
+    }
+}
+
+/// The file of the manifest that a step writes.
+fn written_by(action: &Action, rendered: &Rendered) -> Option<AbsPath> {
+    match action {
+        Action::WriteFile { path, .. } if rendered.file(path).is_some_and(|f| f.kind == FileKind::Plain) => {
+            Some(path.clone())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,57 @@
+//! Removes what no release needs any more: never the tree of the running release or of the one before it. Beside
+//! `reconcile`.
+
+use std::{fs, io, path::PathBuf, time::SystemTime};
+
+use drover_proto::name::AppName;
+
+use super::removal::remove_directory;
+use crate::{exec, ledger::AppLedger, render::Layout};
+
+/// Output files of one app that are kept.
+const KEEP_OUTPUTS: usize = 40;
+
+/// Removes the trees that the ledger does not keep, and old output. What cannot be removed is said and left.
+pub(super) fn trees(layout: &Layout, ledger: &AppLedger) {
+    let app = &ledger.app;
+    for name in names(layout.releases_of(app)) {
+        if ledger.trees.contains(&name) {
+            continue;
+        }
+        match exec::remove_tree(layout, app, &name) {
+            Ok(()) => tracing::info!(%app, tree = name, "removed a release's directory that is not needed any more"),
+            Err(error) => tracing::warn!(%app, tree = name, %error, "a release's directory cannot be removed"),
+        }
+    }
+    let mut outputs: Vec<(SystemTime, PathBuf)> = names(layout.output_of(app))
+        .into_iter()
+        .map(|name| layout.output_of(app).join(name))
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
+        .collect();
+    outputs.sort();
+    let excess = outputs.len().saturating_sub(KEEP_OUTPUTS);
+    for (_, path) in outputs.drain(..excess) {
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(%app, path = %path.display(), %error, "an old output file cannot be removed");
+        }
+    }
+}
+
+/// Removes all trees and private files of an app that is gone.
+pub(super) fn everything(layout: &Layout, app: &AppName) -> io::Result<()> {
+    remove_directory(&layout.state_dir.join("releases").join(app.as_str()))?;
+    remove_directory(&layout.releases_of(app))?;
+    remove_directory(&layout.state_dir.join("originals").join(app.as_str()))?;
+    remove_directory(&layout.output_of(app))
+}
+
+fn names(directory: PathBuf) -> Vec<String> {
+    match fs::read_dir(&directory) {
+        Ok(entries) => entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            tracing::warn!(%error, directory = %directory.display(), "cannot be listed");
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Takes an app away: units stopped, files gone, originals back. Users, directories and packages stay. Beside `reconcile`.
+
+use std::{fs, io};
+
+use drover_proto::{
+    code::Code,
+    name::ReleaseId,
+    plan::Action,
+    status::{Failure, Phase},
+};
+use tokio::time::{Duration, Instant};
+
+use super::{
+    End, Work, cleanup,
+    steps::{Setting, Stop},
+};
+use crate::{
+    exec::{StepFailure, Undo},
+    ledger::{Activation, Stage},
+    report::now_unix_ms,
+};
+
+/// For all jobs together: units have their own time to stop.
+const JOBS: Duration = Duration::from_secs(180);
+
+impl Work<'_> {
+    /// Removes the app. What fails is tried again at the next look.
+    pub(super) async fn remove(&mut self) -> End {
+        tracing::info!(app = %self.app, "removing");
+        self.shared.board.app(&self.app, |status| {
+            status.desired = None;
+            status.rollout = 0;
+            status.phase = Phase::Removing { step: "looking".to_owned() };
+        });
+        match self.take_away().await {
+            Ok(()) => {
+                self.shared.forget(&self.app);
+                self.shared.board.app(&self.app, |status| {
+                    status.running = None;
+                    status.parts.clear();
+                    status.failure = None;
+                    status.phase = Phase::Removed;
+                });
+                tracing::info!(app = %self.app, "removed");
+                End::Settled
+            }
+            Err(Stop::Superseded) => End::Superseded,
+            Err(Stop::Failed(failed)) => {
+                let failure = self.removal_failure(failed);
+                tracing::error!(app = %self.app, code = %failure.code, "cannot be removed: {}", failure.cause);
+                self.shared.remember(&self.ledger);
+                self.shared.board.app(&self.app, |status| {
+                    status.phase = Phase::Failed { cause: failure.cause.clone() };
+                    status.failure = Some(failure);
+                });
+                End::Settled
+            }
+        }
+    }
+
+    async fn take_away(&mut self) -> Result<(), Stop> {
+        self.ledger.activation = Some(Activation {
+            desired: None,
+            rollout: 0,
+            started_unix_ms: now_unix_ms(),
+            switched_unix_ms: Some(now_unix_ms()),
+            touched: true,
+            stage: Stage::Switching,
+        });
+        self.keep()?;
+        let (observed, plan) = self.look(None).await?;
+        let setting = Setting {
+            wanted: None,
+            observed: &observed,
+            jobs_until: Instant::now() + JOBS,
+            asked: None,
+            phase: Some(|step| Phase::Removing { step }),
+        };
+        for step in &plan.steps {
+            match self.step(step, &setting, &mut Undo::default()).await {
+                // Somebody else's unit that does not come up again is no reason to keep the app.
+                Err(Stop::Failed(failed)) if matches!(step.action, Action::Reload(_) | Action::Restart(_)) => {
+                    tracing::warn!(app = %self.app, cause = failed.cause, "while removing");
+                }
+                done => done?,
+            }
+        }
+        let layout = &self.shared.parts.layout;
+        cleanup::everything(layout, &self.app).map_err(|error| {
+            StepFailure::new(Code::Write, "clean-up", format!("a release cannot be removed: {error}"))
+        })?;
+        self.shared.ledgers.remove(&self.app).map_err(StepFailure::from)?;
+        Ok(())
+    }
+
+    fn removal_failure(&self, failed: StepFailure) -> Failure {
+        let current = self.ledger.current.as_ref().map(|current| current.release.clone());
+        Failure {
+            code: failed.code,
+            release: current.unwrap_or_else(|| ReleaseId { app: self.app.clone(), number: 0 }),
+            rollout: 0,
+            at_unix_ms: now_unix_ms(),
+            step: failed.step,
+            cause: failed.cause,
+            evidence: failed.evidence,
+        }
+    }
+}
+
+/// Missing is as good as removed.
+pub(super) fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a directory with all in it, if it is there.
+pub(super) fn remove_directory(path: &std::path::Path) -> io::Result<()> {
+    gone(fs::remove_dir_all(path))
+}

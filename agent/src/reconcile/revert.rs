@@ -1,0 +1,158 @@
+//! Going back: the committed release is activated again through the same planner and steps, with its own gate. Without
+//! one, what was written goes. Beside `reconcile`.
+
+use std::time::Duration;
+
+use drover_proto::{
+    code::Code,
+    plan::{Action, Plan},
+    spec::DesiredApp,
+    status::{Failure, Phase},
+};
+use tokio::time::Instant;
+
+use super::{
+    End, Work, activation, cleanup,
+    steps::{GateTimes, Setting, Stop},
+};
+use crate::{
+    exec::{StepFailure, Undo},
+    gate::GateEnd,
+    ledger::Stage,
+    observe::Observed,
+    render::{Rendered, render},
+    report::now_unix_ms,
+};
+
+/// What ran before has been proven once; it need not prove itself for as long again.
+const MIN_HEALTHY: Duration = Duration::from_secs(2);
+/// For the jobs of a removal.
+const JOBS: Duration = Duration::from_secs(120);
+
+impl Work<'_> {
+    /// Goes back from `desired`, for the reason in `failure`.
+    pub(super) async fn revert(&mut self, desired: &DesiredApp, failure: Failure) -> End {
+        tracing::error!(app = %self.app, release = %desired.release, code = %failure.code, "going back: {}", failure.cause);
+        let reverting = Phase::Reverting { cause: failure.cause.clone() };
+        self.shared.board.app(&self.app, |status| {
+            status.phase = reverting.clone();
+            status.failure = Some(failure.clone());
+        });
+        if let Some(activation) = &mut self.ledger.activation {
+            activation.stage = Stage::Reverting(Box::new(failure.clone()));
+            activation.touched = true;
+        }
+        if let Err(failed) = self.keep() {
+            tracing::error!(app = %self.app, cause = failed.cause, "the journal cannot be written; going back all the same");
+        }
+        let previous = self.ledger.current.clone();
+        let went = match &previous {
+            Some(previous) => self.back_to(previous, desired, &reverting).await,
+            None => self.back_to_nothing(desired, &reverting).await,
+        };
+        let to = previous.map(|previous| previous.release);
+        match went {
+            Ok(()) => {
+                tracing::warn!(app = %self.app, to = ?to, "is back on what it had");
+                cleanup::trees(&self.shared.parts.layout, &self.ledger);
+                let phase = Phase::Reverted { to, cause: failure.cause.clone() };
+                self.settle_failed(desired, failure, phase);
+                if let Some(current) = self.ledger.current.clone() {
+                    self.refresh(&current).await;
+                }
+                End::Settled
+            }
+            Err(Stop::Superseded) => {
+                self.ledger.failed_attempt = Some((desired.release.clone(), desired.rollout));
+                self.ledger.failure = Some(failure);
+                End::Superseded
+            }
+            Err(Stop::Failed(second)) => {
+                let failure = both(failure, second);
+                let phase = Phase::Failed { cause: failure.cause.clone() };
+                self.settle_failed(desired, failure, phase);
+                End::Settled
+            }
+        }
+    }
+
+    async fn back_to(&mut self, previous: &DesiredApp, asked: &DesiredApp, shown: &Phase) -> Result<(), Stop> {
+        let rendered = render(previous, &self.facts, &self.shared.parts.layout)
+            .map_err(|error| StepFailure::new(Code::Invalid, "render", error.to_string()))?;
+        let (observed, plan) = self.look(Some(&rendered)).await?;
+        activation::refuse(&plan)?;
+        let began = now_unix_ms();
+        let strategy = &previous.spec.strategy;
+        let started = Instant::now();
+        let until = started + strategy.healthy_deadline.as_duration();
+        self.go_back(plan, Some(&rendered), &observed, asked, until).await?;
+        self.shared.board.phase(&self.app, shown.clone());
+        let times = GateTimes {
+            min_healthy: strategy.min_healthy_time.as_duration().min(MIN_HEALTHY),
+            left: until.saturating_duration_since(Instant::now()),
+            waited: started.elapsed(),
+            since_unix_ms: began,
+        };
+        match self.gate(&rendered, asked, times, |_, _| shown.clone()).await {
+            GateEnd::Healthy => {
+                self.ledger.reverted(Some(&rendered));
+                Ok(())
+            }
+            GateEnd::Failed(failed) => Err(Stop::Failed(failed)),
+            GateEnd::Superseded => Err(Stop::Superseded),
+        }
+    }
+
+    async fn back_to_nothing(&mut self, asked: &DesiredApp, shown: &Phase) -> Result<(), Stop> {
+        let (observed, plan) = self.look(None).await?;
+        self.go_back(plan, None, &observed, asked, Instant::now() + JOBS).await?;
+        self.shared.board.phase(&self.app, shown.clone());
+        self.ledger.reverted(None);
+        Ok(())
+    }
+
+    /// The steps of the plan. Hooks and checks of files of the release before may warn, never block.
+    async fn go_back(
+        &mut self,
+        plan: Plan,
+        wanted: Option<&Rendered>,
+        observed: &Observed,
+        asked: &DesiredApp,
+        jobs_until: Instant,
+    ) -> Result<(), Stop> {
+        let cause = match &self.ledger.activation {
+            Some(activation) => match &activation.stage {
+                Stage::Reverting(failure) => failure.cause.clone(),
+                Stage::Preparing | Stage::Switching | Stage::Gating => String::new(),
+            },
+            None => String::new(),
+        };
+        let setting = Setting { wanted, observed, jobs_until, asked: Some(asked), phase: None };
+        let mut undo = Undo::default();
+        for step in plan.steps.iter().filter(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit)) {
+            let done = self.step(step, &setting, &mut undo).await;
+            self.shared.board.phase(&self.app, Phase::Reverting { cause: cause.clone() });
+            match done {
+                Err(Stop::Failed(failed)) if matches!(step.action, Action::Hook { .. } | Action::Validate { .. }) => {
+                    tracing::warn!(app = %self.app, cause = failed.cause, "while going back");
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One failure that tells of both.
+fn both(first: Failure, second: StepFailure) -> Failure {
+    let mut evidence = first.evidence;
+    evidence.extend(second.evidence);
+    let cause = format!("{}; then going back failed: {}", first.cause, second.cause);
+    Failure {
+        code: Code::Revert,
+        cause,
+        evidence,
+        step: format!("{}, then revert ({})", first.step, second.step),
+        ..first
+    }
+}

@@ -1,0 +1,212 @@
+//! One step after another, with progress for people and an eye on whether something newer is wanted. Beside `reconcile`.
+
+use std::time::Duration;
+
+use drover_proto::{
+    app::HookPoint,
+    plan::{Action, Plan, Step},
+    spec::DesiredApp,
+    status::{Failure, Phase},
+};
+use tokio::time::Instant;
+
+use super::Work;
+use crate::{
+    exec::{Exec, StepFailure, Undo, describe},
+    gate::{Course, Gate, GateEnd},
+    ledger::AppLedger,
+    observe::{Observed, observe},
+    plan::{Input, Owners, plan},
+    render::{Rendered, render},
+    report::now_unix_ms,
+};
+
+/// A step that did not end well.
+pub(super) enum Stop {
+    /// It failed.
+    Failed(StepFailure),
+    /// Something newer is wanted.
+    Superseded,
+}
+
+impl From<StepFailure> for Stop {
+    fn from(failure: StepFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What the steps of one activation have in common.
+pub(super) struct Setting<'a> {
+    /// The release whose plan is carried out; `None` = removal.
+    pub(super) wanted: Option<&'a Rendered>,
+    /// What the plan was made from.
+    pub(super) observed: &'a Observed,
+    /// When jobs are not waited for any longer.
+    pub(super) jobs_until: Instant,
+    /// What the host spec asks for: anything else is newer.
+    pub(super) asked: Option<&'a DesiredApp>,
+    /// Progress is shown as this, if the step alone does not say what goes on.
+    pub(super) phase: Option<fn(String) -> Phase>,
+}
+
+impl Work<'_> {
+    pub(super) async fn look(&self, wanted: Option<&Rendered>) -> Result<(Observed, Plan), StepFailure> {
+        let parts = &self.shared.parts;
+        let internal = |cause: String| StepFailure::new(drover_proto::code::Code::Internal, "observe", cause);
+        let observed = observe(wanted, &self.ledger, &parts.layout, &parts.systemd).await;
+        let observed = observed.map_err(|error| internal(error.to_string()))?;
+        let previous = self.previous();
+        let others = Owners::beside(&self.app, &self.shared.all());
+        let input = Input {
+            app: &self.app,
+            wanted,
+            previous: previous.as_ref(),
+            observed: &observed,
+            ledger: &self.ledger,
+            others: &others,
+        };
+        let plan = plan(&input);
+        Ok((observed, plan))
+    }
+
+    /// The committed release, as this host has it.
+    pub(super) fn previous(&self) -> Option<Rendered> {
+        let current = self.ledger.current.as_ref()?;
+        render(current, &self.facts, &self.shared.parts.layout).ok()
+    }
+
+    pub(super) fn keep(&self) -> Result<(), StepFailure> {
+        self.shared.ledgers.save(&self.ledger)?;
+        self.shared.remember(&self.ledger);
+        Ok(())
+    }
+
+    /// Carries out one step.
+    pub(super) async fn step(&mut self, step: &Step, setting: &Setting<'_>, undo: &mut Undo) -> Result<(), Stop> {
+        let words = describe(&step.action);
+        tracing::info!(app = %self.app, reason = %step.reason, "{words}");
+        let phase = setting.phase.map_or_else(|| phase_of(&step.action, words.clone()), |phase| phase(words.clone()));
+        self.shared.board.phase(&self.app, phase);
+        let parts = &self.shared.parts;
+        let exec = Exec {
+            layout: &parts.layout,
+            systemd: &parts.systemd,
+            blobs: &parts.blobs,
+            ledgers: &self.shared.ledgers,
+            app: &self.app,
+            wanted: setting.wanted,
+            observed: setting.observed,
+            jobs_until: setting.jobs_until,
+        };
+        // Dropped halfway these do no harm; everything else is brought to its end.
+        let harmless =
+            matches!(step.action, Action::Fetch { .. } | Action::Build { .. } | Action::Start(_) | Action::Restart(_));
+        let mut specs = self.specs.clone();
+        let ledger: &mut AppLedger = &mut self.ledger;
+        tokio::select! {
+            biased;
+            () = superseded(&mut specs, setting.asked, &self.app), if harmless => Err(Stop::Superseded),
+            done = exec.step(&step.action, ledger, undo) => done.map_err(Stop::Failed),
+        }
+    }
+
+    /// What the spec says just now of the activation of `asked`.
+    pub(super) fn course(&self, asked: &DesiredApp) -> Course {
+        let spec = self.specs.borrow();
+        match spec.as_ref().and_then(|spec| spec.apps.get(&self.app)) {
+            Some(now) if now.release == asked.release && now.rollout == asked.rollout => {
+                if now.paused {
+                    Course::Paused
+                } else {
+                    Course::On
+                }
+            }
+            Some(_) | None => Course::Superseded,
+        }
+    }
+
+    /// Waits for health; `show` makes a phase of (healthy for ms, what is missing).
+    pub(super) async fn gate(
+        &self,
+        wanted: &Rendered,
+        asked: &DesiredApp,
+        times: GateTimes,
+        show: impl Fn(u64, Vec<String>) -> Phase,
+    ) -> GateEnd {
+        let gate = Gate {
+            wanted,
+            systemd: &self.shared.parts.systemd,
+            min_healthy: times.min_healthy,
+            left: times.left,
+            waited: times.waited,
+            since_unix_ms: times.since_unix_ms,
+        };
+        gate.run(|| self.course(asked), |ms, missing| self.shared.board.phase(&self.app, show(ms, missing))).await
+    }
+
+    /// A failed step as the report carries it.
+    pub(super) fn failure(&self, desired: &DesiredApp, failed: StepFailure) -> Failure {
+        Failure {
+            code: failed.code,
+            release: desired.release.clone(),
+            rollout: desired.rollout,
+            at_unix_ms: now_unix_ms(),
+            step: failed.step,
+            cause: failed.cause,
+            evidence: failed.evidence,
+        }
+    }
+}
+
+/// How patient a gate is.
+pub(super) struct GateTimes {
+    pub(super) min_healthy: Duration,
+    pub(super) left: Duration,
+    pub(super) waited: Duration,
+    pub(super) since_unix_ms: i64,
+}
+
+/// Returns when the newest spec asks for something else than `asked`.
+async fn superseded(
+    specs: &mut tokio::sync::watch::Receiver<Option<std::sync::Arc<drover_proto::spec::HostSpec>>>,
+    asked: Option<&DesiredApp>,
+    app: &drover_proto::name::AppName,
+) {
+    let same = |now: Option<&DesiredApp>| match (now, asked) {
+        (None, None) => true,
+        (Some(now), Some(asked)) => now.release == asked.release && now.rollout == asked.rollout,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    let newer = |spec: &Option<std::sync::Arc<drover_proto::spec::HostSpec>>| {
+        !same(spec.as_ref().and_then(|spec| spec.apps.get(app)))
+    };
+    if specs.wait_for(newer).await.is_err() {
+        // The agent is stopping; nothing newer will come.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn phase_of(action: &Action, step: String) -> Phase {
+    match action {
+        Action::InstallPackages(_) | Action::CreateUser(_) | Action::EnsureDirectory(_) | Action::Fetch { .. } => {
+            Phase::Fetching { step }
+        }
+        Action::Unpack { .. }
+        | Action::Build { .. }
+        | Action::Validate { staged: true, .. }
+        | Action::Hook { when: HookPoint::BeforeSwitch, .. } => Phase::Staging { step },
+        Action::Validate { staged: false, .. }
+        | Action::Hook { when: HookPoint::AfterSwitch, .. }
+        | Action::WriteFile { .. }
+        | Action::RemoveFile { .. }
+        | Action::DaemonReload
+        | Action::Enable(_)
+        | Action::Disable(_)
+        | Action::Stop(_)
+        | Action::Start(_)
+        | Action::Restart(_)
+        | Action::Reload(_)
+        | Action::Commit => Phase::Activating { step },
+        Action::Gate { .. } => Phase::Gating { healthy_for_ms: 0, waiting_for: Vec::new() },
+    }
+}

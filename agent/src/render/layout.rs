@@ -1,0 +1,96 @@
+//! Where everything of drover's lies on a host. Made from the settings; beside `render`, read by everything behind it.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use drover_proto::{
+    digest::Digest,
+    name::{AbsPath, AppName, NameError, UnitName},
+};
+
+use crate::config::Config;
+
+/// The directories of one host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// The agent's private state, 0700.
+    pub state_dir: PathBuf,
+    /// Unpacked and built artifacts, 0755.
+    pub releases_dir: PathBuf,
+    /// Env files, 0700.
+    pub env_dir: PathBuf,
+    /// Where unit files are written.
+    pub units_dir: PathBuf,
+}
+
+impl From<&Config> for Layout {
+    fn from(config: &Config) -> Self {
+        Self {
+            state_dir: config.state_dir.clone(),
+            releases_dir: config.releases_dir.clone(),
+            env_dir: config.env_dir.clone(),
+            units_dir: "/etc/systemd/system".into(),
+        }
+    }
+}
+
+impl Layout {
+    /// Makes drover's own directories with their modes.
+    pub fn prepare(&self) -> io::Result<()> {
+        for private in ["ledger", "originals", "output", "releases", "work"] {
+            make(&self.state_dir.join(private), 0o700)?;
+        }
+        make(&self.env_dir, 0o700)?;
+        make(&self.releases_dir, 0o755)
+    }
+    /// The directory of a release's tree.
+    pub fn release(&self, app: &AppName, key: &str) -> Result<AbsPath, NameError> {
+        text(&self.releases_dir.join(app.as_str()).join(key)).parse()
+    }
+    /// The directory with all trees of an app.
+    #[must_use]
+    pub fn releases_of(&self, app: &AppName) -> PathBuf {
+        self.releases_dir.join(app.as_str())
+    }
+    /// Present when the tree is complete and sealed.
+    #[must_use]
+    pub fn seal_marker(&self, app: &AppName, key: &str) -> PathBuf {
+        self.state_dir.join("releases").join(app.as_str()).join(key)
+    }
+    /// An app's env file.
+    pub fn env_file(&self, app: &AppName) -> Result<AbsPath, NameError> {
+        text(&self.env_dir.join(format!("{app}.env"))).parse()
+    }
+    /// A unit's file.
+    pub fn unit_file(&self, unit: &UnitName) -> Result<AbsPath, NameError> {
+        text(&self.units_dir.join(unit.as_str())).parse()
+    }
+    /// Where the full output of an app's programs is kept.
+    #[must_use]
+    pub fn output_of(&self, app: &AppName) -> PathBuf {
+        self.state_dir.join("output").join(app.as_str())
+    }
+    /// Where what stood at `path` before an app took it over is kept.
+    #[must_use]
+    pub fn original_of(&self, app: &AppName, path: &AbsPath) -> PathBuf {
+        self.state_dir.join("originals").join(app.as_str()).join(Digest::of(path.as_str().as_bytes()).hex())
+    }
+    /// Staged copies and build homes, emptied after use. Below it each use makes its own directory.
+    #[must_use]
+    pub fn work_dir(&self) -> PathBuf {
+        self.state_dir.join("work")
+    }
+}
+
+/// Makes a directory with missing parents and sets its mode.
+pub fn make(path: &Path, mode: u32) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,152 @@
+//! What this host says of itself: one status, published whenever it changes. `reconcile` writes it, `link` sends it up.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use drover_proto::{
+    name::{AppName, CheckName, Generation, UnitName},
+    status::{AppStatus, HostStatus, PartStatus, Phase},
+};
+use tokio::sync::watch;
+
+use crate::{
+    gate::verdict::{self, Standing},
+    host::{files::FileState, systemd::UnitState},
+    observe::{Observed, Seen, is_template},
+    render::Rendered,
+};
+
+/// The status of the host, for everybody to look at.
+#[derive(Clone)]
+pub struct Board(Arc<watch::Sender<Arc<HostStatus>>>);
+
+impl Board {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new(boot_id: String) -> Self {
+        let status = HostStatus { boot_id, observed_unix_ms: now_unix_ms(), ..HostStatus::default() };
+        Self(Arc::new(watch::Sender::new(Arc::new(status))))
+    }
+    /// The newest status, and every one after it.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<HostStatus>> {
+        self.0.subscribe()
+    }
+    /// A host spec was accepted.
+    pub fn generation(&self, generation: Generation) {
+        self.change(|status| status.generation = generation);
+    }
+    /// Changes what is said of one app.
+    pub fn app(&self, app: &AppName, change: impl FnOnce(&mut AppStatus)) {
+        self.change(|status| change(status.apps.entry(app.clone()).or_insert_with(unknown)));
+    }
+    /// Where one app is.
+    pub fn phase(&self, app: &AppName, phase: Phase) {
+        self.app(app, |status| status.phase = phase);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HostStatus)) {
+        self.0.send_if_modified(|held| {
+            let mut status = HostStatus::clone(held);
+            change(&mut status);
+            if status == **held {
+                return false;
+            }
+            status.observed_unix_ms = now_unix_ms();
+            *held = Arc::new(status);
+            true
+        });
+    }
+}
+
+fn unknown() -> AppStatus {
+    AppStatus { desired: None, rollout: 0, running: None, phase: Phase::Pending, parts: Vec::new(), failure: None }
+}
+
+/// Now, in ms, on this host's clock.
+#[must_use]
+pub fn now_unix_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Desired beside observed, part by part. `answers`: the checks' last answers.
+#[must_use]
+pub fn parts(
+    rendered: &Rendered,
+    observed: &Observed,
+    answers: &BTreeMap<CheckName, (bool, String)>,
+) -> Vec<PartStatus> {
+    let mut parts = Vec::new();
+    if let Some(tree) = &rendered.tree {
+        let seen = if observed.tree_sealed { tree.key.clone() } else { "missing".to_owned() };
+        parts.push(part("artifact", tree.directory.as_str(), tree.key.clone(), seen, observed.tree_sealed));
+    }
+    for (name, unit) in &rendered.units {
+        if let Some(state) = observed.units.get(name).filter(|_| !is_template(name)) {
+            parts.push(unit_part(name, unit.start, state));
+        }
+    }
+    for file in &rendered.files {
+        let (seen, in_sync) = match observed.files.get(&file.path).map(|seen| &seen.seen) {
+            Some(Seen::Is(FileState::File { digest, .. })) if *digest == file.digest => ("as written".to_owned(), true),
+            Some(Seen::Is(FileState::File { .. })) => ("changed by somebody else".to_owned(), false),
+            None | Some(Seen::Is(FileState::Missing)) => ("missing".to_owned(), false),
+            Some(Seen::Is(FileState::Directory { .. } | FileState::Symlink | FileState::Other)) => {
+                ("not a regular file".to_owned(), false)
+            }
+            Some(Seen::Unsafe(why)) => (why.clone(), false),
+        };
+        parts.push(part("file", file.path.as_str(), "as written".to_owned(), seen, in_sync));
+    }
+    for name in rendered.checks.keys() {
+        if let Some((ok, text)) = answers.get(name) {
+            parts.push(part("check", name.as_str(), "passes".to_owned(), text.clone(), *ok));
+        }
+    }
+    parts
+}
+
+fn part(kind: &str, name: &str, desired: String, observed: String, in_sync: bool) -> PartStatus {
+    PartStatus { kind: kind.to_owned(), name: name.to_owned(), desired, observed, in_sync }
+}
+
+fn unit_part(name: &UnitName, start: bool, state: &UnitState) -> PartStatus {
+    let standing = verdict::judge(name, state);
+    let mut seen = verdict::line(state);
+    if let Ok(since) = jiff::Timestamp::from_microsecond(i64::try_from(state.active_enter_us).unwrap_or(0))
+        && state.active_state == "active"
+        && state.active_enter_us > 0
+    {
+        seen.push_str(&format!(" since {}", since.strftime("%Y-%m-%d %H:%M:%S UTC")));
+    }
+    let in_sync = !start || matches!(standing, Standing::Healthy(_));
+    let desired = if start { "active" } else { "started by others" };
+    part("unit", name.as_str(), desired.to_owned(), seen, in_sync)
+}
+
+/// What is not as it should be, one line each.
+#[must_use]
+pub fn problems(parts: &[PartStatus]) -> Vec<String> {
+    let wrong = parts.iter().filter(|part| !part.in_sync);
+    wrong.map(|part| format!("{} {}: {}", part.kind, part.name, part.observed)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! The board publishes changes, and only changes.
+    use super::*;
+
+    #[test]
+    fn the_board_wakes_its_readers_only_for_changes() {
+        let board = Board::new("boot".to_owned());
+        let mut reader = board.subscribe();
+        let app: AppName = "mono".parse().unwrap();
+        board.phase(&app, Phase::Staging { step: "building".to_owned() });
+        assert!(reader.has_changed().unwrap());
+        reader.mark_unchanged();
+        board.phase(&app, Phase::Staging { step: "building".to_owned() });
+        board.generation(0);
+        assert!(!reader.has_changed().unwrap());
+        board.generation(4);
+        assert_eq!(reader.borrow_and_update().generation, 4);
+    }
+}
