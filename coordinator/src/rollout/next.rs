@@ -177,7 +177,7 @@ impl Step {
                 }
             }
             Sight::Bad { cause, reverted } => {
-                if let Some(failure) = status.and_then(|s| s.failure.clone()).filter(|f| f.rollout == rollout) {
+                if let Some(failure) = status.and_then(|s| s.failure.clone()).filter(|f| f.rollout == rollout || asked.release.is_none()) {
                     host.failure = Some(failure);
                 }
                 host.state =

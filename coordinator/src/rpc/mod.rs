@@ -141,3 +141,6 @@ fn name<T: std::str::FromStr<Err = drover_proto::name::NameError>>(text: &str) -
 fn document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Status> {
     serde_json::from_slice(bytes).map_err(|error| code::status(Code::Manifest, format!("the app's document: {error}")))
 }
+
+#[cfg(test)]
+mod tests;
