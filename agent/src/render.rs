@@ -2,25 +2,26 @@
 //! file, release path, fingerprints, hooks and checks out. `observe` and `plan` read it, `exec` writes it.
 
 mod env;
+mod fill;
 mod layout;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use drover_proto::{
-    app::{AppSpec, Content, FilePart, HookPoint, HostNeeds, Probe},
+    app::{AppSpec, HookPoint, HostNeeds},
     digest::{Digest, Hasher},
     duration::Span,
     name::{AbsPath, AppName, CheckName, HostName, LabelKey, LabelValue, ReleaseId, RolloutId, UnitName, UserName},
     secret::Secret,
     spec::{DesiredApp, HostSpec},
     strategy::Strategy,
-    template::{Argv, Hole, Segment, Template},
+    template::{Hole, Segment, Template},
 };
 
 pub use layout::{Layout, make as layout_make};
 
-use crate::check::{RenderedCheck, RenderedHttp, RenderedProbe};
+use self::fill::Filler;
+use crate::check::RenderedCheck;
 
 /// What the holes `host.*` are filled with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -299,209 +300,6 @@ fn fingerprint(text: &str, files: &[RenderedFile]) -> (Digest, BTreeSet<AbsPath>
         hasher.update(digest.as_bytes());
     }
     (hasher.finish(), named.into_keys().cloned().collect())
-}
-
-/// Fills holes for one release on one host.
-struct Filler<'a> {
-    desired: &'a DesiredApp,
-    host: &'a HostFacts,
-    directory: Option<&'a AbsPath>,
-    env_file: &'a AbsPath,
-}
-
-impl Filler<'_> {
-    fn fill(&self, field: &str, template: &Template) -> Result<String, RenderError> {
-        template.render(|hole| self.hole(field, hole))
-    }
-
-    fn masked(&self, field: &str, template: &Template) -> Result<String, RenderError> {
-        template.render(|hole| match hole {
-            Hole::Secret(_) => Ok("[secret]".to_owned()),
-            other => self.hole(field, other),
-        })
-    }
-
-    fn hole(&self, field: &str, hole: &Hole) -> Result<String, RenderError> {
-        match hole {
-            Hole::Release => {
-                self.directory.map(ToString::to_string).ok_or_else(|| error(field, "{{ release }} needs an artifact"))
-            }
-            Hole::EnvFile => Ok(self.env_file.to_string()),
-            Hole::HostName => Ok(self.host.name.to_string()),
-            Hole::HostLabel(key) => {
-                let value = self.host.labels.get(key).map(ToString::to_string);
-                value.ok_or_else(|| {
-                    error(field, format!("this host has no label {key}; set it with `drover hosts label`"))
-                })
-            }
-            Hole::Secret(name) => {
-                let value = self.desired.secrets.get(name).map(|value| value.expose().clone());
-                value.ok_or_else(|| error(field, format!("the value of secret {name} did not come with the release")))
-            }
-            Hole::Path => Err(error(field, "{{ path }} means something only in a file's validate:")),
-        }
-    }
-
-    fn argv(&self, field: &str, argv: &Argv) -> Result<Vec<String>, RenderError> {
-        argv.iter().map(|arg| self.fill(field, arg)).collect()
-    }
-
-    fn env(&self) -> Result<BTreeMap<String, EnvValue>, RenderError> {
-        let mut env = BTreeMap::new();
-        for (key, template) in &self.desired.spec.env {
-            let value = self.fill(&format!("env.{key}"), template)?;
-            if value.contains('\0') {
-                return Err(error(&format!("env.{key}"), "holds a NUL character"));
-            }
-            let secret = template.secrets().next().is_some();
-            env.insert(key.to_string(), EnvValue { value: Secret::new(value), secret });
-        }
-        Ok(env)
-    }
-
-    fn env_file(&self, env: &BTreeMap<String, EnvValue>) -> Result<RenderedFile, RenderError> {
-        let bytes = env::file(env).into_bytes();
-        Ok(RenderedFile {
-            path: self.env_file.clone(),
-            kind: FileKind::Env,
-            digest: Digest::of(&bytes),
-            bytes: Secret::new(bytes),
-            masked: Some(env::masked(env)),
-            secret: env.values().any(|value| value.secret),
-            owner: root()?,
-            group: root()?,
-            mode: 0o600,
-            validate: None,
-            reload: BTreeSet::new(),
-            restart: BTreeSet::new(),
-            adopt: false,
-        })
-    }
-
-    fn file(&self, i: usize, part: &FilePart) -> Result<RenderedFile, RenderError> {
-        let field = format!("files[{i}].content");
-        let (bytes, masked, secret) = match &part.content {
-            Content::Text(template) => {
-                let secret = template.secrets().next().is_some();
-                (self.fill(&field, template)?.into_bytes(), Some(self.masked(&field, template)?), secret)
-            }
-            Content::Base64(text) => {
-                let bytes = BASE64.decode(text).map_err(|_| error(&field, "is not base64"))?;
-                let text = String::from_utf8(bytes.clone()).ok();
-                (bytes, text, false)
-            }
-        };
-        let validate = match &part.validate {
-            Some(argv) => Some(self.validate(&format!("files[{i}].validate"), argv)?),
-            None => None,
-        };
-        Ok(RenderedFile {
-            path: part.path.clone(),
-            kind: FileKind::Plain,
-            digest: Digest::of(&bytes),
-            bytes: Secret::new(bytes),
-            masked,
-            secret,
-            owner: part.owner.clone(),
-            group: part.group.clone(),
-            mode: part.mode,
-            validate,
-            reload: part.reload.clone(),
-            restart: part.restart.clone(),
-            adopt: part.adopt,
-        })
-    }
-
-    fn validate(&self, field: &str, argv: &Argv) -> Result<Validate, RenderError> {
-        let mut args = Vec::new();
-        for template in argv {
-            let mut segments = Vec::new();
-            for segment in &template.0 {
-                segments.push(match segment {
-                    Segment::Text(text) => Segment::Text(text.clone()),
-                    Segment::Hole(Hole::Path) => Segment::Hole(Hole::Path),
-                    Segment::Hole(hole) => Segment::Text(self.hole(field, hole)?),
-                });
-            }
-            args.push(Template(segments));
-        }
-        Ok(Validate(args))
-    }
-
-    fn tree(&self, key: Option<String>) -> Result<Option<Tree>, RenderError> {
-        let (Some(artifact), Some(directory), Some(key)) = (&self.desired.spec.artifact, self.directory, key) else {
-            return Ok(None);
-        };
-        let field = "artifact.build";
-        let build = match &artifact.build {
-            None => None,
-            Some(build) => {
-                let run = build.run.iter().map(|argv| self.argv(field, argv)).collect::<Result<_, _>>()?;
-                let mut env = BTreeMap::new();
-                for (key, value) in &build.env {
-                    env.insert(key.to_string(), self.fill(field, value)?);
-                }
-                Some(RenderedBuild { user: build.user.clone(), run, env, timeout: build.timeout })
-            }
-        };
-        let (digest, size_bytes) = (artifact.digest, artifact.size_bytes);
-        Ok(Some(Tree { directory: directory.clone(), key, digest, size_bytes, build }))
-    }
-
-    fn hooks(&self, env: &BTreeMap<String, EnvValue>) -> Result<Vec<RenderedHook>, RenderError> {
-        let mut hooks = Vec::new();
-        for (i, hook) in self.desired.spec.hooks.iter().enumerate() {
-            let share = hook
-                .env
-                .iter()
-                .filter_map(|key| env.get(key.as_str()).map(|value| (key.to_string(), value.value.expose().clone())));
-            hooks.push(RenderedHook {
-                when: hook.when,
-                run: self.argv(&format!("hooks[{i}].run"), &hook.run)?,
-                user: hook.user.clone(),
-                timeout: hook.timeout,
-                env: Secret::new(share.collect()),
-            });
-        }
-        Ok(hooks)
-    }
-
-    fn checks(&self) -> Result<BTreeMap<CheckName, RenderedCheck>, RenderError> {
-        let mut checks = BTreeMap::new();
-        for (name, check) in &self.desired.spec.checks {
-            let field = format!("checks.{name}");
-            let probe = match &check.probe {
-                Probe::Http(http) => {
-                    let mut headers = BTreeMap::new();
-                    for (header, value) in &http.headers {
-                        headers.insert(header.clone(), self.fill(&field, value)?);
-                    }
-                    RenderedProbe::Http(RenderedHttp {
-                        url: self.fill(&field, &http.url)?,
-                        method: http.method.clone(),
-                        headers,
-                        status: http.status,
-                        expect_headers: http.expect_headers.clone(),
-                        body_contains: http.body_contains.clone(),
-                        json: http.json.clone(),
-                    })
-                }
-                Probe::Tcp(address) => RenderedProbe::Tcp(address.clone()),
-                Probe::Command { run, user } => {
-                    RenderedProbe::Command { run: self.argv(&field, run)?, user: user.clone() }
-                }
-                Probe::Unit(unit) => RenderedProbe::Unit(unit.clone()),
-            };
-            checks.insert(name.clone(), RenderedCheck { probe, interval: check.interval, timeout: check.timeout });
-        }
-        Ok(checks)
-    }
-}
-
-/// One value of the app's environment.
-struct EnvValue {
-    value: Secret<String>,
-    secret: bool,
 }
 
 #[cfg(test)]

@@ -60,8 +60,6 @@ impl Exec<'_> {
         };
         self.wipe_tree()?;
         layout_make(&self.layout.releases_of(self.app), 0o755).map_err(|e| self.cannot("made", e))?;
-        files::ensure_directory(&tree.directory, owner.0, owner.1, 0o755)
-            .map_err(|error| StepFailure::new(error.code(), "unpack", error.to_string()))?;
         let into = tree.directory.as_path().to_owned();
         let unpacked = tokio::task::spawn_blocking(move || archive::unpack(&archive, &into, owner)).await;
         match unpacked {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::EnvValue;
+use super::fill::EnvValue;
 
 /// One `KEY=value` a line, quoted where systemd would read it otherwise.
 pub(super) fn file(env: &BTreeMap<String, EnvValue>) -> String {

@@ -6,7 +6,7 @@ use drover_proto::{
     app::{Artifact, Build, Content, FilePart, Hook, HookPoint, SecretSource, Unit},
     digest::Digest,
     duration::Span,
-    template::{Hole, Segment},
+    template::{Argv, Hole, Segment},
 };
 
 use super::*;
