@@ -142,3 +142,6 @@ pub fn describe(action: &Action) -> String {
         Action::Commit => "committing".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Steps carried out in a temporary directory: files with their originals and their undoing, checks, trees built by an
+//! unprivileged user. Needs root, as the agent does.
+
+use std::{fs, os::unix::fs::{MetadataExt as _, PermissionsExt as _}, time::Duration};
+
+use drover_proto::{digest::Digest, spec::DesiredApp};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::*;
+use crate::render::{
+    layout_make, render,
+    tests::{argv, desired, facts, file_part, template},
+};
+
+struct Bench {
+    dir: TempDir,
+    layout: Layout,
+    blobs: Blobs,
+    ledgers: Ledgers,
+    systemd: Systemd,
+    desired: DesiredApp,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        layout_make(dir.path(), 0o755).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let layout = Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
+        layout.prepare().unwrap();
+        layout_make(&layout.units_dir, 0o755).unwrap();
+        let blobs = Blobs::open(at("state/blobs"), watch::channel(None).1).unwrap();
+        let ledgers = Ledgers::new(&layout.state_dir);
+        let mut desired = desired();
+        desired.spec.hooks.clear();
+        desired.spec.units.clear();
+        let path = at("site").to_string_lossy().into_owned();
+        desired.spec.files = vec![file_part(&path, "new\n", 0o640)];
+        Self { layout, blobs, ledgers, systemd: Systemd::connect_to("unix:path=/nonexistent"), desired, dir }
+    }
+
+    async fn step(&self, action: Action, ledger: &mut AppLedger, undo: &mut Undo) -> Result<(), StepFailure> {
+        let rendered = render(&self.desired, &facts(), &self.layout).unwrap();
+        let exec = Exec {
+            layout: &self.layout,
+            systemd: &self.systemd,
+            blobs: &self.blobs,
+            ledgers: &self.ledgers,
+            app: &self.desired.spec.app,
+            wanted: Some(&rendered),
+            observed: &Observed::default(),
+            jobs_until: Instant::now() + Duration::from_secs(5),
+        };
+        exec.step(&action, ledger, undo).await
+    }
+
+    fn write(&self, keep_original: bool) -> Action {
+        let part = &self.desired.spec.files[0];
+        Action::WriteFile {
+            path: part.path.clone(),
+            digest: None,
+            owner: part.owner.clone(),
+            group: part.group.clone(),
+            mode: part.mode,
+            diff: String::new(),
+            keep_original,
+        }
+    }
+
+    fn ledger(&self) -> AppLedger {
+        AppLedger::new(self.desired.spec.app.clone())
+    }
+
+    fn archive(&mut self, script: &str) {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(script.len() as u64);
+        header.set_mode(0o755);
+        header.set_entry_type(tar::EntryType::Regular);
+        tar.append_data(&mut header, "make.sh", script.as_bytes()).unwrap();
+        let bytes = tar.into_inner().unwrap();
+        let artifact = self.desired.spec.artifact.as_mut().unwrap();
+        (artifact.digest, artifact.size_bytes) = (Digest::of(&bytes), bytes.len() as u64);
+        let build = artifact.build.as_mut().unwrap();
+        build.run = vec![argv(&["./make.sh", "{{ release }}"])];
+        fs::write(self.layout.state_dir.join("blobs").join(artifact.digest.hex()), bytes).unwrap();
+    }
+
+    fn tree(&self) -> crate::render::Tree {
+        render(&self.desired, &facts(), &self.layout).unwrap().tree.unwrap()
+    }
+
+    async fn stage(&self) -> Result<(), StepFailure> {
+        let (tree, mut ledger, mut undo) = (self.tree(), self.ledger(), Undo::default());
+        let build = tree.build.clone().unwrap();
+        let unpack = Action::Unpack { digest: tree.digest, directory: tree.directory.clone() };
+        self.step(unpack, &mut ledger, &mut undo).await?;
+        let build = Action::Build { directory: tree.directory, user: build.user, run: build.run, timeout: build.timeout };
+        self.step(build, &mut ledger, &mut undo).await
+    }
+}
+
+#[tokio::test]
+async fn an_adopted_original_comes_back_with_owner_and_mode() {
+    let bench = Bench::new();
+    let site = bench.dir.path().join("site");
+    fs::write(&site, "theirs\n").unwrap();
+    fs::set_permissions(&site, fs::Permissions::from_mode(0o604)).unwrap();
+    std::os::unix::fs::chown(&site, Some(33), Some(33)).unwrap();
+    let (mut ledger, mut undo) = (bench.ledger(), Undo::default());
+    bench.step(bench.write(true), &mut ledger, &mut undo).await.unwrap();
+    assert_eq!(fs::read_to_string(&site).unwrap(), "new\n");
+    assert_eq!((fs::metadata(&site).unwrap().mode() & 0o7777, fs::metadata(&site).unwrap().uid()), (0o640, 0));
+    assert_eq!(bench.ledgers.load().unwrap()[&ledger.app], ledger);
+    let remove = Action::RemoveFile { path: bench.desired.spec.files[0].path.clone(), restore_original: true };
+    bench.step(remove, &mut ledger, &mut undo).await.unwrap();
+    let back = fs::metadata(&site).unwrap();
+    assert_eq!(fs::read_to_string(&site).unwrap(), "theirs\n");
+    assert_eq!((back.mode() & 0o7777, back.uid(), back.gid()), (0o604, 33, 33));
+    assert!(ledger.originals.is_empty() && !ledger.owns(&bench.desired.spec.files[0].path));
+}
+
+#[tokio::test]
+async fn what_was_written_can_be_put_back_exactly() {
+    let mut bench = Bench::new();
+    let site = bench.dir.path().join("site");
+    fs::write(&site, "old\n").unwrap();
+    let (mut ledger, mut undo) = (bench.ledger(), Undo::default());
+    bench.step(bench.write(false), &mut ledger, &mut undo).await.unwrap();
+    let fresh = bench.dir.path().join("fresh");
+    bench.desired.spec.files = vec![file_part(&fresh.to_string_lossy(), "x\n", 0o600)];
+    bench.step(bench.write(false), &mut ledger, &mut undo).await.unwrap();
+    assert!(fresh.exists());
+    undo.put_back().unwrap();
+    assert_eq!(fs::read_to_string(&site).unwrap(), "old\n");
+    assert!(!fresh.exists());
+}
+
+#[tokio::test]
+async fn a_file_that_fails_its_check_says_why() {
+    let mut bench = Bench::new();
+    bench.desired.spec.files[0].validate = Some(argv(&["/bin/grep", "-c", "old", "{{ path }}"]));
+    let path = bench.desired.spec.files[0].path.clone();
+    let validate = || Action::Validate { path: path.clone(), run: vec![], staged: true };
+    let (mut ledger, mut undo) = (bench.ledger(), Undo::default());
+    let failed = bench.step(validate(), &mut ledger, &mut undo).await.unwrap_err();
+    assert_eq!(failed.code, Code::Validate);
+    assert_eq!(failed.cause, format!("/bin/grep -c old {path} failed for {path}: 0"));
+    assert_eq!(fs::read_dir(bench.layout.work_dir()).unwrap().count(), 0);
+    bench.desired.spec.files[0].content = drover_proto::app::Content::Text(template("old\n"));
+    bench.step(validate(), &mut ledger, &mut undo).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tree_is_built_by_its_user_and_sealed() {
+    let mut bench = Bench::new();
+    bench.archive("#!/bin/sh\nset -e\nid -u > who\necho $HOME > home\ntest \"$1\" = \"$PWD\"\n");
+    bench.stage().await.unwrap();
+    let tree = bench.tree();
+    let directory = tree.directory.as_path();
+    assert_eq!(fs::read_to_string(directory.join("who")).unwrap(), "33\n");
+    let made = fs::metadata(directory.join("who")).unwrap();
+    assert_eq!((made.uid(), made.mode() & 0o7777), (0, 0o644));
+    assert!(bench.layout.seal_marker(&bench.desired.spec.app, &tree.key).exists());
+    let left: Vec<_> = fs::read_dir(directory.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, [tree.key.as_str()]);
+}
+
+#[tokio::test]
+async fn a_build_that_fails_or_hangs_says_so_and_leaves_nothing() {
+    let mut bench = Bench::new();
+    bench.archive("#!/bin/sh\necho no wheels here >&2\nexit 7\n");
+    let failed = bench.stage().await.unwrap_err();
+    assert_eq!(failed.code, Code::Build);
+    assert!(failed.cause.contains("failed (exit code 7): no wheels here"), "{}", failed.cause);
+    let tree = bench.tree();
+    discard_unsealed(&bench.layout, &render(&bench.desired, &facts(), &bench.layout).unwrap());
+    assert!(!tree.directory.as_path().exists());
+    bench.archive("#!/bin/sh\nsleep 60\n");
+    bench.desired.spec.artifact.as_mut().unwrap().build.as_mut().unwrap().timeout =
+        drover_proto::duration::Span::from_ms(300);
+    let failed = bench.stage().await.unwrap_err();
+    assert!(failed.cause.contains("took longer than 300ms and was killed"), "{}", failed.cause);
+}
