@@ -1,6 +1,7 @@
 //! Carries out the steps of a plan, one file per kind; decides nothing. `reconcile` calls it step by step.
 
 mod accounts;
+mod directories;
 mod files;
 mod needs;
 mod program;
@@ -10,6 +11,7 @@ mod units;
 use drover_proto::{app::HookPoint, code::Code, name::AppName, plan::Action, status::Evidence};
 use tokio::time::Instant;
 
+pub use directories::prepare;
 pub use files::Undo;
 pub use tree::{discard_unsealed, remove_tree};
 

@@ -31,6 +31,7 @@ use self::decide::{Task, decide};
 use crate::{
     blob::Blobs,
     desired::Desired,
+    exec,
     host::{facts, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
     render::{HostFacts, Layout},
@@ -126,7 +127,7 @@ struct Work<'a> {
 impl Reconciler {
     /// Reads the ledgers and makes drover's own directories.
     pub fn open(parts: Parts) -> Result<(Handle, Self), OpenError> {
-        parts.layout.prepare().map_err(OpenError::Layout)?;
+        exec::prepare(&parts.layout).map_err(OpenError::Layout)?;
         let ledgers = Ledgers::new(&parts.layout.state_dir);
         let apps = Mutex::new(ledgers.load()?);
         let specs = parts.desired.subscribe();

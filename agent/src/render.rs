@@ -18,7 +18,7 @@ use drover_proto::{
     template::{Hole, Segment, Template},
 };
 
-pub use layout::{Layout, make as layout_make};
+pub use layout::Layout;
 
 use self::fill::Filler;
 use crate::check::RenderedCheck;

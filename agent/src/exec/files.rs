@@ -5,14 +5,14 @@ use std::{fs, io};
 
 use drover_proto::{code::Code, name::AbsPath};
 
-use super::{Exec, StepFailure, accounts};
+use super::{Exec, StepFailure, accounts, directories};
 use crate::{
     host::{
         files::{self, FileError, FileState},
         systemd::UnitState,
     },
     ledger::{AdoptedUnit, AppLedger, Original},
-    render::{FileKind, RenderedFile, layout_make},
+    render::{FileKind, RenderedFile},
 };
 
 /// An original larger than this is not taken over.
@@ -74,7 +74,7 @@ impl Exec<'_> {
     fn keep_original(&self, path: &AbsPath, kept: &Kept) -> Result<Original, StepFailure> {
         let place = self.layout.original_of(self.app, path);
         if let Some(parent) = place.parent() {
-            layout_make(parent, 0o700).map_err(|e| {
+            directories::make(parent, 0o700).map_err(|e| {
                 StepFailure::new(Code::Write, "files", format!("{} cannot be made: {e}", parent.display()))
             })?;
         }

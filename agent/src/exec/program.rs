@@ -9,11 +9,8 @@ use std::{
 
 use drover_proto::{app::HookPoint, code::Code, limits, name::AbsPath};
 
-use super::{Exec, StepFailure, accounts};
-use crate::{
-    host::process::{self, Command, Ended, Outcome},
-    render::layout_make,
-};
+use super::{Exec, StepFailure, accounts, directories};
+use crate::host::process::{self, Command, Ended, Outcome};
 
 /// For one check of a file.
 const VALIDATE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,7 +19,7 @@ impl Exec<'_> {
     /// A fresh file for the full output of one step of this release.
     pub(super) fn output_file(&self, step: &str) -> Result<PathBuf, StepFailure> {
         let directory = self.layout.output_of(self.app);
-        layout_make(&directory, 0o700).map_err(|e| {
+        directories::make(&directory, 0o700).map_err(|e| {
             StepFailure::new(Code::Write, "output", format!("{} cannot be made: {e}", directory.display()))
         })?;
         let release = self.wanted.map_or(0, |wanted| wanted.release.number);

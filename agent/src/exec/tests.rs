@@ -1,7 +1,11 @@
 //! Steps carried out in a temporary directory: files with their originals and their undoing, checks, trees built by an
 //! unprivileged user. Needs root, as the agent does.
 
-use std::{fs, os::unix::fs::{MetadataExt as _, PermissionsExt as _}, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    time::Duration,
+};
 
 use drover_proto::{digest::Digest, spec::DesiredApp};
 use tempfile::TempDir;
@@ -9,7 +13,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::render::{
-    layout_make, render,
+    render,
     tests::{argv, desired, facts, file_part, template},
 };
 
@@ -25,11 +29,12 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        layout_make(dir.path(), 0o755).unwrap();
+        directories::make(dir.path(), 0o755).unwrap();
         let at = |name: &str| dir.path().join(name);
-        let layout = Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
-        layout.prepare().unwrap();
-        layout_make(&layout.units_dir, 0o755).unwrap();
+        let layout =
+            Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
+        directories::prepare(&layout).unwrap();
+        directories::make(&layout.units_dir, 0o755).unwrap();
         let blobs = Blobs::open(at("state/blobs"), watch::channel(None).1).unwrap();
         let ledgers = Ledgers::new(&layout.state_dir);
         let mut desired = desired();
@@ -96,7 +101,8 @@ impl Bench {
         let build = tree.build.clone().unwrap();
         let unpack = Action::Unpack { digest: tree.digest, directory: tree.directory.clone() };
         self.step(unpack, &mut ledger, &mut undo).await?;
-        let build = Action::Build { directory: tree.directory, user: build.user, run: build.run, timeout: build.timeout };
+        let build =
+            Action::Build { directory: tree.directory, user: build.user, run: build.run, timeout: build.timeout };
         self.step(build, &mut ledger, &mut undo).await
     }
 }

@@ -9,14 +9,14 @@ use std::{
 
 use drover_proto::{code::Code, digest::Digest};
 
-use super::{Exec, StepFailure, accounts, program};
+use super::{Exec, StepFailure, accounts, directories, program};
 use crate::{
     blob::BlobError,
     host::{
         archive, files,
         process::{self, Ended},
     },
-    render::{Layout, Rendered, RenderedBuild, Tree, layout_make},
+    render::{Layout, Rendered, RenderedBuild, Tree},
 };
 
 impl Exec<'_> {
@@ -59,7 +59,7 @@ impl Exec<'_> {
             None => (0, 0),
         };
         self.wipe_tree()?;
-        layout_make(&self.layout.releases_of(self.app), 0o755).map_err(|e| self.cannot("made", e))?;
+        directories::make(&self.layout.releases_of(self.app), 0o755).map_err(|e| self.cannot("made", e))?;
         let into = tree.directory.as_path().to_owned();
         let unpacked = tokio::task::spawn_blocking(move || archive::unpack(&archive, &into, owner)).await;
         match unpacked {
@@ -140,7 +140,7 @@ impl Exec<'_> {
         }
         let marker = self.layout.seal_marker(self.app, &tree.key);
         if let Some(parent) = marker.parent() {
-            layout_make(parent, 0o700).map_err(|e| self.cannot("sealed", e))?;
+            directories::make(parent, 0o700).map_err(|e| self.cannot("sealed", e))?;
         }
         files::write_private(&marker, b"").map_err(|e| StepFailure::new(Code::Write, "seal", e.to_string()))?;
         self.blobs.discard(tree.digest).await;

@@ -157,6 +157,7 @@ impl Work<'_> {
                     return match undo.put_back() {
                         Ok(()) => {
                             self.ledger = before;
+                            self.settle_unit_files().await;
                             self.failed_before_switch(desired, failed).await
                         }
                         Err(worse) => {
@@ -170,6 +171,13 @@ impl Work<'_> {
         }
         let left = setting.jobs_until.saturating_duration_since(Instant::now());
         self.prove(desired, rendered, GateTimes { waited: times.left.saturating_sub(left), left, ..times }).await
+    }
+
+    /// Unit files were written and put back: their times changed, and systemd would call them changed from now on.
+    async fn settle_unit_files(&self) {
+        if let Err(error) = self.shared.parts.systemd.daemon_reload().await {
+            tracing::warn!(app = %self.app, %error, "systemd did not read its unit files again");
+        }
     }
 
     /// The point of no return, on disk before it is passed.

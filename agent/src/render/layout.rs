@@ -1,10 +1,6 @@
 //! Where everything of drover's lies on a host. Made from the settings; beside `render`, read by everything behind it.
 
-use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use drover_proto::{
     digest::Digest,
@@ -38,14 +34,6 @@ impl From<&Config> for Layout {
 }
 
 impl Layout {
-    /// Makes drover's own directories with their modes.
-    pub fn prepare(&self) -> io::Result<()> {
-        for private in ["ledger", "originals", "output", "releases", "work"] {
-            make(&self.state_dir.join(private), 0o700)?;
-        }
-        make(&self.env_dir, 0o700)?;
-        make(&self.releases_dir, 0o755)
-    }
     /// The directory of a release's tree.
     pub fn release(&self, app: &AppName, key: &str) -> Result<AbsPath, NameError> {
         text(&self.releases_dir.join(app.as_str()).join(key)).parse()
@@ -83,12 +71,6 @@ impl Layout {
     pub fn work_dir(&self) -> PathBuf {
         self.state_dir.join("work")
     }
-}
-
-/// Makes a directory with missing parents and sets its mode.
-pub fn make(path: &Path, mode: u32) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 fn text(path: &Path) -> String {
