@@ -114,7 +114,7 @@ fn removing_and_purging_the_agent_leaves_the_workload_running() {
 
     web.exec(&["dpkg", "--remove", "drover-agent"]).ok();
     assert!(!web.is_active("drover-agent.service"));
-    assert!(web.exists("/var/lib/drover/agent/identity"), "a removed agent that comes back is still enrolled");
+    assert!(web.exists("/var/lib/drover/agent/identity.json"), "a removed agent that comes back is still enrolled");
     goes_on("after the removal");
 
     install(web, "drover-agent");
