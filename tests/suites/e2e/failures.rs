@@ -100,9 +100,12 @@ fn a_failed_release_stops_the_rollout_and_takes_the_first_hosts_back() {
     let said = fleet.alice.apply(&tiny.manifest()).fails();
     assert!(said.contains("web-2"), "{said}");
     assert_serving(&fleet, "1");
-    assert_eq!(host_in_rollout(&fleet.alice, "tiny", "web-1")["state"]["state"], "reverted");
-    let last = host_in_rollout(&fleet.alice, "tiny", "web-3");
-    assert_eq!(last["state"]["state"], "pending", "the third was never touched: {last:#}");
+    assert_eq!(host_in_rollout(&fleet.alice, "tiny", "web-2")["state"]["state"], "reverted");
+    for other in ["web-1", "web-3"] {
+        // Moved before it and taken back, or never reached: the order among equals is that of their random ids.
+        let view = host_in_rollout(&fleet.alice, "tiny", other);
+        assert!(view["state"]["state"] == "reverted" || view["state"]["state"] == "skipped", "{view:#}");
+    }
     let list = fleet.alice.json(&["status", "tiny"]);
     assert_eq!(list[0]["last_good"], 1, "{list:#}");
 

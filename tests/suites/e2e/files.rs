@@ -45,7 +45,7 @@ fn host_needs_are_met_and_stay() {
     host.sh(
         "mkdir -p /root/p/DEBIAN /root/p/usr/share/drover-need /root/repo; cd /root; \
          printf 'Package: drover-need\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: t <t@example.test>\\nDescription: t\\n' > p/DEBIAN/control; \
-         echo yes > p/usr/share/drover-need/file; dpkg-deb -q -b p repo/drover-need_1.0_all.deb; chmod 755 /root; \
+         echo yes > p/usr/share/drover-need/file; dpkg-deb -b p repo/drover-need_1.0_all.deb; chmod 755 /root; \
          cd repo; { dpkg-deb -f drover-need_1.0_all.deb; echo Filename: ./drover-need_1.0_all.deb; echo Size: $(stat -c %s drover-need_1.0_all.deb); \
          echo SHA256: $(sha256sum drover-need_1.0_all.deb | cut -d' ' -f1); echo; } > Packages; \
          rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; echo 'deb [trusted=yes] file:/root/repo ./' > /etc/apt/sources.list",
@@ -126,19 +126,14 @@ fn a_full_disk_leaves_the_old_release_serving() {
     let tiny = Tiny::new();
     fleet.alice.apply(&tiny.manifest()).ok();
     let pid = host.main_pid("tiny.service");
-    let mut noise = vec![0_u8; 200 << 20];
-    let mut state = 1_u32;
-    for byte in &mut noise {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        *byte = (state >> 24) as u8;
-    }
-    std::fs::write(tiny.path().join("app/noise"), noise).expect("a large file");
+    // A small archive of a large file: it is fetched, and there is no room to unpack it.
+    std::fs::write(tiny.path().join("app/zeros"), vec![0_u8; 400 << 20]).expect("a large file");
     let tiny = tiny.version("2");
     let said = fleet.alice.apply(&tiny.manifest()).fails();
     assert!(said.to_lowercase().contains("space"), "{said}");
     assert_eq!(host.main_pid("tiny.service"), pid);
     assert_eq!(tiny_says(&host)["version"], "1");
-    std::fs::remove_file(tiny.path().join("app/noise")).expect("the large file");
+    std::fs::remove_file(tiny.path().join("app/zeros")).expect("the large file");
     let tiny = tiny.version("3");
     fleet.alice.apply(&tiny.manifest()).ok();
     assert_eq!(tiny_says(&host)["version"], "3", "what the failed one left was cleaned up");
