@@ -30,13 +30,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (connection, connected) = watch::channel(None);
     let blobs = Blobs::open(config.state_dir.join("blobs"), connected).context("cannot make the blob directory")?;
     let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
-    let (handle, reconciler) = Reconciler::open(reconcile::Parts {
-        layout: (&config).into(),
-        desired: desired.clone(),
-        blobs,
-        systemd,
-    })
-    .context("cannot read the ledgers")?;
+    let (handle, reconciler) =
+        Reconciler::open(reconcile::Parts { layout: (&config).into(), desired: desired.clone(), blobs, systemd })
+            .context("cannot read the ledgers")?;
     let link = Link { state_dir: config.state_dir.clone(), desired, reconcile: handle.clone(), connection };
 
     let mut tasks = JoinSet::new();

@@ -37,13 +37,26 @@ pub struct Blobs {
 pub enum BlobError {
     /// The disk would not.
     #[error("cannot keep {path}")]
-    Disk { /** Which file. */ path: PathBuf, /** Why. */ #[source] source: std::io::Error },
+    Disk {
+        /** Which file. */
+        path: PathBuf,
+        /** Why. */
+        #[source]
+        source: std::io::Error,
+    },
     /// The coordinator has no such blob, or does not give it to this host.
     #[error("the coordinator refused: {0}")]
     Refused(String),
     /// It has another digest or size than the release says.
     #[error("what came is not {digest}: it has {got} of {want} bytes, or other content")]
-    Mismatch { /** Wanted. */ digest: Digest, /** Bytes. */ got: u64, /** Bytes. */ want: u64 },
+    Mismatch {
+        /** Wanted. */
+        digest: Digest,
+        /** Bytes. */
+        got: u64,
+        /** Bytes. */
+        want: u64,
+    },
     /// The network did not hold for long enough.
     #[error("no artifact after {0:?} of trying; the last trouble: {1}")]
     GaveUp(Duration, String),

@@ -45,8 +45,12 @@ impl Link {
                 End::Refused(_) => REFUSED_PAUSE,
             };
             match end {
-                End::Closed { why, .. } => tracing::warn!(coordinator = identity.coordinator, retry_in = ?pause, "not connected: {why}"),
-                End::Refused(why) => tracing::error!(coordinator = identity.coordinator, "the coordinator refuses this host: {why}"),
+                End::Closed { why, .. } => {
+                    tracing::warn!(coordinator = identity.coordinator, retry_in = ?pause, "not connected: {why}")
+                }
+                End::Refused(why) => {
+                    tracing::error!(coordinator = identity.coordinator, "the coordinator refuses this host: {why}")
+                }
             }
             self.sleep_or_new_identity(pause + jitter(&identity), &identity).await;
         }
@@ -95,7 +99,8 @@ impl Link {
 
 /// Up to a second, by host: a thousand agents do not come back in the same instant.
 fn jitter(identity: &Identity) -> Duration {
-    let spread = identity.host.as_str().bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let spread =
+        identity.host.as_str().bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     Duration::from_millis(spread % 1000)
 }
 

@@ -109,7 +109,9 @@ async fn answer_plan(reconcile: &Handle, job: PlanJob, replier: &Replier) {
         match serde_json::from_slice::<DesiredApp>(&job.desired_app_json) {
             Ok(desired) if desired.spec.app == app && desired.spec.check().is_empty() => Some(desired),
             Ok(_) => return replier.refuse(Code::Invalid, "the app breaks a rule that this agent knows").await,
-            Err(error) => return replier.refuse(Code::Invalid, format!("this agent cannot read the app: {error}")).await,
+            Err(error) => {
+                return replier.refuse(Code::Invalid, format!("this agent cannot read the app: {error}")).await;
+            }
         }
     };
     match reconcile.preview(&app, desired).await {

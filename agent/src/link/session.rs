@@ -51,7 +51,15 @@ pub(super) async fn run(link: &Link, identity: &Identity, channel: Channel) -> E
         Ok(Err(status)) => return judge(&status, false),
         Err(_) => return End::Closed { was_up: false, why: "the coordinator does not answer".to_owned() },
     };
-    let mut session = Session { link, identity, jobs: Jobs::new(link.reconcile.clone(), out.clone()), out, channel, up: false, sequence: 0 };
+    let mut session = Session {
+        link,
+        identity,
+        jobs: Jobs::new(link.reconcile.clone(), out.clone()),
+        out,
+        channel,
+        up: false,
+        sequence: 0,
+    };
     let mut status = link.reconcile.status();
     status.mark_changed();
     let mut next_report = tokio::time::Instant::now();
@@ -90,9 +98,17 @@ impl Session<'_> {
         match message {
             In::Welcome(welcome) => {
                 if welcome.protocol_version != PROTOCOL_VERSION {
-                    return Err(End::Refused(format!("it speaks protocol {}, this agent speaks {PROTOCOL_VERSION}", welcome.protocol_version)));
+                    return Err(End::Refused(format!(
+                        "it speaks protocol {}, this agent speaks {PROTOCOL_VERSION}",
+                        welcome.protocol_version
+                    )));
                 }
-                tracing::info!(coordinator = self.identity.coordinator, version = welcome.coordinator_version, host = welcome.host_name, "connected");
+                tracing::info!(
+                    coordinator = self.identity.coordinator,
+                    version = welcome.coordinator_version,
+                    host = welcome.host_name,
+                    "connected"
+                );
                 self.up = true;
                 self.link.connection.send_replace(Some(self.channel.clone()));
                 Ok(())
