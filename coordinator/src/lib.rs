@@ -4,17 +4,17 @@
 //! `blob` and `store` (what is kept), then what it is for: `session`, `rollout`, `rpc`; `admin` is the command line on
 //! the coordinator's own machine.
 
-pub mod admin;
-pub mod app;
 pub mod args;
-pub mod blob;
-pub mod ca;
-pub mod caller;
-pub mod clock;
 pub mod config;
+pub mod app;
+pub mod admin;
+pub mod clock;
 pub mod listen;
+pub mod caller;
+pub mod ca;
+pub mod vault;
+pub mod blob;
+pub mod store;
+pub mod session;
 pub mod rollout;
 pub mod rpc;
-pub mod session;
-pub mod store;
-pub mod vault;

@@ -4,22 +4,22 @@
 //! `spec` (what a host is told), `plan` (what a host will do), `status` (what it reports), `view` (what an operator
 //! sees), `code` (errors), `limits`, `token`, `tls`, and `wire` (the generated messages).
 
-pub mod app;
-pub mod code;
-pub mod digest;
-pub mod duration;
-pub mod limits;
 pub mod name;
-pub mod plan;
-pub mod rollout;
+pub mod digest;
 pub mod secret;
-pub mod spec;
-pub mod status;
-pub mod strategy;
+pub mod duration;
 pub mod template;
-pub mod tls;
-pub mod token;
+pub mod app;
+pub mod strategy;
+pub mod spec;
+pub mod plan;
+pub mod status;
+pub mod rollout;
 pub mod view;
+pub mod code;
+pub mod limits;
+pub mod token;
+pub mod tls;
 
 /// The generated protobuf messages and gRPC clients and servers of `proto/drover/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
