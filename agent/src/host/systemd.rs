@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use drover_proto::name::UnitName;
 use futures_util::StreamExt;
 use tokio::time::Instant;
-use zbus::{MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, message::Type};
+use zbus::{MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, message::Type, names::UniqueName};
 
 use bus::Bus;
 
@@ -174,6 +174,7 @@ impl Systemd {
         let connection = self.bus.connection().await?;
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
+            .sender(bus::DESTINATION)
             .path(MANAGER_PATH)
             .interface(MANAGER)
             .member("JobRemoved")
@@ -189,9 +190,8 @@ impl Systemd {
                 return Ok(JobResult::StillRunning);
             };
             let signal = signal.unwrap_or_else(|| Err(bus::lost())).map_err(SystemdError::Bus)?;
-            let (_, ended, _, result): (u32, OwnedObjectPath, String, String) = body(&signal)?;
-            if ended == job {
-                return Ok(JobResult::from_systemd(&result));
+            if let Some(result) = ended(&signal, asked.header().sender(), &job) {
+                return Ok(result);
             }
         }
     }
@@ -220,6 +220,16 @@ impl Systemd {
             answer => answer.map(drop),
         }
     }
+}
+
+/// How the job ended, if `signal` says so. Anyone on the bus can send a signal with this name, so that only the word of
+/// the one who took our job (`systemd`, a unique name) counts; what cannot be read is somebody else's.
+fn ended(signal: &Message, systemd: Option<&UniqueName<'_>>, job: &OwnedObjectPath) -> Option<JobResult> {
+    if systemd.is_none() || signal.header().sender() != systemd {
+        return None;
+    }
+    let (_, ended, _, result): (u32, OwnedObjectPath, String, String) = body(signal).ok()?;
+    (ended == *job).then(|| JobResult::from_systemd(&result))
 }
 
 type Properties = HashMap<String, OwnedVariant>;
@@ -273,4 +283,28 @@ fn read_kind(state: &mut UnitState, mut properties: Properties) {
     take(from, "ExecMainStartTimestamp", &mut state.exec_main_start_us);
     take(from, "ExecMainExitTimestamp", &mut state.exec_main_exit_us);
     take(from, "TimeoutStartUSec", &mut state.timeout_start_us);
+}
+
+#[cfg(test)]
+mod tests {
+    //! Whose word counts. Jobs of a real systemd are the lab's.
+    use super::*;
+
+    fn signal(from: &str, job: &str) -> Message {
+        let builder = Message::signal(MANAGER_PATH, MANAGER, "JobRemoved").sender(from);
+        builder.build(&(7_u32, OwnedObjectPath::try_from(job).unwrap(), "x.service", "done")).unwrap()
+    }
+
+    #[test]
+    fn only_the_one_who_took_the_job_says_how_it_ended() {
+        let (systemd, job) = (UniqueName::try_from(":1.1").unwrap(), "/org/freedesktop/systemd1/job/7");
+        let ours = OwnedObjectPath::try_from(job).unwrap();
+        let ended = |signal: &Message| ended(signal, Some(&systemd), &ours);
+        assert_eq!(ended(&signal(":1.1", job)), Some(JobResult::Done));
+        assert_eq!(ended(&signal(":1.666", job)), None);
+        assert_eq!(ended(&signal(":1.1", "/org/freedesktop/systemd1/job/8")), None);
+        let unreadable = Message::signal(MANAGER_PATH, MANAGER, "JobRemoved").sender(":1.1");
+        assert_eq!(ended(&unreadable.build(&("nonsense",)).unwrap()), None);
+        assert_eq!(super::ended(&signal(":1.1", job), None, &ours), None);
+    }
 }

@@ -7,7 +7,8 @@ use zbus::{Connection, DynamicType, Message, connection::Builder};
 
 use super::{MANAGER, MANAGER_PATH, SystemdError};
 
-const DESTINATION: &str = "org.freedesktop.systemd1";
+/// The name that systemd has on the bus.
+pub(super) const DESTINATION: &str = "org.freedesktop.systemd1";
 /// A reload of many units takes systemd a while; its own tools wait as long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
