@@ -9,28 +9,41 @@ use crate::{
     render::{FileKind, Rendered, RenderedFile},
 };
 
+/// A file that every local user may read holds no secrets of others.
+const WORLD_READABLE: u32 = 0o004;
+
 /// From what is there to what will be.
 pub(super) fn of(file: &RenderedFile, there: Option<&SeenFile>, previous: Option<&Rendered>) -> String {
     let Some(new) = &file.masked else { return "(not text: no diff)".to_owned() };
-    let old = match there.map(|there| &there.seen) {
-        None | Some(Seen::Is(FileState::Missing)) => Some(String::new()),
-        Some(Seen::Is(FileState::File { digest, .. })) => {
-            let before =
-                previous.and_then(|previous| previous.file(&file.path)).filter(|before| before.digest == *digest);
-            match before {
-                Some(before) => before.masked.clone(),
-                // Nobody knows what in it is secret.
-                None if file.secret || file.kind == FileKind::Env => None,
-                None => there.and_then(|there| there.text.as_ref()).map(|text| text.expose().clone()),
-            }
-        }
-        Some(Seen::Is(FileState::Directory { .. } | FileState::Symlink | FileState::Other) | Seen::Unsafe(_)) => None,
-    };
-    match old {
-        None => "(what is there may hold secrets or is not text: no diff)".to_owned(),
-        Some(old) if old == *new => "(only the value of a secret differs)".to_owned(),
-        Some(old) => unified(&old, new, file.path.as_str()),
+    match old_text(file, there, previous) {
+        Err(why) => format!("(contents not shown: {why})"),
+        Ok(old) if old == *new => "(only the value of a secret differs)".to_owned(),
+        Ok(old) => unified(&old, new, file.path.as_str()),
     }
+}
+
+/// What is there, with nothing in it that may be secret; or why it is not shown. Text that is not exactly what the
+/// committed release wrote may hold anything, e.g. the value of a secret before the last.
+fn old_text(
+    file: &RenderedFile,
+    there: Option<&SeenFile>,
+    previous: Option<&Rendered>,
+) -> Result<String, &'static str> {
+    let (there, digest, mode) = match there.map(|there| (there, &there.seen)) {
+        None | Some((_, Seen::Is(FileState::Missing))) => return Ok(String::new()),
+        Some((there, Seen::Is(FileState::File { digest, mode, .. }))) => (there, digest, mode),
+        Some((_, Seen::Is(_) | Seen::Unsafe(_))) => return Err("what is there is no regular file"),
+    };
+    let before = previous.and_then(|previous| previous.file(&file.path));
+    match before {
+        Some(before) if before.digest == *digest => return before.masked.clone().ok_or("what is there is not text"),
+        Some(before) if before.secret => return Err("what is there may hold secrets"),
+        _ if file.secret || file.kind == FileKind::Env => return Err("what is there may hold secrets"),
+        _ if mode & WORLD_READABLE == 0 => return Err("what is there is not readable by everybody"),
+        Some(_) | None => {}
+    }
+    let text = there.text.as_ref().map(|text| text.expose().clone());
+    text.ok_or("what is there is not text, or large")
 }
 
 fn unified(old: &str, new: &str, path: &str) -> String {

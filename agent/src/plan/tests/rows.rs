@@ -117,6 +117,35 @@ fn a_diff_masks_secrets_of_both_sides() {
     assert_eq!(*digest, None);
 }
 
+/// The diff of the site's file when a leftover with a secret stands in its place, mode `mode`, before and after templates.
+fn diff_over_a_leftover(mode: u32, before: &str, after: &str) -> String {
+    let (mut host, mut desired) = (Host::new(), desired());
+    desired.spec.files[0].content = Content::Text(template(before));
+    host.apply(&desired);
+    host.put(SITE, "old-password\n");
+    let site: AbsPath = SITE.parse().unwrap();
+    if let Seen::Is(FileState::File { mode: there, .. }) = &mut host.observed.files.get_mut(&site).unwrap().seen {
+        *there = mode;
+    }
+    desired.spec.files[0].content = Content::Text(template(after));
+    let plan = host.plan(Some(&desired));
+    let diff = plan.steps.iter().find_map(|step| match &step.action {
+        Action::WriteFile { path, diff, .. } if path.as_str() == SITE => Some(diff.clone()),
+        _ => None,
+    });
+    diff.unwrap()
+}
+
+#[test]
+fn what_may_hold_secrets_is_not_shown() {
+    let (plain, secret) = ("server {}\n", "{{ secret.KEY }}\n");
+    for (mode, before, after) in [(0o644, secret, plain), (0o644, plain, secret), (0o600, plain, "other\n")] {
+        let diff = diff_over_a_leftover(mode, before, after);
+        assert!(diff.starts_with("(contents not shown: ") && !diff.contains("old-password"), "{diff}");
+    }
+    assert!(diff_over_a_leftover(0o644, plain, "other\n").contains("-old-password"));
+}
+
 #[test]
 fn what_somebody_changed_on_the_host_is_put_right() {
     let (mut host, desired) = Host::with_example();
