@@ -85,7 +85,8 @@ impl Store {
             })
             .collect()
     }
-    /// Revokes an operator: every certificate and login token of theirs.
+    /// Revokes an operator: every certificate and login token of theirs, and every token that they made, since they may
+    /// have kept it.
     pub async fn revoke_operator(&self, name: &OperatorName, who: &str, now_ms: i64) -> Result<()> {
         let failed = |e| StoreError::Sql("revoke an operator", e);
         let mut tx = self.begin().await?;
@@ -99,7 +100,7 @@ impl Store {
             return Err(StoreError::NotFound(format!("operator {name}")));
         }
         revoke_certificates(&mut tx, "operator", name.as_str(), now_ms).await?;
-        sqlx::query("UPDATE tokens SET revoked_ms = COALESCE(revoked_ms, $2) WHERE operator = $1")
+        sqlx::query("UPDATE tokens SET revoked_ms = COALESCE(revoked_ms, $2) WHERE operator = $1 OR created_by = $1")
             .bind(name.as_str())
             .bind(now_ms)
             .execute(&mut *tx)
