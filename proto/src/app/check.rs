@@ -9,8 +9,32 @@ use crate::{
     template::{Argv, Hole},
 };
 
-/// Directories that no file or directory of a manifest may lie in or be: the agent's own, and the kernel's.
-const FORBIDDEN: [&str; 6] = ["/proc", "/sys", "/dev", "/run/systemd", "/var/lib/drover", "/etc/drover"];
+/// Directories that no file or directory of a manifest may lie in or be: drover's own, and the kernel's.
+const FORBIDDEN: [&str; 8] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run/systemd",
+    "/var/run/systemd",
+    "/var/lib/drover",
+    "/var/lib/drover-coordinator",
+    "/etc/drover",
+];
+/// No name in these may begin with `drover`.
+const RUNTIME_DIRS: [&str; 2] = ["/run", "/var/run"];
+/// Where systemd looks for units: nothing in them may be a unit of drover's own, its drop-ins, or drop-ins for all units.
+const UNIT_DIRS: [&str; 5] = [
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+    "/etc/systemd/system.control",
+];
+
+/// Whether a unit, or a directory of drop-ins, changes how drover itself runs.
+fn is_drovers_unit(name: &str) -> bool {
+    name.starts_with("drover-") || name == "service.d"
+}
 
 /// Collects what is wrong.
 #[derive(Default)]
@@ -80,7 +104,12 @@ impl Found {
 
     fn path(&mut self, field: &str, path: &AbsPath) {
         let forbidden = FORBIDDEN.iter().any(|f| path.as_path().starts_with(f));
-        if forbidden {
+        let below = |dirs: &[&str], test: fn(&str) -> bool| {
+            let names = dirs.iter().filter_map(|dir| path.as_path().strip_prefix(dir).ok());
+            names.filter_map(|rest| rest.iter().next()?.to_str()).any(test)
+        };
+        let of_drover = below(&RUNTIME_DIRS, |name| name.starts_with("drover")) || below(&UNIT_DIRS, is_drovers_unit);
+        if forbidden || of_drover {
             self.say(field, format!("{path} belongs to the system or to drover itself"));
         }
     }
@@ -123,7 +152,7 @@ impl Found {
                     "a template unit cannot be started itself: say start: false and enable: false",
                 );
             }
-            if name.as_str().starts_with("drover-agent") || name.as_str().starts_with("drover-coordinator") {
+            if is_drovers_unit(name.as_str()) {
                 self.say(format!("units.{name}"), "drover does not manage its own units");
             }
         }

@@ -73,6 +73,39 @@ fn paths_of_system_and_agent_are_out_of_reach() {
 }
 
 #[test]
+fn nothing_changes_how_drover_itself_runs() {
+    let refused = [
+        "/var/lib/drover-coordinator/secret.key",
+        "/var/run/systemd/system/x.service",
+        "/run/drover-agent/x",
+        "/run/drover/x",
+        "/var/run/drover/x",
+        "/etc/systemd/system/drover-agent.service",
+        "/etc/systemd/system/drover-agent.service.d/10-exec.conf",
+        "/etc/systemd/system/drover-.service.d/10-exec.conf",
+        "/etc/systemd/system/service.d/10-exec.conf",
+        "/usr/local/lib/systemd/system/drover-coordinator.service",
+        "/lib/systemd/system/drover-coordinator.service",
+        "/usr/lib/systemd/system/drover-agent.service.d/x.conf",
+    ];
+    let allowed = [
+        "/run/mono/drover-x",
+        "/etc/systemd/system/mono-drover.service",
+        "/etc/systemd/system/nginx.service.d/drover-mono.conf",
+        "/var/lib/droverx/x",
+    ];
+    let mut app = minimal();
+    app.files = refused.iter().chain(&allowed).map(|p| file(p, Template::literal("x"), 0o644)).collect();
+    let said: Vec<String> = app.check().into_iter().map(|e| e.field).collect();
+    let wanted: Vec<String> = (0..refused.len()).map(|i| format!("files[{i}].path")).collect();
+    assert_eq!(said, wanted);
+    app.files.clear();
+    let unit = app.units.values().next().unwrap().clone();
+    app.units.insert("drover-run.service".parse().unwrap(), unit);
+    assert_eq!(app.check()[0].field, "units.drover-run.service");
+}
+
+#[test]
 fn a_strategy_that_can_never_make_progress_is_refused() {
     let mut app = minimal();
     app.strategy.min_healthy_time = Span::from_secs(300);
