@@ -201,6 +201,7 @@ impl Reconciler {
         let task = decide(&ledger, desired.as_ref(), now_unix_ms());
         let facts = HostFacts::from(&*spec);
         let mut work = Work { shared: &self.shared, specs: self.specs.clone(), app: app.clone(), facts, ledger };
+        work.conceal();
         match task {
             Task::Nothing => {
                 self.shared.say(&work.ledger, desired.as_ref());

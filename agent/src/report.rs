@@ -1,12 +1,19 @@
 //! What this host says of itself: one status, published whenever it changes. `reconcile` writes it, `link` sends it up.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod redact;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use drover_proto::{
     name::{AppName, CheckName, Generation, UnitName},
     status::{AppStatus, HostStatus, PartStatus, Phase},
 };
 use tokio::sync::watch;
+
+pub use redact::Redactor;
 
 use crate::{
     gate::verdict::{self, Standing},
@@ -15,21 +22,31 @@ use crate::{
     render::Rendered,
 };
 
-/// The status of the host, for everybody to look at.
+/// The status of the host, for everybody to look at: without the values of secrets.
 #[derive(Clone)]
-pub struct Board(Arc<watch::Sender<Arc<HostStatus>>>);
+pub struct Board(Arc<Inner>);
+
+struct Inner {
+    status: watch::Sender<Arc<HostStatus>>,
+    secrets: Mutex<BTreeMap<AppName, Redactor>>,
+}
 
 impl Board {
     /// Nothing known yet.
     #[must_use]
     pub fn new(boot_id: String) -> Self {
         let status = HostStatus { boot_id, observed_unix_ms: now_unix_ms(), ..HostStatus::default() };
-        Self(Arc::new(watch::Sender::new(Arc::new(status))))
+        let status = watch::Sender::new(Arc::new(status));
+        Self(Arc::new(Inner { status, secrets: Mutex::default() }))
     }
     /// The newest status, and every one after it.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<HostStatus>> {
-        self.0.subscribe()
+        self.0.status.subscribe()
+    }
+    /// From now on the values that `redactor` knows are shown nowhere in what is said of the app.
+    pub fn conceal(&self, app: &AppName, redactor: Redactor) {
+        self.0.secrets.lock().unwrap_or_else(PoisonError::into_inner).insert(app.clone(), redactor);
     }
     /// A host spec was accepted.
     pub fn generation(&self, generation: Generation) {
@@ -37,7 +54,14 @@ impl Board {
     }
     /// Changes what is said of one app.
     pub fn app(&self, app: &AppName, change: impl FnOnce(&mut AppStatus)) {
-        self.change(|status| change(status.apps.entry(app.clone()).or_insert_with(unknown)));
+        let redactor = self.0.secrets.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned();
+        self.change(|status| {
+            let status = status.apps.entry(app.clone()).or_insert_with(unknown);
+            change(status);
+            if let Some(redactor) = redactor {
+                redactor.status(status);
+            }
+        });
     }
     /// Where one app is.
     pub fn phase(&self, app: &AppName, phase: Phase) {
@@ -45,7 +69,7 @@ impl Board {
     }
 
     fn change(&self, change: impl FnOnce(&mut HostStatus)) {
-        self.0.send_if_modified(|held| {
+        self.0.status.send_if_modified(|held| {
             let mut status = HostStatus::clone(held);
             change(&mut status);
             if status == **held {

@@ -24,6 +24,7 @@ impl Reconciler {
         for (app, ledger) in self.shared.all() {
             let Some(current) = ledger.current.clone() else { continue };
             let work = Work { shared: &self.shared, specs: self.specs.clone(), app, facts: facts.clone(), ledger };
+            work.conceal();
             work.refresh(&current).await;
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     observe::{Observed, observe},
     plan::{Input, Owners, plan},
     render::{Rendered, render},
-    report::now_unix_ms,
+    report::{Redactor, now_unix_ms},
 };
 
 /// A step that did not end well.
@@ -83,7 +83,7 @@ impl Work<'_> {
 
     /// Carries out one step.
     pub(super) async fn step(&mut self, step: &Step, setting: &Setting<'_>, undo: &mut Undo) -> Result<(), Stop> {
-        let words = describe(&step.action);
+        let words = self.redactor().text(&describe(&step.action));
         tracing::info!(app = %self.app, reason = %step.reason, "{words}");
         let phase = setting.phase.map_or_else(|| phase_of(&step.action, words.clone()), |phase| phase(words.clone()));
         self.shared.board.phase(&self.app, phase);
@@ -102,11 +102,14 @@ impl Work<'_> {
         let harmless =
             matches!(step.action, Action::Fetch { .. } | Action::Build { .. } | Action::Start(_) | Action::Restart(_));
         let mut specs = self.specs.clone();
+        let redactor = self.redactor();
         let ledger: &mut AppLedger = &mut self.ledger;
         tokio::select! {
             biased;
             () = superseded(&mut specs, setting.asked, &self.app), if harmless => Err(Stop::Superseded),
-            done = exec.step(&step.action, ledger, undo) => done.map_err(Stop::Failed),
+            done = exec.step(&step.action, ledger, undo) => {
+                done.map_err(|failed| Stop::Failed(redactor.step_failure(failed)))
+            }
         }
     }
 
@@ -141,11 +144,29 @@ impl Work<'_> {
             waited: times.waited,
             since_unix_ms: times.since_unix_ms,
         };
-        gate.run(|| self.course(asked), |ms, missing| self.shared.board.phase(&self.app, show(ms, missing))).await
+        let say = |ms, missing| self.shared.board.phase(&self.app, show(ms, missing));
+        match gate.run(|| self.course(asked), say).await {
+            GateEnd::Failed(failed) => GateEnd::Failed(self.redactor().step_failure(failed)),
+            end @ (GateEnd::Healthy | GateEnd::Superseded) => end,
+        }
+    }
+
+    /// Of all releases whose secrets a program of this app may know just now.
+    pub(super) fn redactor(&self) -> Redactor {
+        let spec = self.specs.borrow().clone();
+        let wanted = spec.as_ref().and_then(|spec| spec.apps.get(&self.app));
+        let activating = self.ledger.activation.as_ref().and_then(|activation| activation.desired.as_ref());
+        Redactor::of(wanted.into_iter().chain(activating).chain(&self.ledger.current))
+    }
+
+    /// From now on the app's status holds none of the values of its secrets.
+    pub(super) fn conceal(&self) {
+        self.shared.board.conceal(&self.app, self.redactor());
     }
 
     /// A failed step as the report carries it.
     pub(super) fn failure(&self, desired: &DesiredApp, failed: StepFailure) -> Failure {
+        let failed = self.redactor().step_failure(failed);
         Failure {
             code: failed.code,
             release: desired.release.clone(),
