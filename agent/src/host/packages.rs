@@ -104,9 +104,20 @@ pub async fn install(packages: &BTreeSet<PackageName>, output_file: &Path) -> Re
 }
 
 async fn download_and_install(packages: &BTreeSet<PackageName>, output_file: &Path) -> Result<(), PackageError> {
+    let update = apt_get(vec!["update".to_owned()], UPDATE_TIMEOUT, output_file);
+    if !unknown(packages).await?.is_empty() {
+        let updated = process::run(update.clone()).await?;
+        let unknown = unknown(packages).await?;
+        if !unknown.is_empty() {
+            let names: Vec<&str> = unknown.iter().map(|package| package.as_str()).collect();
+            let stale = if updated.ok() { "" } else { " (and its lists could not be fetched anew)" };
+            let why = format!("apt knows no package of this name: {}{stale}", names.join(", "));
+            return Err(PackageError::Refused { doing: "apt-get install", why });
+        }
+    }
     let download = apt(Some("--download-only"), packages, DOWNLOAD_TIMEOUT, output_file);
     if !run_mended(&download).await?.ok() {
-        let updated = process::run(apt_get(vec!["update".to_owned()], UPDATE_TIMEOUT, output_file)).await?;
+        let updated = process::run(update).await?;
         let outcome = process::run(download).await?;
         if !outcome.ok() {
             // Stale lists are often the reason, and then why they could not be fetched says more.
@@ -116,6 +127,26 @@ async fn download_and_install(packages: &BTreeSet<PackageName>, output_file: &Pa
     }
     let outcome = run_mended(&apt(None, packages, INSTALL_TIMEOUT, output_file)).await?;
     if outcome.ok() { Ok(()) } else { Err(refused("apt-get install", &outcome)) }
+}
+
+/// Those that apt does not know by exactly this name. Given to apt-get such a name would be taken for a pattern, or for
+/// an order to remove (`nginx-`), and bring about what nobody asked for.
+async fn unknown(packages: &BTreeSet<PackageName>) -> Result<BTreeSet<&PackageName>, PackageError> {
+    let mut unknown = BTreeSet::new();
+    for package in packages {
+        let (name, _) = name_and_version(package);
+        let (name, architecture) = name.split_once(':').unwrap_or((name, ""));
+        let args = ["pkgnames", "--", name].map(str::to_owned).into();
+        let outcome = process::run(Command::new(process::APT_CACHE, args, QUERY_TIMEOUT)).await?;
+        if !outcome.ok() {
+            return Err(refused("apt-cache pkgnames", &outcome));
+        }
+        let known = String::from_utf8_lossy(&outcome.stdout).lines().any(|line| line == name);
+        if !known || !architecture.chars().all(|c| c.is_ascii_alphanumeric()) {
+            unknown.insert(package);
+        }
+    }
+    Ok(unknown)
 }
 
 /// Runs apt-get; if an earlier installation was cut off in the middle (a power cut, a killed agent), mends that and runs
@@ -215,6 +246,13 @@ mod tests {
         let want = set(&["dpkg", "drover-there-is-no-such-package", "dpkg=0.1"]);
         assert_eq!(missing(&want).await.unwrap(), set(&["drover-there-is-no-such-package", "dpkg=0.1"]));
         assert_eq!(missing(&set(&[])).await.unwrap(), set(&[]));
+    }
+
+    #[tokio::test]
+    async fn only_exact_names_are_known() {
+        let want = set(&["dpkg", "dpkg=1:2.0", "dpkg:amd64", "dpk.", "dpkg-", "dpkg:amd64-", "drover-no-such-package"]);
+        let unknown: Vec<&str> = unknown(&want).await.unwrap().into_iter().map(PackageName::as_str).collect();
+        assert_eq!(unknown, ["dpk.", "dpkg-", "dpkg:amd64-", "drover-no-such-package"]);
     }
 
     #[test]

@@ -23,6 +23,8 @@ mod output;
 // Every program that the agent calls of its own accord. Build steps, hooks and checks name theirs themselves.
 /// Installs packages.
 pub const APT_GET: &str = "/usr/bin/apt-get";
+/// Knows which packages there are to install.
+pub const APT_CACHE: &str = "/usr/bin/apt-cache";
 /// Mends an installation that was cut off in the middle.
 pub const DPKG: &str = "/usr/bin/dpkg";
 /// Says which packages are there.
