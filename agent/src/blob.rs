@@ -22,14 +22,17 @@ use tonic::transport::Channel;
 
 /// Without a byte for so long an attempt is given up and resumed.
 const STALL: Duration = Duration::from_secs(30);
-/// For one artifact, all attempts and waiting for a connection together.
+/// For one artifact, all attempts together.
 const PATIENCE: Duration = Duration::from_secs(1800);
+/// Without a connection for so long the artifact is given up: other apps wait behind it, and they may need none.
+const ALONE: Duration = Duration::from_secs(60);
 
 /// The downloaded artifacts.
 #[derive(Clone)]
 pub struct Blobs {
     directory: PathBuf,
     connection: watch::Receiver<Option<Channel>>,
+    alone: Duration,
 }
 
 /// Why an artifact is not there.
@@ -72,7 +75,7 @@ impl Blobs {
     /// Keeps blobs in `directory`, over whatever connection there is.
     pub fn open(directory: PathBuf, connection: watch::Receiver<Option<Channel>>) -> std::io::Result<Self> {
         std::fs::create_dir_all(&directory)?;
-        Ok(Self { directory, connection })
+        Ok(Self { directory, connection, alone: ALONE })
     }
 
     /// The verified file with this content; downloads it if need be.
@@ -115,9 +118,13 @@ impl Blobs {
 
     async fn attempt(&self, digest: Digest, size_bytes: u64, path: &Path) -> Result<(), Attempt> {
         let mut connection = self.connection.clone();
-        let channel = match connection.wait_for(Option::is_some).await {
-            Ok(channel) => channel.clone(),
-            Err(_) => return Err(Attempt::Again("the agent is shutting down".to_owned())),
+        let channel = match timeout(self.alone, connection.wait_for(Option::is_some)).await {
+            Ok(Ok(channel)) => channel.clone(),
+            Ok(Err(_)) => return Err(Attempt::Again("the agent is shutting down".to_owned())),
+            Err(_) => {
+                let trouble = "no connection to the coordinator".to_owned();
+                return Err(Attempt::Never(BlobError::GaveUp(self.alone, trouble)));
+            }
         };
         let Some(channel) = channel else { return Err(Attempt::Again("no connection".to_owned())) };
         let part = path.with_extension("part");
@@ -189,5 +196,21 @@ async fn hash_file(path: &Path) -> std::io::Result<(Hasher, u64)> {
         }
         hasher.update(&buffer[..read]);
         length += read as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Without a coordinator. With one, tests/ has the rest.
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_connection_it_gives_up_soon() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_nobody, connection) = watch::channel(None);
+        let mut blobs = Blobs::open(directory.path().to_owned(), connection).unwrap();
+        blobs.alone = Duration::from_millis(20);
+        let ensured = timeout(Duration::from_secs(20), blobs.ensure(Digest::of(b"x"), 1)).await;
+        assert!(matches!(ensured, Ok(Err(BlobError::GaveUp(..)))), "{ensured:?}");
     }
 }
