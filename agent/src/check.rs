@@ -73,14 +73,16 @@ pub struct Probed {
     pub ok: bool,
     /// One line: what came back and, if it is not ok, what was wanted.
     pub answer: String,
+    /// The beginning of an answer's body that was not as wanted, in one line; for evidence.
+    pub body: Option<String>,
 }
 
 impl Probed {
     fn good(answer: impl Into<String>) -> Self {
-        Self { ok: true, answer: answer.into() }
+        Self { ok: true, answer: answer.into(), body: None }
     }
     fn bad(answer: impl Into<String>) -> Self {
-        Self { ok: false, answer: answer.into() }
+        Self { ok: false, answer: answer.into(), body: None }
     }
 }
 

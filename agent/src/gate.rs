@@ -230,7 +230,7 @@ impl Gate<'_> {
             failure = failure.with(format!("journal of {unit}"), lines);
         }
         for (name, answer) in checks.answers().into_iter().filter(|(_, answer)| !answer.ok || answer.failures > 0) {
-            failure = failure.with(format!("check {name}"), vec![answer.text]);
+            failure = failure.with(format!("check {name}"), std::iter::once(answer.text).chain(answer.body).collect());
         }
         failure.cause = sentence;
         failure

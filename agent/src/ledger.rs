@@ -222,7 +222,9 @@ impl AppLedger {
         self.trees.truncate(2);
         self.current = Some(desired.clone());
         self.activation = None;
-        self.failure = None;
+        // Going back to an older release is no answer to why the newer one failed.
+        let answered = |failure: &Failure| failure.release.number <= desired.release.number;
+        self.failure = self.failure.take_if(|failure| !answered(failure));
         self.failed_attempt = None;
         let phase = Phase::Healthy { since_unix_ms: now_unix_ms };
         self.settled = Some(Settled { release: desired.release.clone(), rollout: desired.rollout, phase });

@@ -9,7 +9,7 @@ use crate::host::process::printable;
 
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// How much of an unwanted body is shown.
-const SHOWN_CHARS: usize = 200;
+const SHOWN_CHARS: usize = 400;
 
 pub(super) async fn probe(http: &RenderedHttp) -> Probed {
     let asked = format!("{} {}", http.method, http.url);
@@ -59,7 +59,9 @@ async fn judge(http: &RenderedHttp, asked: &str, response: Response) -> Probed {
     };
     match wanted {
         None => Probed::good(format!("{asked}: {status}")),
-        Some(wanted) => Probed::bad(format!("{asked}: {status}, wanted {wanted}{}", shown(&body))),
+        Some(wanted) => {
+            Probed { body: Some(shown(&body)), ..Probed::bad(format!("{asked}: {status}, wanted {wanted}")) }
+        }
     }
 }
 
@@ -79,7 +81,7 @@ fn shown(body: &[u8]) -> String {
     // Line ends as blanks: the answer is one line.
     let start: Vec<u8> = body.iter().take(4 * SHOWN_CHARS).map(|b| if *b == b'\n' { b' ' } else { *b }).collect();
     let text: String = printable(&start).trim().chars().take(SHOWN_CHARS).collect();
-    if text.is_empty() { "; the body is empty".to_owned() } else { format!("; the body begins: {text}") }
+    if text.is_empty() { "the body is empty".to_owned() } else { format!("the body begins: {text}") }
 }
 
 fn unmet_header(http: &RenderedHttp, headers: &HeaderMap) -> Option<String> {

@@ -75,10 +75,10 @@ async fn the_status_is_compared() {
     assert!(good.ok && good.answer.ends_with(": 200 OK"), "{good:?}");
     assert!(http(response("204 No Content", "", ""), |_| {}).await.ok);
     let bad = http(response("500 Internal Server Error", "", "no\n data\u{1b}[31mbase"), |_| {}).await;
-    let wanted = "500 Internal Server Error, wanted a status from 200 to 299; the body begins: no  database";
+    let wanted = "500 Internal Server Error, wanted a status from 200 to 299";
     assert!(!bad.ok && bad.answer.ends_with(wanted), "{bad:?}");
     let bad = http(response("200 OK", "", ""), |r| r.status = Some(404)).await;
-    assert!(bad.answer.ends_with("200 OK, wanted status 404; the body is empty"), "{bad:?}");
+    assert!(bad.answer.ends_with("200 OK, wanted status 404"), "{bad:?}");
     assert!(http(response("404 Not Found", "", ""), |r| r.status = Some(404)).await.ok);
 }
 
@@ -123,7 +123,7 @@ async fn the_body_is_searched() {
     };
     assert!(has("is well").await.ok && has("").await.ok);
     let bad = has("on fire").await;
-    assert!(bad.answer.contains("wanted a body with \"on fire\"; the body begins: all is well"), "{bad:?}");
+    assert!(bad.answer.contains("wanted a body with \"on fire\""), "{bad:?}");
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn json_is_compared_by_path_and_value() {
         assert!(!probed.ok && probed.answer.contains(said), "{probed:?}");
     }
     let bad = http(response("200 OK", "", "<html>"), |r| drop(r.json.insert("status".to_owned(), json!("ok")))).await;
-    assert!(bad.answer.contains("wanted a body in JSON; the body begins: <html>"), "{bad:?}");
+    assert!(bad.answer.contains("wanted a body in JSON"), "{bad:?}");
 }
 
 #[tokio::test]

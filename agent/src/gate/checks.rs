@@ -20,6 +20,8 @@ pub struct Answer {
     pub ok: bool,
     /// What came back, and what was wanted.
     pub text: String,
+    /// The beginning of a body that was not as wanted.
+    pub body: Option<String>,
     /// How often it was not as wanted.
     pub failures: u64,
 }
@@ -60,7 +62,7 @@ async fn look(
     loop {
         let probed = check::probe(&check, &systemd).await;
         failures += u64::from(!probed.ok);
-        let answer = Answer { ok: probed.ok, text: probed.answer, failures };
+        let answer = Answer { ok: probed.ok, text: probed.answer, body: probed.body, failures };
         answers.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), answer);
         tokio::time::sleep(check.interval.as_duration()).await;
     }

@@ -51,8 +51,8 @@ pub async fn tail(unit: &UnitName, since_unix_ms: i64, lines: usize) -> Vec<Stri
     if let Err(error) = process::run(sync).await {
         tracing::debug!(%error, "the journal was not synced");
     }
-    let mut args = arguments(std::slice::from_ref(unit), lines);
-    args.push(format!("--since=@{}", since_unix_ms.max(0) / 1000));
+    // Not with --since: together with --lines it gives the first lines since then, and the cause is in the last.
+    let args = arguments(std::slice::from_ref(unit), lines);
     let read = process::run(Command::new(process::JOURNALCTL, args, TAIL_TIMEOUT)).await;
     let outcome = match read {
         Ok(outcome) => outcome,
