@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 
 use crate::{desired::Desired, identity::Identity, reconcile::Handle};
 
+pub use jobs::Answered;
 pub use session::End;
 
 /// What the link works with.
@@ -24,6 +25,8 @@ pub struct Link {
     pub reconcile: Handle,
     /// The connection, lent to `blob`.
     pub connection: watch::Sender<Option<Channel>>,
+    /// The jobs that were answered.
+    pub answered: Answered,
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -36,3 +36,5 @@ pub const KEEPALIVE_INTERVAL_MS: u64 = 5_000;
 pub const KEEPALIVE_TIMEOUT_MS: u64 = 5_000;
 /// For a host's answer to a plan.
 pub const PLAN_TIMEOUT_MS: u64 = 20_000;
+/// The time-to-live of a plan job: the host says that it was too slow before nobody listens any more.
+pub const PLAN_TTL_MS: u64 = PLAN_TIMEOUT_MS - 3_000;

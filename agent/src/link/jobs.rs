@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -28,12 +29,31 @@ const MAX_SEEN: usize = 1000;
 const LONGEST_FOLLOW: Duration = Duration::from_secs(24 * 3600);
 const MAX_LOG_LINES: u32 = 10_000;
 
+/// The ids of jobs that were answered, on whatever connection: a replay is refused.
+#[derive(Clone, Default)]
+pub struct Answered(Arc<Mutex<VecDeque<String>>>);
+
+impl Answered {
+    /// Remembers an id; false when it is remembered already.
+    fn first_time(&self, job_id: &str) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.iter().any(|id| id == job_id) {
+            return false;
+        }
+        if seen.len() >= MAX_SEEN {
+            seen.pop_front();
+        }
+        seen.push_back(job_id.to_owned());
+        true
+    }
+}
+
 /// The jobs of one connection; all end with it.
 pub(super) struct Jobs {
     reconcile: Handle,
     out: mpsc::Sender<FromAgent>,
     running: HashMap<String, AbortHandle>,
-    seen: VecDeque<String>,
+    answered: Answered,
 }
 
 impl Drop for Jobs {
@@ -43,23 +63,19 @@ impl Drop for Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(reconcile: Handle, out: mpsc::Sender<FromAgent>) -> Self {
-        Self { reconcile, out, running: HashMap::new(), seen: VecDeque::new() }
+    pub(super) fn new(reconcile: Handle, out: mpsc::Sender<FromAgent>, answered: Answered) -> Self {
+        Self { reconcile, out, running: HashMap::new(), answered }
     }
 
     pub(super) async fn start(&mut self, job: Job) {
         self.running.retain(|_, handle| !handle.is_finished());
         let replier = Replier { job_id: job.job_id.clone(), out: self.out.clone() };
-        if self.seen.contains(&job.job_id) {
-            return replier.refuse(Code::JobExpired, "this job has been answered already").await;
-        }
         if self.running.len() >= MAX_JOBS {
             return replier.refuse(Code::Limit, "this host is answering too many questions; try again").await;
         }
-        if self.seen.len() >= MAX_SEEN {
-            self.seen.pop_front();
+        if !self.answered.first_time(&job.job_id) {
+            return replier.refuse(Code::JobExpired, "this job has been answered already").await;
         }
-        self.seen.push_back(job.job_id.clone());
         let reconcile = self.reconcile.clone();
         let time_to_live = Duration::from_millis(job.ttl_ms);
         let task = tokio::spawn(async move {
@@ -150,5 +166,23 @@ async fn answer_logs(reconcile: &Handle, job: LogsJob, replier: &Replier) {
     };
     if tokio::time::timeout(LONGEST_FOLLOW, relay).await.is_err() {
         replier.refuse(Code::JobExpired, "a log is followed for a day at most; ask again").await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Replays.
+    use super::*;
+
+    #[test]
+    fn a_job_is_answered_once_whatever_the_connection() {
+        let answered = Answered::default();
+        let (one_connection, the_next) = (answered.clone(), answered);
+        assert!(one_connection.first_time("a"));
+        assert!(!the_next.first_time("a"));
+        for other in 0..MAX_SEEN {
+            assert!(the_next.first_time(&other.to_string()));
+        }
+        assert!(the_next.first_time("a"), "the memory has an end");
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn run(link: &Link, identity: &Identity, channel: Channel) -> E
     let mut session = Session {
         link,
         identity,
-        jobs: Jobs::new(link.reconcile.clone(), out.clone()),
+        jobs: Jobs::new(link.reconcile.clone(), out.clone(), link.answered.clone()),
         out,
         channel,
         up: false,

@@ -8,7 +8,7 @@ use drover_proto::{
     app::{AppSpec, SecretSource},
     code::{self, Code},
     digest::Digest,
-    limits::{MAX_APP_SPEC_BYTES, PLAN_TIMEOUT_MS},
+    limits::{MAX_APP_SPEC_BYTES, PLAN_TIMEOUT_MS, PLAN_TTL_MS},
     name::{ReleaseId, ReleaseNumber, SecretName},
     plan::Plan,
     secret::Secret,
@@ -162,7 +162,7 @@ pub(super) async fn ask(services: &Services, draft: &Draft) -> Result<PlanView, 
 }
 
 async fn ask_one(services: Services, host: Host, job: PlanJob) -> HostPlan {
-    let outcome = match services.sessions.ask(&host.id, job::Job::Plan(job), PLAN_TIMEOUT_MS) {
+    let outcome = match services.sessions.ask(&host.id, job::Job::Plan(job), PLAN_TTL_MS) {
         Err(error @ AskError::Offline) => HostPlanOutcome::Unknown(error.to_string()),
         Err(error) => HostPlanOutcome::Error(error.to_string()),
         Ok(mut answers) => match tokio::time::timeout(Duration::from_millis(PLAN_TIMEOUT_MS), answers.next()).await {
