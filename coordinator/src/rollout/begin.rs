@@ -96,7 +96,7 @@ impl Sightings {
             _ => Health::Healthy,
         };
         let release = status.and_then(|status| status.running.as_ref()).map(|running| running.number);
-        Candidate { id: host.id.clone(), zone: zone(&host.labels), health, release }
+        Candidate { id: host.id.clone(), name: host.name.clone(), zone: zone(&host.labels), health, release }
     }
 
     /// What a host goes back to: the release that it has last committed. Only if it never said anything about the app,

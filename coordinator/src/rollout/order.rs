@@ -1,11 +1,11 @@
 //! In which order a rollout takes its hosts: deterministic, the ones with least to lose first. Pure.
 //!
 //! Unhealthy first, then unknown, then oldest release, then the rest; ties round-robin over the `zone` label, then by
-//! host id.
+//! host name: names are unique, and people can foresee them; ids are random.
 
 use std::collections::BTreeMap;
 
-use drover_proto::name::{HostId, LabelKey, LabelValue, ReleaseNumber};
+use drover_proto::name::{HostId, HostName, LabelKey, LabelValue, ReleaseNumber};
 
 /// How a host's app is, as last reported.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -23,6 +23,8 @@ pub enum Health {
 pub struct Candidate {
     /// Which.
     pub id: HostId,
+    /// As people know it.
+    pub name: HostName,
     /// The value of its label `zone`.
     pub zone: Option<LabelValue>,
     /// Of the app.
@@ -40,21 +42,27 @@ pub fn zone(labels: &BTreeMap<LabelKey, LabelValue>) -> Option<LabelValue> {
 /// The hosts' ids in rollout order.
 #[must_use]
 pub fn order(hosts: &[Candidate]) -> Vec<HostId> {
-    // Rank → zone → ids. A host without the app comes after every host with one.
-    let mut ranks: BTreeMap<(Health, ReleaseNumber), BTreeMap<Option<LabelValue>, Vec<HostId>>> = BTreeMap::new();
+    // Rank → zone → hosts. A host without the app comes after every host with one.
+    let mut ranks: BTreeMap<(Health, ReleaseNumber), BTreeMap<Option<LabelValue>, Vec<(&HostName, &HostId)>>> =
+        BTreeMap::new();
     for host in hosts {
         let release = if host.health == Health::Healthy { host.release.unwrap_or(ReleaseNumber::MAX) } else { 0 };
-        ranks.entry((host.health, release)).or_default().entry(host.zone.clone()).or_default().push(host.id.clone());
+        ranks
+            .entry((host.health, release))
+            .or_default()
+            .entry(host.zone.clone())
+            .or_default()
+            .push((&host.name, &host.id));
     }
     let mut ordered = Vec::with_capacity(hosts.len());
     for zones in ranks.into_values() {
-        let mut zones: Vec<Vec<HostId>> = zones.into_values().collect();
+        let mut zones: Vec<Vec<_>> = zones.into_values().collect();
         for zone in &mut zones {
             zone.sort();
         }
         let deepest = zones.iter().map(Vec::len).max().unwrap_or(0);
         for round in 0..deepest {
-            ordered.extend(zones.iter().filter_map(|zone| zone.get(round).cloned()));
+            ordered.extend(zones.iter().filter_map(|zone| zone.get(round).map(|(_, id)| (*id).clone())));
         }
     }
     ordered
@@ -67,13 +75,18 @@ mod tests {
 
     fn host(n: u8, zone: &str, health: Health, release: Option<u64>) -> Candidate {
         let zone = (!zone.is_empty()).then(|| zone.parse().unwrap());
-        Candidate { id: format!("h-{n:016x}").parse().unwrap(), zone, health, release }
+        let name = format!("web-{n}").parse().unwrap();
+        // Ids run against the names: it is the names that count.
+        Candidate { id: id(n), name, zone, health, release }
+    }
+
+    fn id(n: u8) -> HostId {
+        format!("h-{:016x}", u8::MAX - n).parse().unwrap()
     }
 
     fn check(hosts: &[Candidate], expected: &[u8]) {
-        let ids: Vec<String> = order(hosts).iter().map(ToString::to_string).collect();
-        let expected: Vec<String> = expected.iter().map(|n| format!("h-{n:016x}")).collect();
-        assert_eq!(ids, expected);
+        let expected: Vec<HostId> = expected.iter().map(|n| id(*n)).collect();
+        assert_eq!(order(hosts), expected);
     }
 
     #[test]
