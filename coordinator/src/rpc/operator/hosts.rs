@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock,
-    store::{Host, StoredReport, StoredSpec},
+    store::{Host, StoreError, StoredReport, StoredSpec},
 };
 
 /// Labels of one host.
@@ -28,8 +28,12 @@ pub(super) async fn list(services: &Services) -> Result<View, Status> {
     let reports = store.reports().await.map_err(store_failed)?;
     let mut all = Vec::new();
     for host in store.hosts().await.map_err(store_failed)? {
-        // Removed between the two reads: it is not listed.
-        let Ok(spec) = store.spec(&host.id).await else { continue };
+        let spec = match store.spec(&host.id).await {
+            Ok(spec) => spec,
+            // Removed between the two reads.
+            Err(StoreError::NotFound(_)) => continue,
+            Err(error) => return Err(store_failed(error)),
+        };
         let status = read(reports.get(&host.id));
         all.push(host_view(services, &host, &spec, &status));
     }
