@@ -4,11 +4,13 @@
 //! is made by `tiny`.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
 
 use crate::lab::{Host, Lab, Output, eventually, run};
@@ -144,6 +146,24 @@ impl Cli {
             let output = cli.run(&["login", &address(coordinator), "--token", token.trim()]);
             if output.success() { Ok(()) } else { Err(output.to_string()) }
         });
+        cli
+    }
+
+    /// Somebody who points at the coordinator of `like` with a key (PKCS#8), certificate and CA (DER) of their own.
+    pub fn with_credentials(like: &Cli, key: &[u8], certificate: &[u8], ca: &[u8]) -> Cli {
+        let cli = Cli::nobody();
+        let put = |name: &str, text: &[u8]| {
+            let path = cli.config_dir().join(name);
+            std::fs::write(&path, text).and_then(|()| std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)))
+        };
+        let pem = |label: &str, der: &[u8]| {
+            format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64.encode(der))
+        };
+        let config = std::fs::read(like.config_dir().join("config.toml")).expect("a login");
+        put("config.toml", &config).expect("a file");
+        put("operator.key", pem("PRIVATE KEY", key).as_bytes()).expect("a file");
+        put("operator.crt", pem("CERTIFICATE", certificate).as_bytes()).expect("a file");
+        put("ca.crt", pem("CERTIFICATE", ca).as_bytes()).expect("a file");
         cli
     }
 

@@ -69,6 +69,11 @@ fn what_fails_in_the_gate_is_reverted_with_its_cause() {
 
     let tiny = tiny.version("2").behave("500");
     refused(&fleet, &tiny, &["check web", "500"], false);
+    let why = fleet.alice.run(&["why", "web-1", "tiny"]).ok();
+    assert!(
+        why.contains("tiny/2") && why.contains("broken"),
+        "the refused release and the body it answered with: {why}"
+    );
     let failed = host_in_rollout(&fleet.alice, "tiny", "web-1");
     assert_eq!(failed["state"]["state"], "reverted", "{failed:#}");
     assert_eq!(newest_rollout(&fleet.alice, "tiny")["state"]["state"], "rolled_back");

@@ -113,9 +113,12 @@ fn a_coordinator_comes_back_from_its_backup() {
     let tiny = Tiny::new();
     fleet.alice.apply(&tiny.manifest()).ok();
     let coordinator = &fleet.coordinator;
-    let pid = fleet.hosts[0].main_pid("tiny.service");
     coordinator.exec(&["drover-coordinator", "backup", "/root/backup.tar"]).ok();
     assert_eq!(coordinator.sh("stat -c %a /root/backup.tar").trim(), "600");
+    // A release that the backup does not know: the host's generation is ahead of what will be restored.
+    let tiny = tiny.version("1.5");
+    fleet.alice.apply(&tiny.manifest()).ok();
+    let pid = fleet.hosts[0].main_pid("tiny.service");
     coordinator.exec(&["systemctl", "stop", "drover-coordinator"]).ok();
     coordinator.sh("rm -rf /var/lib/drover-coordinator/*");
     coordinator.exec(&["drover-coordinator", "restore", "/root/backup.tar"]).ok();
