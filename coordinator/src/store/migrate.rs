@@ -6,8 +6,11 @@ use sqlx::SqlitePool;
 
 use super::{Result, StoreError, Upgrade};
 
-/// Each brings the file from the version before to its own; what has been released is never changed.
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("migrations/0001_first.sql"))];
+/// A version, and the SQL that brings the file to it from the version before.
+type Migration = (i64, &'static str);
+
+/// In order; what has been released is never changed.
+const MIGRATIONS: &[Migration] = &[(1, include_str!("migrations/0001_first.sql"))];
 
 /// The version that this program reads and writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
@@ -22,29 +25,34 @@ pub(super) fn create_private(path: &Path) -> io::Result<()> {
 
 /// Migrates `path`, which `pool` has open, to `SCHEMA_VERSION`; a copy stays at `<path>.before-v<N>`.
 pub(super) async fn run(pool: &SqlitePool, path: &Path, upgrade: Upgrade) -> Result<()> {
+    bring_to_newest(pool, path, upgrade, MIGRATIONS).await
+}
+
+async fn bring_to_newest(pool: &SqlitePool, path: &Path, upgrade: Upgrade, migrations: &[Migration]) -> Result<()> {
     let from = version(pool).await?;
-    let wrong = |hint| Err(StoreError::Version { found: from, wanted: SCHEMA_VERSION, hint });
-    if from == SCHEMA_VERSION {
+    let to = migrations.last().map_or(0, |(number, _)| *number);
+    let wrong = |hint| Err(StoreError::Version { found: from, wanted: to, hint });
+    if from == to {
         return Ok(());
     }
-    if from > SCHEMA_VERSION {
+    if from > to {
         return wrong("it was written by a newer drover-coordinator; install that, or restore a backup");
     }
     if upgrade == Upgrade::Refuse {
         return wrong("restart the coordinator, which migrates it");
     }
-    let failed = |source| StoreError::Migrate { from, to: SCHEMA_VERSION, source };
+    let failed = |source| StoreError::Migrate { from, to, source };
     if from > 0 {
-        let copy_path = path.with_added_extension(format!("before-v{SCHEMA_VERSION}"));
+        let copy_path = path.with_added_extension(format!("before-v{to}"));
         // An earlier attempt that failed left it; the database has not changed since.
         if copy_path.exists() {
             fs::remove_file(&copy_path).map_err(|e| failed(sqlx::Error::Io(e)))?;
         }
         copy(pool, &copy_path).await.map_err(failed)?;
-        tracing::info!(copy = %copy_path.display(), from, to = SCHEMA_VERSION, "migrating the store");
+        tracing::info!(copy = %copy_path.display(), from, to, "migrating the store");
     }
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-    for (number, text) in MIGRATIONS.iter().filter(|(number, _)| *number > from) {
+    for (number, text) in migrations.iter().filter(|(number, _)| *number > from) {
         sqlx::raw_sql(*text).execute(&mut *tx).await.map_err(failed)?;
         sqlx::query("INSERT INTO schema_version (version) VALUES ($1)")
             .bind(number)
@@ -79,4 +87,42 @@ pub(super) async fn version(pool: &SqlitePool) -> Result<i64> {
     let (newest,): (Option<i64>,) =
         sqlx::query_as("SELECT MAX(version) FROM schema_version").fetch_one(pool).await.map_err(failed)?;
     Ok(newest.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Going forward from a version that has data.
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+
+    const FIRST: Migration = MIGRATIONS[0];
+    const SECOND: Migration = (2, "CREATE TABLE later (name TEXT NOT NULL); INSERT INTO later VALUES ('x');");
+    const BROKEN: Migration = (2, "CREATE TABLE later (name TEXT NOT NULL); INSERT INTO nowhere VALUES (1);");
+
+    async fn open(path: &Path) -> SqlitePool {
+        SqlitePool::connect_with(SqliteConnectOptions::new().filename(path)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_kept_before_the_file_goes_forward() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coordinator.db");
+        create_private(&path).unwrap();
+        let pool = open(&path).await;
+        bring_to_newest(&pool, &path, Upgrade::Migrate, &[FIRST]).await.unwrap();
+        let copy_path = dir.path().join("coordinator.db.before-v2");
+        assert!(!copy_path.exists(), "an empty file needs no copy");
+
+        let failed = bring_to_newest(&pool, &path, Upgrade::Migrate, &[FIRST, BROKEN]).await;
+        assert!(matches!(failed, Err(StoreError::Migrate { from: 1, to: 2, .. })), "{failed:?}");
+        assert_eq!(version(&pool).await.unwrap(), 1, "a migration that fails changes nothing");
+
+        bring_to_newest(&pool, &path, Upgrade::Migrate, &[FIRST, SECOND]).await.unwrap();
+        assert_eq!(version(&pool).await.unwrap(), 2);
+        assert_eq!(fs::metadata(&copy_path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(version(&open(&copy_path).await).await.unwrap(), 1, "the copy is as it was before");
+    }
 }
