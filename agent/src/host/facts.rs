@@ -1,4 +1,4 @@
-//! What a host is: its system, own name and boot. `link` says it in its hello.
+//! What a host is: its system (for the hello of `link`), own name (`enroll`) and boot (`report`).
 
 use std::fs;
 

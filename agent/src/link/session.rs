@@ -1,6 +1,6 @@
 //! One connection: hello, then specs and jobs in, acknowledgements and reports out, until it breaks.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use drover_proto::{
     PROTOCOL_VERSION, limits,
@@ -58,7 +58,6 @@ pub(super) async fn run(link: &Link, identity: &Identity, channel: Channel) -> E
         out,
         channel,
         up: false,
-        sequence: 0,
     };
     let mut status = link.reconcile.status();
     status.mark_changed();
@@ -90,7 +89,6 @@ struct Session<'a> {
     out: mpsc::Sender<FromAgent>,
     channel: Channel,
     up: bool,
-    sequence: u64,
 }
 
 impl Session<'_> {
@@ -139,9 +137,8 @@ impl Session<'_> {
         self.send(Out::SpecAck(ack)).await
     }
 
-    async fn report(&mut self, host_status_json: Vec<u8>) -> Result<(), End> {
-        self.sequence += 1;
-        self.send(Out::Report(Report { sequence: self.sequence, host_status_json })).await
+    async fn report(&self, host_status_json: Vec<u8>) -> Result<(), End> {
+        self.send(Out::Report(Report { host_status_json })).await
     }
 
     async fn send(&self, message: Out) -> Result<(), End> {
@@ -152,17 +149,12 @@ impl Session<'_> {
 
 fn hello(link: &Link) -> Hello {
     let (generation, digest) = link.desired.held();
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Hello {
         protocol_version: PROTOCOL_VERSION,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         generation,
         spec_digest: digest.map(|d| d.to_string()).unwrap_or_default(),
-        boot_id: facts::boot_id(),
         os: facts::os_name(),
-        architecture: std::env::consts::ARCH.to_owned(),
-        host_name: facts::host_name(),
-        clock_unix_ms: i64::try_from(clock.as_millis()).unwrap_or(i64::MAX),
     }
 }
 

@@ -155,7 +155,7 @@ async fn send(out: &mpsc::Sender<FromAgent>, message: from_agent::Message) {
 }
 
 async fn report(status: &HostStatus, out: &mpsc::Sender<FromAgent>) {
-    let report = Report { sequence: 1, host_status_json: serde_json::to_vec(status).unwrap() };
+    let report = Report { host_status_json: serde_json::to_vec(status).unwrap() };
     send(out, from_agent::Message::Report(report)).await;
 }
 
