@@ -107,14 +107,6 @@ pub struct Activation {
     pub stage: Stage,
 }
 
-impl Activation {
-    /// The release that is activated.
-    #[must_use]
-    pub fn target(&self) -> Option<&ReleaseId> {
-        self.desired.as_ref().map(|desired| &desired.release)
-    }
-}
-
 /// How far an activation is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

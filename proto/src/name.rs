@@ -154,11 +154,6 @@ impl AbsPath {
     pub fn join(&self, name: &str) -> Result<Self, NameError> {
         format!("{}/{name}", self.0.trim_end_matches('/')).parse()
     }
-    /// Whether this path is `other` or lies below it.
-    #[must_use]
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.as_path().starts_with(other.as_path())
-    }
 }
 
 type Checked = Result<(), &'static str>;

@@ -171,17 +171,6 @@ impl Store {
         audit::record(&mut tx, who, "host remove", &format!("{name} ({id})"), now_ms).await?;
         commit(tx).await
     }
-    /// Notes that the host has been heard.
-    pub async fn touch_seen(&self, id: &HostId, now_ms: i64) -> Result<()> {
-        let mut tx = self.begin().await?;
-        sqlx::query("UPDATE hosts SET last_seen_ms = $2 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(now_ms)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| StoreError::Sql("note that a host was seen", e))?;
-        commit(tx).await
-    }
     /// Keeps what a host says of itself when it connects.
     pub async fn set_hello(&self, id: &HostId, agent_version: &str, os: &str, now_ms: i64) -> Result<()> {
         let mut tx = self.begin().await?;
