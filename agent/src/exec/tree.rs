@@ -131,7 +131,9 @@ impl Exec<'_> {
     async fn finish_tree(&self) -> Result<(), StepFailure> {
         let tree = self.tree()?;
         let directory = tree.directory.as_path().to_owned();
-        match tokio::task::spawn_blocking(move || archive::seal(&directory)).await {
+        // A build's processes may live on with files open for writing.
+        let fresh = tree.build.is_some();
+        match tokio::task::spawn_blocking(move || archive::seal(&directory, fresh)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 return Err(StepFailure::new(Code::Write, "seal", format!("the release cannot be sealed: {error}")));

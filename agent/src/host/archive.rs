@@ -3,6 +3,7 @@
 //! `seal` makes a finished release root's. Blocking; `exec` calls it.
 
 use std::{
+    ffi::CStr,
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
     os::fd::OwnedFd,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use drover_proto::limits::{MAX_ARCHIVE_ENTRIES, MAX_UNPACKED_BYTES};
-use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use tar::EntryType;
 
 use entry::{Extensions, Name};
@@ -157,54 +158,108 @@ fn what_it_is(kind: EntryType) -> &'static str {
 
 /// Makes a whole tree root's and readable by all: directories 0755, files 0644 or, if anyone could execute them, 0755.
 /// Links are kept as they are. Returns once it is on the disk.
-pub fn seal(dir: &Path) -> Result<(), ArchiveError> {
+///
+/// `fresh`: somebody else wrote here (a build), and a process that they left behind may have files open for writing or
+/// hard links elsewhere; every file is replaced by a copy that only root has ever had open. Sizes are bounded as in
+/// `unpack`.
+pub fn seal(dir: &Path, fresh: bool) -> Result<(), ArchiveError> {
     let shown = dir.display().to_string();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = fs::open(dir, flags, Mode::empty()).map_err(|e| ArchiveError::write(&shown, e))?;
-    seal_directory(&top, &shown, 0)?;
+    let mut seal = Seal { fresh, left: MAX_UNPACKED_BYTES };
+    seal.directory(&top, &shown, 0)?;
     fs::syncfs(&top).map_err(|e| ArchiveError::write(&shown, e))
 }
 
+/// What a copy is called until it stands in its file's place; root's directory has no such file.
+const FRESH: &str = ".drover-fresh";
 /// Deeper trees are refused rather than run out of open files.
 const MAX_DEPTH: usize = 200;
 
-fn seal_directory(directory: &OwnedFd, shown: &str, depth: usize) -> Result<(), ArchiveError> {
-    if depth > MAX_DEPTH {
-        return Err(ArchiveError::entry(shown, "lies too deep"));
-    }
-    let failed = |e: rustix::io::Errno| ArchiveError::write(shown, e);
-    // The directory first: from then on its old owner cannot swap what is in it.
-    root_owns(directory, 0o755).map_err(failed)?;
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name().to_owned();
-        if name.as_bytes() != b"." && name.as_bytes() != b".." {
-            names.push(name);
+/// A tree being sealed.
+struct Seal {
+    fresh: bool,
+    /// Bytes that copies may still have.
+    left: u64,
+}
+
+impl Seal {
+    fn directory(&mut self, directory: &OwnedFd, shown: &str, depth: usize) -> Result<(), ArchiveError> {
+        if depth > MAX_DEPTH {
+            return Err(ArchiveError::entry(shown, "lies too deep"));
         }
-    }
-    for name in names {
-        let below = format!("{shown}/{}", name.to_string_lossy());
-        let failed = |e: rustix::io::Errno| ArchiveError::write(&below, e);
-        let stat = fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => {
-                let (root, group) = (Some(Uid::ROOT), Some(Gid::ROOT));
-                fs::chownat(directory, &name, root, group, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        let failed = |e: rustix::io::Errno| ArchiveError::write(shown, e);
+        // The directory first: from then on its old owner cannot swap what is in it.
+        root_owns(directory, 0o755).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(directory).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_owned();
+            if name.as_bytes() != b"." && name.as_bytes() != b".." {
+                names.push(name);
             }
-            FileType::Directory => {
-                let next = fs::openat(directory, &name, flags | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
-                seal_directory(&next, &below, depth + 1)?;
-            }
-            FileType::RegularFile => {
-                let file = fs::openat(directory, &name, flags, Mode::empty()).map_err(failed)?;
-                let mode = fs::fstat(&file).map_err(failed)?.st_mode;
-                root_owns(&file, if mode & 0o111 == 0 { 0o644 } else { 0o755 }).map_err(failed)?;
-            }
-            _ => return Err(ArchiveError::entry(&below, "is a device, socket or pipe that the build left")),
         }
+        for name in names {
+            let below = format!("{shown}/{}", name.to_string_lossy());
+            let failed = |e: rustix::io::Errno| ArchiveError::write(&below, e);
+            let stat = fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Symlink => {
+                    let (root, group) = (Some(Uid::ROOT), Some(Gid::ROOT));
+                    fs::chownat(directory, &name, root, group, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                }
+                FileType::Directory => {
+                    let next =
+                        fs::openat(directory, &name, flags | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
+                    self.directory(&next, &below, depth + 1)?;
+                }
+                FileType::RegularFile => {
+                    let file = fs::openat(directory, &name, flags, Mode::empty()).map_err(failed)?;
+                    let stat = fs::fstat(&file).map_err(failed)?;
+                    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                        return Err(ArchiveError::entry(&below, "changed while the release was sealed"));
+                    }
+                    let mode = if stat.st_mode & 0o111 == 0 { 0o644 } else { 0o755 };
+                    if self.fresh {
+                        self.replace(directory, &name, (File::from(file), &stat), mode, &below)?;
+                    } else {
+                        root_owns(&file, mode).map_err(failed)?;
+                    }
+                }
+                _ => return Err(ArchiveError::entry(&below, "is a device, socket or pipe that the build left")),
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Puts a copy of `old`, which is `name` in `directory`, in its place.
+    fn replace(
+        &mut self,
+        directory: &OwnedFd,
+        name: &CStr,
+        (old, stat): (File, &fs::Stat),
+        mode: u32,
+        shown: &str,
+    ) -> Result<(), ArchiveError> {
+        let failed = |e: io::Error| ArchiveError::write(shown, e);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let new = fs::openat(directory, FRESH, flags, Mode::from_raw_mode(0o600)).map_err(|e| failed(e.into()))?;
+        let mut new = File::from(new);
+        // Between two files this is the kernel's own copy; one that grows all the while ends at the bound.
+        let copied = io::copy(&mut old.take(self.left.saturating_add(1)), &mut new).map_err(failed)?;
+        if copied > self.left {
+            return Err(ArchiveError::TooLarge(format!("{MAX_UNPACKED_BYTES} bytes")));
+        }
+        self.left -= copied;
+        // Compiled Python, for one, goes by its source's time.
+        let modified = Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ };
+        let times = Timestamps { last_access: modified, last_modification: modified };
+        let new = OwnedFd::from(new);
+        root_owns(&new, mode)
+            .and_then(|()| fs::futimens(&new, &times))
+            .and_then(|()| fs::renameat(directory, FRESH, directory, name))
+            .map_err(|e| failed(e.into()))
+    }
 }
 
 fn root_owns(fd: &OwnedFd, mode: u32) -> rustix::io::Result<()> {

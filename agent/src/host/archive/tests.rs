@@ -243,7 +243,7 @@ fn sealing_makes_all_of_it_roots_and_follows_nothing() {
     stdfs::set_permissions(into.join("private"), std::os::unix::fs::PermissionsExt::from_mode(0o4760)).unwrap();
     stdfs::write(into.join("hidden"), "x").unwrap();
     stdfs::set_permissions(into.join("hidden"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    seal(&into).unwrap();
+    seal(&into, false).unwrap();
     let look = |path: PathBuf| {
         let m = path.symlink_metadata().unwrap();
         (m.uid(), m.gid(), m.mode() & 0o7777)
@@ -261,7 +261,29 @@ fn sealing_makes_all_of_it_roots_and_follows_nothing() {
     assert_eq!(look(into.join("out")).0, 0);
     assert_eq!(look(outside).0, 33, "sealing went through a link");
     rustix::fs::mkfifoat(rustix::fs::CWD, into.join("pipe"), Mode::from_raw_mode(0o666)).unwrap();
-    assert!(seal(&into).unwrap_err().to_string().contains("pipe"));
+    assert!(seal(&into, false).unwrap_err().to_string().contains("pipe"));
     symlink(&into, top.path().join("link")).unwrap();
-    assert!(seal(&top.path().join("link")).is_err(), "sealing goes through a link at the top");
+    assert!(seal(&top.path().join("link"), false).is_err(), "sealing goes through a link at the top");
+}
+
+#[test]
+fn what_a_build_left_behind_cannot_change_a_sealed_release() {
+    let top = tempfile::tempdir().unwrap();
+    let (into, outside) = (top.path().join("tree"), top.path().join("outside"));
+    stdfs::create_dir_all(into.join("bin")).unwrap();
+    let program = into.join("bin/run");
+    stdfs::write(&program, "good").unwrap();
+    stdfs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::new(1_700_000_000, 5);
+    let mut open = File::options().write(true).open(&program).unwrap();
+    open.set_modified(long_ago).unwrap();
+    stdfs::hard_link(&program, &outside).unwrap();
+    seal(&into, true).unwrap();
+    io::Write::write_all(&mut open, b"evil").unwrap();
+    stdfs::write(&outside, "evil").unwrap();
+    let sealed = stdfs::metadata(&program).unwrap();
+    assert_eq!(stdfs::read(&program).unwrap(), b"good");
+    assert_eq!((sealed.mode() & 0o7777, sealed.uid(), sealed.nlink()), (0o755, 0, 1));
+    assert_eq!(sealed.modified().unwrap(), long_ago);
+    assert_eq!(stdfs::read_dir(into.join("bin")).unwrap().count(), 1);
 }
