@@ -17,7 +17,11 @@ use drover_proto::{
     plan::{Action, Plan, Reason, Refusal, Step},
 };
 
-use crate::{ledger::AppLedger, observe::Observed, render::Rendered};
+use crate::{
+    ledger::AppLedger,
+    observe::Observed,
+    render::{Layout, Rendered},
+};
 
 /// What planning looks at.
 pub struct Input<'a> {
@@ -33,6 +37,8 @@ pub struct Input<'a> {
     pub ledger: &'a AppLedger,
     /// What other apps own.
     pub others: &'a Owners,
+    /// Which directories are drover's own.
+    pub layout: &'a Layout,
 }
 
 /// What the other apps of this host own.
@@ -81,7 +87,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let units = units::changes(input, &files, &mut refusals);
     let mut steps = Vec::new();
     if let Some(wanted) = input.wanted {
-        steps.extend(needs::steps(wanted, input.observed, &mut refusals));
+        steps.extend(needs::steps(wanted, input, &mut refusals));
         steps.extend(needs::tree(wanted, input.observed));
     }
     let staged = steps.len();

@@ -138,6 +138,11 @@ fn write(input: &Input<'_>, file: &RenderedFile, refusals: &mut Refusals) -> Opt
         FileKind::Unit(unit) => unit.to_string(),
         FileKind::Env | FileKind::Plain => file.path.to_string(),
     };
+    if file.kind != FileKind::Env && input.layout.reserves(&file.path) {
+        let message = format!("{} is in drover's own directories on this host; choose another path", file.path);
+        refusals.say(Code::UnsafePath, part, message);
+        return None;
+    }
     if let Some(other) = input.others.files.get(&file.path) {
         let message = format!("{} belongs to app {other}; remove it there first", file.path);
         refusals.say(Code::OwnedByOther, part, message);

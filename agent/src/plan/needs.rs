@@ -7,7 +7,7 @@ use drover_proto::{
     plan::{Action, Reason, Step},
 };
 
-use super::{Refusals, step};
+use super::{Input, Refusals, step};
 use crate::{
     host::files::FileState,
     observe::{Observed, Seen},
@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// Packages, then users, then directories.
-pub(super) fn steps(wanted: &Rendered, observed: &Observed, refusals: &mut Refusals) -> Vec<Step> {
+pub(super) fn steps(wanted: &Rendered, input: &Input<'_>, refusals: &mut Refusals) -> Vec<Step> {
+    let observed = input.observed;
     let mut steps = Vec::new();
     if !observed.packages_missing.is_empty() {
         steps.push(step(Action::InstallPackages(observed.packages_missing.clone()), Reason::Missing));
@@ -26,6 +27,12 @@ pub(super) fn steps(wanted: &Rendered, observed: &Observed, refusals: &mut Refus
         }
     }
     for directory in &wanted.needs.directories {
+        if input.layout.reserves(&directory.path) {
+            let message =
+                format!("{} is in drover's own directories on this host; choose another path", directory.path);
+            refusals.say(Code::UnsafePath, &directory.path, message);
+            continue;
+        }
         steps.extend(directory_step(directory, observed, refusals));
     }
     accounts(wanted, observed, refusals);

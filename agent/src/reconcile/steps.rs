@@ -64,6 +64,7 @@ impl Work<'_> {
             observed: &observed,
             ledger: &self.ledger,
             others: &others,
+            layout: &parts.layout,
         };
         let plan = plan(&input);
         Ok((observed, plan))

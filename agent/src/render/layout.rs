@@ -56,6 +56,11 @@ impl Layout {
     pub fn unit_file(&self, unit: &UnitName) -> Result<AbsPath, NameError> {
         text(&self.units_dir.join(unit.as_str())).parse()
     }
+    /// Whether `path` lies in a directory that is drover's alone, wherever the settings put it.
+    #[must_use]
+    pub fn reserves(&self, path: &AbsPath) -> bool {
+        [&self.state_dir, &self.releases_dir, &self.env_dir].iter().any(|own| path.as_path().starts_with(own))
+    }
     /// Where the full output of an app's programs is kept.
     #[must_use]
     pub fn output_of(&self, app: &AppName) -> PathBuf {

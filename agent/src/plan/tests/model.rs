@@ -14,7 +14,7 @@ use crate::{
     plan::{Input, Owners, plan},
     render::{
         FileKind, Rendered,
-        tests::{desired, rendered},
+        tests::{desired, layout, rendered},
     },
 };
 
@@ -58,6 +58,7 @@ impl Host {
             observed: &observed,
             ledger: &self.ledger,
             others: &self.others,
+            layout: &layout(),
         })
     }
 

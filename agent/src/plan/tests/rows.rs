@@ -269,6 +269,20 @@ fn what_is_not_ours_is_refused_even_when_it_is_the_same() {
 }
 
 #[test]
+fn drovers_own_directories_are_nobodys() {
+    let mut desired = desired();
+    desired.spec.files.push(file_part("/var/lib/drover/agent/desired.json", "x", 0o644));
+    desired.spec.files.push(file_part("/var/lib/drover/agent2/fine", "x", 0o644));
+    let (owner, group) = ("root".parse().unwrap(), "root".parse().unwrap());
+    let path = "/var/lib/drover/env".parse().unwrap();
+    desired.spec.host.directories.push(DirectoryNeed { path, owner, group, mode: 0o777 });
+    let refusals = Host::new().plan(Some(&desired)).refusals;
+    let shown: Vec<_> = refusals.iter().map(|refusal| (refusal.code, refusal.part.as_str())).collect();
+    let want = [(Code::UnsafePath, "/var/lib/drover/agent/desired.json"), (Code::UnsafePath, "/var/lib/drover/env")];
+    assert_eq!(shown, want);
+}
+
+#[test]
 fn adopting_keeps_the_original_and_does_not_restart_what_is_the_same() {
     let mut host = Host::new();
     let mut desired = desired();
