@@ -132,7 +132,8 @@ pub enum HostState {
         /** Why. */
         cause: String,
     },
-    /// It went away in the middle; it still counts as in flight until its own deadline is surely past.
+    /// It went away in flight and was not back when its own deadline was surely past; until then it kept its slot and
+    /// its state. That is no failure.
     Unreachable {
         /** Unix ms when the coordinator noticed. */
         since_unix_ms: i64,

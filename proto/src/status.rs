@@ -1,5 +1,5 @@
 //! The observed state of a host, as its agent reports it. Level-triggered: a newer report replaces every older one.
-//! The coordinator keeps it as it came; unlike specs, unknown fields are let through, for newer agents.
+//! The coordinator keeps it cut to its limits; unlike specs, unknown fields are let through, for newer agents.
 
 use std::collections::BTreeMap;
 
@@ -90,7 +90,8 @@ pub enum Phase {
         /** Why. */
         cause: String,
     },
-    /// It failed before anything was touched, or going back failed too: `failure` says which.
+    /// The app could not be removed, or its activation failed and going back failed too: the host needs a person. An
+    /// activation that failed before anything was touched is `Reverted`.
     Failed {
         /** Why. */
         cause: String,
