@@ -12,6 +12,7 @@ use std::{
 
 use drover_proto::{
     code::Code,
+    digest::Digest,
     name::{AbsPath, UnitName},
 };
 use tokio::time::{Instant, MissedTickBehavior};
@@ -103,6 +104,10 @@ impl Gate<'_> {
             }
             last_look = now;
             let units = self.units().await;
+            if watch.files_at.is_none_or(|at| now - at >= FILES_EVERY) {
+                watch.files_at = Some(now);
+                watch.files = self.files().await;
+            }
             let (look, hopeless) = self.look(&units, &checks, &mut watch, now);
             let at_ms = u64::try_from((now - begun).as_millis()).unwrap_or(u64::MAX);
             match stretch.see(at_ms, look) {
@@ -180,26 +185,24 @@ impl Gate<'_> {
                 None => look.problems.push(problem(Severity::Waiting, format!("check {name} has not answered yet"))),
             }
         }
-        if watch.files_at.is_none_or(|at| now - at >= FILES_EVERY) {
-            watch.files_at = Some(now);
-            watch.files = self.files();
-        }
         look.problems.extend(watch.files.iter().cloned());
         (look, hopeless)
     }
 
-    fn files(&self) -> Vec<Problem> {
-        let wrong = |path: &AbsPath, what: String| Problem {
+    async fn files(&self) -> Vec<Problem> {
+        let wrong = |of: &str, what: &str| Problem {
             severity: Severity::Wrong,
-            of: path.to_string(),
-            sentence: format!("{path} {what}"),
+            of: of.to_owned(),
+            sentence: format!("{of} {what}"),
         };
-        let look = |file: &crate::render::RenderedFile| match files::state(&file.path) {
-            Ok(FileState::File { digest, .. }) if digest == file.digest => None,
-            Ok(_) => Some(wrong(&file.path, "is not as it was written".to_owned())),
-            Err(error) => Some(wrong(&file.path, format!("cannot be read: {error}"))),
+        let look = move |(path, wanted): (AbsPath, Digest)| match files::state(&path) {
+            Ok(FileState::File { digest, .. }) if digest == Some(wanted) => None,
+            Ok(_) => Some(wrong(path.as_str(), "is not as it was written")),
+            Err(error) => Some(wrong(path.as_str(), &format!("cannot be read: {error}"))),
         };
-        self.wanted.files.iter().filter_map(look).collect()
+        let wanted: Vec<_> = self.wanted.files.iter().map(|file| (file.path.clone(), file.digest)).collect();
+        let looked = tokio::task::spawn_blocking(move || wanted.into_iter().filter_map(look).collect()).await;
+        looked.unwrap_or_else(|panic| vec![wrong("the app's files", &format!("cannot be looked at: {panic}"))])
     }
 
     async fn failure(

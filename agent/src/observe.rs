@@ -87,10 +87,12 @@ pub async fn observe(
         }
     }
     let wanted_paths = wanted.iter().flat_map(|rendered| rendered.files.iter().map(|file| &file.path));
-    let paths: BTreeSet<&AbsPath> = wanted_paths.chain(ledger.owned_files.keys()).collect();
-    for path in paths {
-        observed.files.insert(path.clone(), file(path)?);
-    }
+    let paths: BTreeSet<AbsPath> = wanted_paths.chain(ledger.owned_files.keys()).cloned().collect();
+    let look = move || -> Result<BTreeMap<AbsPath, SeenFile>, ObserveError> {
+        paths.into_iter().map(|path| file(&path).map(|seen| (path, seen))).collect()
+    };
+    // Hashing many files takes a while.
+    observed.files = tokio::task::spawn_blocking(look).await.map_err(|e| failed("files", e))??;
     Ok(observed)
 }
 

@@ -21,7 +21,14 @@ const MAX_ORIGINAL_BYTES: usize = 64 << 20;
 /// What stood where files were written, newest last, while it can still be put back exactly.
 #[derive(Default)]
 pub struct Undo {
-    before: Vec<(AbsPath, Option<Kept>)>,
+    before: Vec<(AbsPath, Before)>,
+}
+
+enum Before {
+    Nothing,
+    Kept(Kept),
+    /// More than is kept.
+    TooLarge,
 }
 
 struct Kept {
@@ -34,10 +41,14 @@ struct Kept {
 impl Undo {
     /// Puts everything back as it was. The first error ends it.
     pub fn put_back(self) -> Result<(), StepFailure> {
-        for (path, kept) in self.before.into_iter().rev() {
-            match kept {
-                Some(kept) => files::write_atomic(&path, &kept.bytes, kept.uid, kept.gid, kept.mode).map_err(failed)?,
-                None => files::remove(&path).map(drop).map_err(failed)?,
+        for (path, before) in self.before.into_iter().rev() {
+            match before {
+                Before::Kept(kept) => files::write_atomic(&path, &kept.bytes, kept.uid, kept.gid, kept.mode).map_err(failed)?,
+                Before::Nothing => files::remove(&path).map(drop).map_err(failed)?,
+                Before::TooLarge => {
+                    let cause = format!("what stood at {path} before was too large to be kept");
+                    return Err(StepFailure::new(Code::Limit, "files", cause));
+                }
             }
         }
         Ok(())
@@ -61,8 +72,13 @@ impl Exec<'_> {
         let (owner, group) = (accounts::user(&file.owner)?, accounts::group(&file.group)?);
         let before = read_whole(path)?;
         let original = match &before {
-            Some(kept) if keep_original => Some(self.keep_original(path, kept)?),
-            _ => None,
+            Before::Kept(kept) if keep_original => Some(self.keep_original(path, kept)?),
+            // Somebody else's is not thrown away; what stands in place of a file of drover's may be.
+            Before::TooLarge if keep_original => {
+                let error = FileError::TooLarge { path: path.to_string(), max: MAX_ORIGINAL_BYTES };
+                return Err(failed(error));
+            }
+            Before::Kept(_) | Before::TooLarge | Before::Nothing => None,
         };
         let unit_before = self.unit_before(file, keep_original);
         ledger.claim(file, original, unit_before);
@@ -125,8 +141,14 @@ fn adopted(state: &UnitState) -> AdoptedUnit {
     }
 }
 
-fn read_whole(path: &AbsPath) -> Result<Option<Kept>, StepFailure> {
-    let FileState::File { uid, gid, mode, .. } = files::state(path).map_err(failed)? else { return Ok(None) };
-    let bytes = files::read(path, MAX_ORIGINAL_BYTES).map_err(failed)?;
-    Ok(bytes.map(|bytes| Kept { bytes, uid, gid, mode }))
+fn read_whole(path: &AbsPath) -> Result<Before, StepFailure> {
+    let FileState::File { uid, gid, mode, .. } = files::state(path).map_err(failed)? else {
+        return Ok(Before::Nothing);
+    };
+    match files::read(path, MAX_ORIGINAL_BYTES) {
+        Ok(Some(bytes)) => Ok(Before::Kept(Kept { bytes, uid, gid, mode })),
+        Ok(None) => Ok(Before::Nothing),
+        Err(FileError::TooLarge { .. }) => Ok(Before::TooLarge),
+        Err(error) => Err(failed(error)),
+    }
 }

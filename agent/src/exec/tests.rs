@@ -144,6 +144,20 @@ async fn what_was_written_can_be_put_back_exactly() {
 }
 
 #[tokio::test]
+async fn a_large_file_in_place_of_drovers_own_is_written_over_but_an_original_is_kept() {
+    let bench = Bench::new();
+    let site = bench.dir.path().join("site");
+    let grow = || fs::File::create(&site).unwrap().set_len(65 << 20).unwrap();
+    grow();
+    let (mut ledger, mut undo) = (bench.ledger(), Undo::default());
+    let refused = bench.step(bench.write(true), &mut ledger, &mut undo).await.unwrap_err();
+    assert_eq!((refused.code, fs::metadata(&site).unwrap().len()), (Code::Limit, 65 << 20));
+    bench.step(bench.write(false), &mut ledger, &mut undo).await.unwrap();
+    assert!(fs::metadata(&site).unwrap().len() < 100);
+    assert_eq!(undo.put_back().unwrap_err().code, Code::Limit);
+}
+
+#[tokio::test]
 async fn a_file_that_fails_its_check_says_why() {
     let mut bench = Bench::new();
     bench.desired.spec.files[0].validate = Some(argv(&["/bin/grep", "-c", "old", "{{ path }}"]));

@@ -12,6 +12,7 @@ use std::{
 use drover_proto::{
     code::Code,
     digest::{Digest, Hasher},
+    limits,
     name::AbsPath,
 };
 use rustix::{
@@ -23,6 +24,9 @@ use walk::Missing;
 
 mod walk;
 
+/// A file larger than this is not read to be compared; drover writes none nearly as large.
+const MAX_HASHED_BYTES: u64 = 16 * limits::MAX_FILE_BYTES as u64;
+
 /// What is at a path. Owner and group are numbers; the mode has the permission bits (0o7777) only.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FileState {
@@ -30,8 +34,8 @@ pub enum FileState {
     Missing,
     /// A regular file.
     File {
-        /// Of its content.
-        digest: Digest,
+        /// Of its content; `None` = it is too large to be anything of drover's, and was not read.
+        digest: Option<Digest>,
         /// Owner.
         uid: u32,
         /// Group.
@@ -123,22 +127,28 @@ pub fn state(path: &AbsPath) -> Result<FileState, FileError> {
         FileType::RegularFile => {
             let Some(mut file) = open_regular(path, &directory, &name)? else { return Ok(FileState::Missing) };
             let stat = fs::fstat(&file).map_err(|e| FileError::io(path, "look at it", e))?;
-            let (digest, size) = digest(&mut file).map_err(|e| FileError::io(path, "read it", e))?;
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
+            let digest = digest(&mut file, size).map_err(|e| FileError::io(path, "read it", e))?;
             Ok(FileState::File { digest, uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, size })
         }
         _ => Ok(FileState::Other),
     }
 }
 
-fn digest(file: &mut File) -> io::Result<(Digest, u64)> {
-    let (mut hasher, mut size, mut buffer) = (Hasher::new(), 0, vec![0; 64 << 10]);
+/// `None`: larger than anything is hashed, `size` bytes or because it grows all the while.
+fn digest(file: &mut File, size: u64) -> io::Result<Option<Digest>> {
+    if size > MAX_HASHED_BYTES {
+        return Ok(None);
+    }
+    let (mut hasher, mut left, mut buffer) = (Hasher::new(), MAX_HASHED_BYTES, vec![0; 64 << 10]);
     loop {
         let n = file.read(&mut buffer)?;
         if n == 0 {
-            return Ok((hasher.finish(), size));
+            return Ok(Some(hasher.finish()));
         }
+        let Some(rest) = left.checked_sub(n as u64) else { return Ok(None) };
+        left = rest;
         hasher.update(&buffer[..n]);
-        size += n as u64;
     }
 }
 

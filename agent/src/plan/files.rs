@@ -176,7 +176,7 @@ fn write(input: &Input<'_>, file: &RenderedFile, refusals: &mut Refusals) -> Opt
     let same_owner = (input.observed.users.get(&file.owner), input.observed.groups.get(&file.group))
         == (Some(&Some(uid)), Some(&Some(gid)))
         && mode == file.mode;
-    let content_changes = digest != file.digest;
+    let content_changes = digest != Some(file.digest);
     let reason = match (content_changes, same_owner, ours) {
         (true, _, _) => Reason::ContentDiffers,
         (false, false, _) => Reason::OwnerOrModeDiffers,

@@ -30,6 +30,19 @@ fn is_unsafe<T: std::fmt::Debug>(result: Result<T, FileError>) {
 }
 
 #[test]
+fn what_is_too_large_to_be_drovers_is_not_read() {
+    let top = scratch();
+    let file = top.path().join("large");
+    for (size, hashed) in [(MAX_HASHED_BYTES, true), (MAX_HASHED_BYTES + 1, false), (1 << 40, false)] {
+        fs::File::create(&file).unwrap().set_len(size).unwrap();
+        let FileState::File { digest, size: seen, .. } = state(&abs(&file)).unwrap() else { panic!() };
+        assert_eq!((digest.is_some(), seen), (hashed, size));
+    }
+    // It may have grown since its size was asked for.
+    assert_eq!(super::digest(&mut fs::File::open(&file).unwrap(), 0).unwrap(), None);
+}
+
+#[test]
 fn a_file_is_written_seen_read_and_removed() {
     let top = scratch();
     let path = abs(&top.path().join("a/b/site.conf"));
@@ -38,7 +51,8 @@ fn a_file_is_written_seen_read_and_removed() {
     assert!(!remove(&path).unwrap());
     for (content, mode) in [(&b"one"[..], 0o640), (b"two!", 0o600), (b"", 0o444)] {
         write_atomic(&path, content, USER, 4, mode).unwrap();
-        let seen = FileState::File { digest: Digest::of(content), uid: USER, gid: 4, mode, size: content.len() as u64 };
+        let (digest, size) = (Some(Digest::of(content)), content.len() as u64);
+        let seen = FileState::File { digest, uid: USER, gid: 4, mode, size };
         assert_eq!(state(&path).unwrap(), seen);
         assert_eq!(read(&path, 4).unwrap().as_deref(), Some(content));
     }

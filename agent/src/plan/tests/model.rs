@@ -65,7 +65,7 @@ impl Host {
     /// Puts a file of somebody else there.
     pub(super) fn put(&mut self, path: &str, text: &str) {
         let digest = drover_proto::digest::Digest::of(text.as_bytes());
-        let state = FileState::File { digest, uid: 0, gid: 0, mode: 0o644, size: text.len() as u64 };
+        let state = FileState::File { digest: Some(digest), uid: 0, gid: 0, mode: 0o644, size: text.len() as u64 };
         let text = Some(drover_proto::secret::Secret::new(text.to_owned()));
         self.observed.files.insert(path.parse().unwrap(), SeenFile { seen: Seen::Is(state), text });
     }
@@ -143,7 +143,7 @@ impl Host {
         self.ledger.claim(file, original, before);
         let id = |name| self.observed.users[name].unwrap();
         let state = FileState::File {
-            digest: file.digest,
+            digest: Some(file.digest),
             uid: id(&file.owner),
             gid: id(&file.group),
             mode: file.mode,
