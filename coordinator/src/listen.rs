@@ -1,5 +1,5 @@
 //! Accepts connections: TCP, then TLS 1.3 with our CA, many handshakes at once and each with a time limit, so that a
-//! silent peer holds up nobody. Each connection carries its `Peer` into `rpc`.
+//! silent peer holds up nobody. Who may stay is `places`' to say. Each connection carries its `Peer` into `rpc`.
 
 use std::{
     io,
@@ -15,7 +15,8 @@ use rustls::{CertificateError, Error as RustlsError, ServerConfig, server::WebPk
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
+    time::Sleep,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,10 +28,10 @@ use crate::{
     caller::{Caller, Peer},
 };
 
-/// Connections at one time; the next one waits.
-const MAX_CONNECTIONS: usize = 8192;
-/// Of these, still shaking hands; the next one waits.
-const MAX_HANDSHAKES: usize = 512;
+mod places;
+
+use places::{Limits, Place, Places};
+
 /// Before accepting again when the system refused (mostly: no file descriptor left).
 const ACCEPT_RETRY_MS: u64 = 200;
 
@@ -83,31 +84,36 @@ pub async fn bind(
     config: ServerConfig,
     stop: CancellationToken,
 ) -> Result<(SocketAddr, ReceiverStream<Result<Connection, io::Error>>), ListenError> {
+    bind_with(address, config, stop, Limits::default()).await
+}
+
+async fn bind_with(
+    address: SocketAddr,
+    config: ServerConfig,
+    stop: CancellationToken,
+    limits: Limits,
+) -> Result<(SocketAddr, ReceiverStream<Result<Connection, io::Error>>), ListenError> {
     let failed = |source| ListenError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let (ready, connections) = mpsc::channel(16);
-    tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), ready, stop));
+    tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), ready, stop, Places::new(limits)));
     Ok((bound, ReceiverStream::new(connections)))
 }
 
 type Ready = mpsc::Sender<Result<Connection, io::Error>>;
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: Ready, stop: CancellationToken) {
-    let (connections, handshakes) =
-        (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_HANDSHAKES)));
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: Ready, stop: CancellationToken, places: Places) {
     let next = async || {
-        // The semaphores are never closed, so that None cannot come; it would end the loop.
-        let connection = connections.clone().acquire_owned().await.ok()?;
-        let handshake = handshakes.clone().acquire_owned().await.ok()?;
-        Some((listener.accept().await, connection, handshake))
+        let handshake = places.handshake().await?;
+        Some((listener.accept().await, handshake))
     };
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = next() => accepted,
         };
-        let Some((accepted, connection, handshake)) = accepted else { return };
+        let Some((accepted, handshake)) = accepted else { return };
         let (tcp, address) = match accepted {
             Ok(accepted) => accepted,
             Err(e) => {
@@ -116,10 +122,14 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: Ready, stop
                 continue;
             }
         };
-        let (acceptor, ready) = (acceptor.clone(), ready.clone());
+        let Some(of_address) = places.handshake_with(address.ip()) else {
+            tracing::debug!(%address, "connection refused: too many handshakes with this address");
+            continue;
+        };
+        let (acceptor, ready, places) = (acceptor.clone(), ready.clone(), places.clone());
         tokio::spawn(async move {
-            let done = shake_hands(acceptor, tcp, address, connection).await;
-            drop(handshake);
+            let done = shake_hands(acceptor, tcp, address, &places).await;
+            drop((handshake, of_address));
             if let Some(connection) = done {
                 // Err: the server has ended, and this connection with it.
                 drop(ready.send(Ok(connection)).await);
@@ -133,7 +143,7 @@ async fn shake_hands(
     acceptor: TlsAcceptor,
     tcp: TcpStream,
     address: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    places: &Places,
 ) -> Option<Connection> {
     if let Err(e) = tcp.set_nodelay(true) {
         tracing::debug!(%address, error = %e, "connection lost before its handshake");
@@ -161,8 +171,20 @@ async fn shake_hands(
             }
         },
     };
+    let place = match places.take(&caller) {
+        Ok(place) => place,
+        Err(e) if caller == Caller::Anonymous => {
+            tracing::debug!(%address, error = %e, "connection refused");
+            return None;
+        }
+        Err(e) => {
+            tracing::warn!(%address, ?caller, error = %e, "connection refused");
+            return None;
+        }
+    };
     tracing::debug!(%address, ?caller, "connected");
-    Some(Connection { stream, peer: Peer { caller, address }, _permit: permit })
+    let end = (caller == Caller::Anonymous).then(|| Box::pin(tokio::time::sleep(places.limits.anonymous_life)));
+    Some(Connection { stream, peer: Peer { caller, address }, end, _place: place })
 }
 
 /// An expired certificate needs somebody to act, so it is a warning; the rest of the world's noise is not.
@@ -183,8 +205,9 @@ fn log_refusal(address: SocketAddr, error: &io::Error) {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    /// Its place among `MAX_CONNECTIONS`.
-    _permit: OwnedSemaphorePermit,
+    /// Then it is cut; `None` lives as long as both sides want.
+    end: Option<Pin<Box<Sleep>>>,
+    _place: Place,
 }
 
 impl Connection {
@@ -192,6 +215,13 @@ impl Connection {
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+    /// Fails once the connection's time is up; until then the task is woken when it is.
+    fn check_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().map(|end| end.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => Err(io::Error::new(io::ErrorKind::TimedOut, "without a certificate for too long")),
+            Some(Poll::Pending) | None => Ok(()),
+        }
     }
 }
 
@@ -204,15 +234,18 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check_end(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_end(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_end(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -223,6 +256,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_end(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
     fn is_write_vectored(&self) -> bool {

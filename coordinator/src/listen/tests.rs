@@ -28,9 +28,14 @@ fn new_ca() -> (tempfile::TempDir, Ca) {
 }
 
 async fn server() -> Server {
+    server_with(Limits::default()).await
+}
+
+async fn server_with(limits: Limits) -> Server {
     let (dir, ca) = new_ca();
     let config = server_config(&ca).unwrap();
-    let (address, connections) = bind("127.0.0.1:0".parse().unwrap(), config, CancellationToken::new()).await.unwrap();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let (address, connections) = bind_with(any, config, CancellationToken::new(), limits).await.unwrap();
     Server { _dir: dir, ca, address, connections }
 }
 
@@ -40,13 +45,23 @@ fn host_identity(ca: &Ca) -> (Identity, String) {
     (Identity { certificate_der: issued.der, key_der }, issued.serial)
 }
 
-/// Dials, and says one byte so that the server's verdict on the certificate comes back.
-async fn dial(address: SocketAddr, trust: Trust, identity: Option<&Identity>) -> io::Result<()> {
-    let config = tls::client_config(&trust, identity).unwrap();
+/// Dials, and says one byte.
+async fn connect(
+    address: SocketAddr,
+    trust: &Trust,
+    identity: Option<&Identity>,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let config = tls::client_config(trust, identity).unwrap();
     let tcp = TcpStream::connect(address).await?;
     let name = ServerName::try_from(SERVER_NAME).unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
     stream.write_all(b"?").await?;
+    Ok(stream)
+}
+
+/// Dials, and waits for the server's verdict on the certificate.
+async fn dial(address: SocketAddr, trust: Trust, identity: Option<&Identity>) -> io::Result<()> {
+    let mut stream = connect(address, &trust, identity).await?;
     let mut answer = [0];
     // A server that accepted us says nothing, one that refused us sends an alert.
     match tokio::time::timeout(Duration::from_millis(300), stream.read(&mut answer)).await {
@@ -111,4 +126,59 @@ async fn silent_peers_hold_up_nobody_and_are_cut_off() {
     let limit = Duration::from_millis(HANDSHAKE_TIMEOUT_MS) + SHORT;
     let cut = tokio::time::timeout(limit, silent[0].read(&mut [0])).await.expect("a silent peer stays for ever");
     assert!(matches!(cut, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn without_a_certificate_there_are_few_places_and_not_for_long() {
+    let life = Duration::from_millis(800);
+    let mut server = server_with(Limits { anonymous: 2, anonymous_life: life, ..Limits::default() }).await;
+    let (address, trust) = (server.address, Trust::Ca(server.ca.certificate().to_vec()));
+    let (mut held, mut clients) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        clients.push(connect(address, &trust, None).await.unwrap());
+        held.push(next(&mut server).await.expect("a place is free"));
+    }
+    drop(dial(address, trust.clone(), None).await);
+    let third = tokio::time::timeout(Duration::from_millis(200), server.connections.next()).await;
+    assert!(third.is_err(), "a third one got in");
+
+    let (identity, _) = host_identity(&server.ca);
+    let enrolled = trust.clone();
+    let host = tokio::spawn(async move { dial(address, enrolled, Some(&identity)).await });
+    let connection = next(&mut server).await.expect("a host has to wait for the nameless");
+    assert!(matches!(connection.peer().caller, Caller::Host { .. }));
+    host.await.unwrap().unwrap();
+
+    let mut first = held.remove(0);
+    let cut = async {
+        loop {
+            match first.read(&mut [0]).await {
+                Ok(bytes) => assert!(bytes > 0, "the peer is still there"),
+                Err(error) => return error,
+            }
+        }
+    };
+    let cut = tokio::time::timeout(SHORT, cut).await.expect("it stays for ever");
+    assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
+    drop((first, held));
+    let again = tokio::spawn(async move { dial(address, trust, None).await });
+    let _connection = next(&mut server).await.expect("the places are free again");
+    again.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_caller_cannot_take_every_place() {
+    let places = Places::new(Limits { per_caller: 2, known: 3, ..Limits::default() });
+    let host = |id: &str| Caller::Host { id: id.parse().unwrap(), serial: "1".to_owned() };
+    let (one, other) = (host(HOST), host("h-000000000000000b"));
+    let held = [places.take(&one).unwrap(), places.take(&one).unwrap()];
+    assert_eq!(places.take(&one).err(), Some(places::Full::Caller));
+    let third = places.take(&other).unwrap();
+    assert_eq!(places.take(&other).err(), Some(places::Full::Known));
+    drop(held);
+    places.take(&one).unwrap();
+    drop(third);
+    let address = "127.0.0.1".parse().unwrap();
+    let all: Vec<_> = (0..200).filter_map(|_| places.handshake_with(address)).collect();
+    assert_eq!(all.len(), places.limits.handshakes_per_address);
 }

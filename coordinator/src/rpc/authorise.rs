@@ -1,7 +1,10 @@
 //! Who may call what: one table, default deny, looked up before any handler runs. The caller is what its certificate
 //! says; whether that is still welcome is looked up in the store at every call (streams: when they are opened).
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use drover_proto::{
     code::{self, Code},
@@ -19,6 +22,9 @@ use crate::{
     caller::{Caller, Peer},
     store::Store,
 };
+
+/// For a whole call of somebody without a certificate.
+const ANYONE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Who may make a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,6 +165,13 @@ where
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>().cloned();
             match authorise(&store, request.uri().path(), peer.as_ref()).await {
+                Ok(Allowed::Anyone) => {
+                    request.extensions_mut().insert(Allowed::Anyone);
+                    // Err: too late.
+                    tokio::time::timeout(ANYONE_LIMIT, inner.call(request)).await.unwrap_or_else(|_| {
+                        Ok(code::status(Code::Limit, "the call took too long and was cut off: try again").into_http())
+                    })
+                }
                 Ok(allowed) => {
                     request.extensions_mut().insert(allowed);
                     inner.call(request).await

@@ -1,0 +1,150 @@
+//! Who gets a place among the connections: few for peers without a certificate, some for each caller, and the rest of the
+//! world cannot take an enrolled host's. `listen` asks.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::caller::Caller;
+
+/// How many of what at one time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Handshakes; the next one waits.
+    pub handshakes: usize,
+    /// Handshakes with one address; the next one is refused.
+    pub handshakes_per_address: usize,
+    /// Connections with a certificate; the next one is refused.
+    pub known: usize,
+    /// Connections of one host or operator; the next one is refused.
+    pub per_caller: usize,
+    /// Connections without a certificate; the next one is refused.
+    pub anonymous: usize,
+    /// For a connection without a certificate: enough to enrol, and then it is cut.
+    pub anonymous_life: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshakes: 512,
+            handshakes_per_address: 128,
+            known: 8192,
+            per_caller: 8,
+            anonymous: 64,
+            anonymous_life: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Full {
+    /// Too many without a certificate.
+    #[error("too many connections without a certificate")]
+    Anonymous,
+    /// This caller has enough.
+    #[error("this caller has too many connections already")]
+    Caller,
+    /// Too many altogether.
+    #[error("too many connections")]
+    Known,
+}
+
+/// Whose places are counted.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Key {
+    Address(IpAddr),
+    Host(String),
+    Operator(String),
+}
+
+/// One of a key's places; free again when it is dropped.
+pub(super) struct Counted {
+    counts: Arc<Mutex<HashMap<Key, usize>>>,
+    key: Key,
+}
+
+fn locked(counts: &Mutex<HashMap<Key, usize>>) -> MutexGuard<'_, HashMap<Key, usize>> {
+    // Nothing panics while it holds the lock, so the counts are right in any case.
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = locked(&self.counts);
+        if let Some(count) = counts.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// A connection's place; free again when it is dropped.
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _counted: Option<Counted>,
+}
+
+/// All there are.
+#[derive(Clone)]
+pub(super) struct Places {
+    pub limits: Limits,
+    handshakes: Arc<Semaphore>,
+    known: Arc<Semaphore>,
+    anonymous: Arc<Semaphore>,
+    counts: Arc<Mutex<HashMap<Key, usize>>>,
+}
+
+impl Places {
+    pub fn new(limits: Limits) -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self {
+            limits,
+            handshakes: places(limits.handshakes),
+            known: places(limits.known),
+            anonymous: places(limits.anonymous),
+            counts: Arc::default(),
+        }
+    }
+    /// Waits until one more handshake may begin; `None` never comes, since the semaphore is never closed.
+    pub async fn handshake(&self) -> Option<OwnedSemaphorePermit> {
+        self.handshakes.clone().acquire_owned().await.ok()
+    }
+    /// One of an address's handshakes, unless it has enough.
+    pub fn handshake_with(&self, address: IpAddr) -> Option<Counted> {
+        self.count(Key::Address(address), self.limits.handshakes_per_address)
+    }
+    /// A place for a connection whose other end is known by now.
+    pub fn take(&self, caller: &Caller) -> Result<Place, Full> {
+        let key = match caller {
+            Caller::Anonymous => {
+                let permit = self.anonymous.clone().try_acquire_owned().map_err(|_| Full::Anonymous)?;
+                return Ok(Place { _permit: permit, _counted: None });
+            }
+            Caller::Host { id, .. } => Key::Host(id.to_string()),
+            Caller::Operator { name, .. } => Key::Operator(name.to_string()),
+        };
+        let counted = self.count(key, self.limits.per_caller).ok_or(Full::Caller)?;
+        let permit = self.known.clone().try_acquire_owned().map_err(|_| Full::Known)?;
+        Ok(Place { _permit: permit, _counted: Some(counted) })
+    }
+
+    fn count(&self, key: Key, most: usize) -> Option<Counted> {
+        let mut counts = locked(&self.counts);
+        let count = counts.entry(key.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Counted { counts: self.counts.clone(), key })
+    }
+}
