@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What an agent says of its version, at most.
-const MAX_VERSION_BYTES: usize = 100;
+const MAX_VERSION_CHARS: usize = 100;
 
 pub(super) struct Enrolment(pub(super) Services);
 
@@ -28,7 +28,7 @@ impl enrolment_server::Enrolment for Enrolment {
     async fn enroll_host(&self, request: Request<EnrollHostRequest>) -> Result<Response<Certificate>, Status> {
         let request = request.into_inner();
         let wanted: HostName = name(&request.host_name)?;
-        let version: String = request.agent_version.chars().take(MAX_VERSION_BYTES).collect();
+        let version: String = crate::session::report::one_line(&request.agent_version, MAX_VERSION_CHARS);
         let Services { store, ca, rollouts, .. } = &self.0;
         let (id, secret, now_ms) = (&request.token_id, &request.token_secret, clock::unix_ms());
         store.check_token(TokenKind::Join, id, secret, now_ms).await.map_err(store_failed)?;

@@ -1,6 +1,6 @@
 //! Connected agents: host specs go down their streams, reports come up, jobs are asked and answered.
 //!
-//! Read `registry` (who is connected, and how to reach it), then `stream` (one agent's stream from hello to end). Here:
+//! Read `registry` (who is connected, and how to reach it), then `stream` (one agent's stream from hello to end; `report` keeps what it says within limits). Here:
 //! the host spec as a document, with the values of its secrets. `rpc/link` opens streams; `rollout` hears what hosts say
 //! as `HostEvent`s.
 
@@ -15,6 +15,7 @@ use drover_proto::{
 use crate::store::{Store, StoreError};
 
 pub mod registry;
+pub(crate) mod report;
 pub mod stream;
 
 pub use registry::{Answers, AskError, Sessions};

@@ -3,13 +3,14 @@
 //! `rpc/link` opens it for a host whose certificate it has checked; `registry` is how others reach it; what the host says
 //! goes to the store, and as a `HostEvent` to `rollout`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use drover_proto::{
     PROTOCOL_VERSION,
     code::{self, Code},
+    digest::Digest,
     limits,
-    name::HostId,
+    name::{AppName, Generation, HostId},
     status::HostStatus,
     wire::{
         FromAgent, Hello, HostSpecDocument, Report, SpecAck, ToAgent, Welcome, from_agent, spec_ack::Outcome, to_agent,
@@ -21,13 +22,22 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, error, info, warn};
 
-use super::{Document, HostEvent, Sessions, document, registry::Connection};
-use crate::{clock, store::Store};
+use super::{
+    Document, HostEvent, Sessions, document,
+    registry::Connection,
+    report::{MAX_NAME_CHARS, MAX_REPORT_BYTES, MAX_SENTENCE_CHARS, one_line, trim},
+};
+use crate::{
+    clock,
+    store::{Host, Store, StoreError},
+};
 
 /// For the hello, and for an agent to read one message.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Messages between this task and the connection.
 const OUTGOING: usize = 16;
+/// How far a host's generation may be ahead of ours; more is not a restored backup but nonsense.
+const MAX_AHEAD: u64 = 1 << 32;
 /// What a message needs beside its document.
 const ENVELOPE_BYTES: usize = 1024;
 
@@ -90,7 +100,7 @@ impl Stream {
         let first = tokio::time::timeout(PATIENCE, incoming.message())
             .await
             .map_err(|_| code::status(Code::HostTimeout, "the agent did not say hello"))??;
-        let Some(from_agent::Message::Hello(hello)) = first.and_then(|first| first.message) else {
+        let Some(from_agent::Message::Hello(mut hello)) = first.and_then(|first| first.message) else {
             return Err(code::status(Code::Protocol, "the agent must say hello first"));
         };
         if hello.protocol_version != PROTOCOL_VERSION {
@@ -102,6 +112,8 @@ impl Stream {
                 ),
             ));
         }
+        hello.agent_version = one_line(&hello.agent_version, MAX_NAME_CHARS);
+        hello.os = one_line(&hello.os, MAX_NAME_CHARS);
         self.all
             .store
             .set_hello(&self.host, &hello.agent_version, &hello.os, clock::unix_ms())
@@ -113,11 +125,8 @@ impl Stream {
     async fn begin(&mut self, hello: &Hello) -> Result<(), Status> {
         let row = self.all.store.host(self.host.as_str()).await.map_err(failed)?;
         let row = row.ok_or_else(|| code::status(Code::Revoked, "this host has been removed"))?;
-        if hello.generation > row.generation {
-            error!(
-                host = %row.name, held = hello.generation, known = row.generation,
-                "the host holds a newer spec than this coordinator has written: was it restored from a backup?"
-            );
+        if self.is_ahead(hello, &row).await? {
+            self.catch_up(&row, hello.generation).await?;
         } else {
             self.all.store.set_accepted(&self.host, hello.generation).await.map_err(failed)?;
         }
@@ -129,6 +138,32 @@ impl Stream {
         self.send(to_agent::Message::Welcome(welcome)).await?;
         self.send_spec().await?;
         self.tell(HostEvent::Connected(self.host.clone())).await;
+        Ok(())
+    }
+
+    /// Whether the host holds a spec that this coordinator has not written: a later one, or another of the same number.
+    async fn is_ahead(&self, hello: &Hello, row: &Host) -> Result<bool, Status> {
+        if hello.generation != row.generation || hello.spec_digest.is_empty() {
+            return Ok(hello.generation > row.generation);
+        }
+        // A spec that cannot be read is told when it is to be sent.
+        let ours = document(&self.all.store, &self.host).await.ok().flatten();
+        Ok(ours.is_some_and(|ours| {
+            ours.generation == hello.generation && Digest::of(&ours.json).to_string() != hello.spec_digest
+        }))
+    }
+
+    /// Numbers the host's spec above what the host holds, so that the host accepts it.
+    async fn catch_up(&self, row: &Host, held: Generation) -> Result<(), Status> {
+        if held.saturating_sub(row.generation) > MAX_AHEAD {
+            return Err(code::status(Code::Protocol, "the host's generation is out of reach: enrol it again"));
+        }
+        let raised = self.all.store.raise_generation(&self.host, held).await.map_err(failed)?;
+        warn!(
+            host = %row.name, held, known = row.generation, raised,
+            "the host holds a spec that this coordinator has not written (was it restored from a backup?): it gets this \
+             coordinator's spec under a higher generation"
+        );
         Ok(())
     }
 
@@ -168,35 +203,64 @@ impl Stream {
     }
 
     async fn acknowledged(&self, ack: SpecAck) -> Result<(), Status> {
-        let (host, generation, message) = (&self.host, ack.generation, ack.message.clone());
+        let (host, generation) = (&self.host, ack.generation);
+        let message = one_line(&ack.message, MAX_SENTENCE_CHARS);
+        if generation > self.sent {
+            warn!(%host, generation, sent = self.sent, "an answer to a spec that was not sent is left out");
+            return Ok(());
+        }
         match ack.outcome() {
             Outcome::Accepted | Outcome::Duplicate => {
                 debug!(%host, generation, "spec accepted");
                 return self.all.store.set_accepted(host, generation).await.map_err(failed);
             }
             Outcome::Stale => {
-                error!(%host, generation, message, "the host holds a newer spec: was this coordinator restored from a backup?");
+                error!(%host, generation, reason = ?message, "the host holds a newer spec: was this coordinator restored from a backup?");
             }
-            Outcome::Conflict => error!(%host, generation, message, "the host holds another spec of this generation"),
-            Outcome::Invalid | Outcome::Unspecified => error!(%host, generation, message, "the host refused its spec"),
+            Outcome::Conflict => {
+                error!(%host, generation, reason = ?message, "the host holds another spec of this generation")
+            }
+            Outcome::Invalid | Outcome::Unspecified => {
+                error!(%host, generation, reason = ?message, "the host refused its spec")
+            }
         }
         self.tell(HostEvent::Refused { host: host.clone(), generation, message }).await;
         Ok(())
     }
 
     async fn reported(&self, report: Report) -> Result<(), Status> {
-        let status: HostStatus = match serde_json::from_slice(&report.host_status_json) {
+        let bytes = report.host_status_json.len();
+        if bytes > MAX_REPORT_BYTES {
+            warn!(host = %self.host, bytes, most = MAX_REPORT_BYTES, "a report that is too large is left out");
+            return Ok(());
+        }
+        let mut status: HostStatus = match serde_json::from_slice(&report.host_status_json) {
             Ok(status) => status,
             Err(error) => {
-                warn!(host = %self.host, %error, "a report that cannot be read is left out");
+                let error = error.to_string();
+                warn!(host = %self.host, ?error, "a report that cannot be read is left out");
                 return Ok(());
             }
         };
-        // Parsed, it is UTF-8.
-        let text = String::from_utf8_lossy(&report.host_status_json);
+        trim(&mut status, &self.apps().await?);
+        let text = serde_json::to_string(&status).map_err(|error| {
+            error!(host = %self.host, %error, "a report cannot be written");
+            code::status(Code::Internal, "a fault of drover's own; its log says more")
+        })?;
         self.all.store.save_report(&self.host, &text, clock::unix_ms()).await.map_err(failed)?;
         self.tell(HostEvent::Report(self.host.clone(), Arc::new(status))).await;
         Ok(())
+    }
+
+    /// What the host may speak of: the apps of its spec, and those that it had and is getting rid of.
+    async fn apps(&self) -> Result<BTreeSet<AppName>, Status> {
+        let store = &self.all.store;
+        let mut apps: BTreeSet<AppName> = store.spec(&self.host).await.map_err(failed)?.apps.into_keys().collect();
+        let before = store.report(&self.host).await.map_err(failed)?;
+        // One that cannot be read (an older coordinator stored it) is as good as none.
+        let before: Option<HostStatus> = before.and_then(|before| serde_json::from_str(&before.status_json).ok());
+        apps.extend(before.unwrap_or_default().apps.into_keys());
+        Ok(apps)
     }
 
     /// Sends the newest spec, unless this stream has it already.
@@ -250,7 +314,10 @@ impl Stream {
 }
 
 /// What the agent is told when the store fails; the rest is for our log.
-fn failed(error: crate::store::StoreError) -> Status {
+fn failed(error: StoreError) -> Status {
+    if matches!(error, StoreError::NotFound(_)) {
+        return code::status(Code::Revoked, "this host has been removed");
+    }
     error!(%error, source = std::error::Error::source(&error).map(ToString::to_string), "store");
     code::status(Code::Store, "the coordinator's store failed; its log says why")
 }

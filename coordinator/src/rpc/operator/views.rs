@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use drover_proto::{
     name::{AppName, HostId},
-    status::{HostStatus, Phase},
+    status::{AppStatus, HostStatus, Phase},
     view::{AppHostView, AppView, ReleaseView},
     wire::{AppFilter, View},
 };
@@ -17,6 +17,8 @@ use super::{
 };
 use crate::store::Host;
 
+/// What one host may add to `drover status`; `drover why` shows the whole.
+const MAX_STATUS_BYTES: usize = 32 << 10;
 /// Lines of `drover audit` unless said, and at most.
 const AUDIT_LINES: (u32, u32) = (100, 10_000);
 
@@ -55,7 +57,7 @@ async fn app_view(
     let mut lines = Vec::new();
     for host in hosts {
         let desired = wanted.get(&host.id).map(|wanted| wanted.release);
-        let status = reports.get(&host.id).and_then(|report| report.apps.get(&app)).cloned();
+        let status = reports.get(&host.id).and_then(|report| report.apps.get(&app)).map(short);
         let there = status.as_ref().is_some_and(|status| status.phase != Phase::Removed);
         if desired.is_some() || there {
             let connected = services.sessions.away_since(&host.id).is_none();
@@ -69,6 +71,19 @@ async fn app_view(
         hosts: lines,
         app,
     })
+}
+
+/// Without its details, when these are long: so that one host cannot make the view too large for one message.
+fn short(status: &AppStatus) -> AppStatus {
+    let mut status = status.clone();
+    if serde_json::to_vec(&status).map_or(usize::MAX, |json| json.len()) > MAX_STATUS_BYTES {
+        status.parts.retain(|part| !part.in_sync);
+        status.parts.truncate(20);
+        if let Some(failure) = &mut status.failure {
+            failure.evidence.clear();
+        }
+    }
+    status
 }
 
 /// `drover releases`.

@@ -1,0 +1,140 @@
+//! What a host says is kept within limits before anybody reads it: strings are cut, lists are cut, and apps that are not
+//! that host's are left out. `stream` calls it; pure.
+
+use std::collections::BTreeSet;
+
+use drover_proto::{
+    limits::{MAX_EVIDENCE_LINE_BYTES, MAX_EVIDENCE_LINES},
+    name::AppName,
+    status::{AppStatus, Evidence, Failure, HostStatus, Phase},
+};
+
+/// A whole report.
+pub(super) const MAX_REPORT_BYTES: usize = 512 << 10;
+/// Characters of a name or version that a host gives itself.
+pub(super) const MAX_NAME_CHARS: usize = 200;
+/// Characters of one sentence.
+pub(super) const MAX_SENTENCE_CHARS: usize = 1000;
+/// Entries of a list: parts, problems.
+const MAX_ENTRIES: usize = 1000;
+/// Problems told with a phase.
+const MAX_PROBLEMS: usize = 50;
+/// Pieces of evidence.
+const MAX_EVIDENCE: usize = 20;
+/// All evidence of one failure: a rollout's view holds that of many hosts.
+const MAX_EVIDENCE_BYTES: usize = 32 << 10;
+
+/// Text from outside as one line of at most `most` characters.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Cuts a report down to `apps` and to the limits.
+pub(super) fn trim(status: &mut HostStatus, apps: &BTreeSet<AppName>) {
+    cut(&mut status.boot_id, MAX_NAME_CHARS);
+    status.apps.retain(|app, _| apps.contains(app));
+    status.apps.values_mut().for_each(trim_app);
+}
+
+fn trim_app(status: &mut AppStatus) {
+    match &mut status.phase {
+        Phase::Fetching { step } | Phase::Staging { step } | Phase::Activating { step } | Phase::Removing { step } => {
+            cut(step, MAX_SENTENCE_CHARS);
+        }
+        Phase::Gating { waiting_for: problems, .. } | Phase::Degraded { problems } => {
+            problems.truncate(MAX_PROBLEMS);
+            problems.iter_mut().for_each(|problem| cut(problem, MAX_SENTENCE_CHARS));
+        }
+        Phase::Reverting { cause } | Phase::Reverted { cause, .. } | Phase::Failed { cause } => {
+            cut(cause, MAX_SENTENCE_CHARS);
+        }
+        Phase::Pending | Phase::Healthy { .. } | Phase::Removed => {}
+    }
+    status.parts.truncate(MAX_ENTRIES);
+    for part in &mut status.parts {
+        for text in [&mut part.kind, &mut part.name, &mut part.desired, &mut part.observed] {
+            cut(text, MAX_SENTENCE_CHARS);
+        }
+    }
+    if let Some(failure) = &mut status.failure {
+        trim_failure(failure);
+    }
+}
+
+fn trim_failure(failure: &mut Failure) {
+    cut(&mut failure.step, MAX_SENTENCE_CHARS);
+    cut(&mut failure.cause, MAX_SENTENCE_CHARS);
+    failure.evidence.truncate(MAX_EVIDENCE);
+    let mut left = MAX_EVIDENCE_BYTES;
+    for Evidence { title, lines } in &mut failure.evidence {
+        cut(title, MAX_NAME_CHARS);
+        // The newest lines say most.
+        lines.drain(..lines.len().saturating_sub(MAX_EVIDENCE_LINES));
+        for line in lines.iter_mut() {
+            cut(line, MAX_EVIDENCE_LINE_BYTES);
+        }
+        lines.retain(|line| {
+            let fits = line.len() <= left;
+            left = left.saturating_sub(line.len());
+            fits
+        });
+    }
+}
+
+fn cut(text: &mut String, most: usize) {
+    if let Some((at, _)) = text.char_indices().nth(most) {
+        text.truncate(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Nothing of a host's making gets through without measure.
+    use std::collections::BTreeMap;
+
+    use drover_proto::{code::Code, name::ReleaseId, status::PartStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_cut_to_its_own_apps_and_to_the_limits() {
+        let long = "\u{e4}".repeat(5000);
+        let release = ReleaseId { app: "mono".parse().unwrap(), number: 1 };
+        let part = PartStatus {
+            kind: long.clone(),
+            name: long.clone(),
+            desired: long.clone(),
+            observed: long.clone(),
+            in_sync: false,
+        };
+        let evidence = Evidence { title: long.clone(), lines: vec![long.clone(); 500] };
+        let app = AppStatus {
+            desired: None,
+            rollout: 1,
+            running: None,
+            phase: Phase::Failed { cause: long.clone() },
+            parts: vec![part; 2000],
+            failure: Some(Failure {
+                code: Code::Gate,
+                release,
+                rollout: 1,
+                at_unix_ms: 1,
+                step: long.clone(),
+                cause: long.clone(),
+                evidence: vec![evidence; 100],
+            }),
+        };
+        let apps: BTreeMap<AppName, AppStatus> =
+            ["mono", "other"].map(|name| (name.parse().unwrap(), app.clone())).into();
+        let mut status = HostStatus { generation: 1, observed_unix_ms: 1, boot_id: long, apps };
+        trim(&mut status, &["mono".parse().unwrap()].into());
+        assert_eq!(status.apps.len(), 1);
+        let app = &status.apps[&"mono".parse().unwrap()];
+        assert!(matches!(&app.phase, Phase::Failed { cause } if cause.chars().count() == MAX_SENTENCE_CHARS));
+        assert_eq!((app.parts.len(), app.parts[0].name.chars().count()), (MAX_ENTRIES, MAX_SENTENCE_CHARS));
+        let failure = app.failure.as_ref().unwrap();
+        let bytes: usize = failure.evidence.iter().flat_map(|e| &e.lines).map(String::len).sum();
+        assert!(failure.evidence.len() == MAX_EVIDENCE && bytes <= MAX_EVIDENCE_BYTES && bytes > 0, "{bytes}");
+        assert_eq!(one_line("a\nb\x1b[31m", 4), "a b ");
+    }
+}
