@@ -20,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::{
     checks::Checks,
     stretch::{Look, Problem, Severity, Stretch, Verdict},
-    verdict::Standing,
+    verdict::{Restarts, Standing},
 };
 use crate::{
     exec::StepFailure,
@@ -90,7 +90,8 @@ impl Gate<'_> {
         let begun = Instant::now();
         let checks = Checks::begin(&self.wanted.checks, self.systemd);
         let mut stretch = Stretch::new(u64::try_from(self.min_healthy.as_millis()).unwrap_or(u64::MAX));
-        let mut watch = Watch { given_up: BTreeMap::new(), files: Vec::new(), files_at: None };
+        let mut watch =
+            Watch { begun, given_up: BTreeMap::new(), restarts: BTreeMap::new(), files: Vec::new(), files_at: None };
         let (mut left, mut last_look, mut said) = (self.left, begun, None::<Instant>);
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -147,7 +148,15 @@ impl Gate<'_> {
         let mut hopeless = false;
         for (name, state) in units {
             let standing = match state {
-                Ok(state) => verdict::judge(name, state),
+                Ok(state) => {
+                    let restarts = watch.restarts.entry(name.clone()).or_default();
+                    if let Some(sentence) = restarts.see(name, state, now - watch.begun) {
+                        hopeless = true;
+                        look.problems.push(Problem { severity: Severity::Broken, of: name.to_string(), sentence });
+                        continue;
+                    }
+                    verdict::judge(name, state)
+                }
                 Err(error) => Standing::Waiting(error.clone()),
             };
             let (severity, sentence, patience) = match standing {
@@ -242,6 +251,8 @@ impl Gate<'_> {
 
 /// What is kept from look to look.
 struct Watch {
+    begun: Instant,
+    restarts: BTreeMap<UnitName, Restarts>,
     given_up: BTreeMap<UnitName, Instant>,
     files: Vec<Problem>,
     files_at: Option<Instant>,

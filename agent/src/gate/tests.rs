@@ -1,10 +1,10 @@
 //! Sentences and stretches, table by table.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     stretch::{Look, Problem, Severity, Stretch, Verdict},
-    verdict::{Standing, judge},
+    verdict::{Restarts, Standing, judge},
 };
 use crate::host::systemd::UnitState;
 
@@ -74,6 +74,28 @@ fn units_are_judged_in_plain_words() {
     for (state, want) in table {
         assert_eq!(judge(&name, &state), want);
     }
+}
+
+#[test]
+fn a_crash_loop_is_told_from_teething_trouble() {
+    let name = "mono-api.service".parse().unwrap();
+    let running = |n| UnitState { n_restarts: n, ..unit("active", "running") };
+    let crashed = |n| UnitState { exec_main_code: 1, exec_main_status: 3, ..running(n) };
+    let see = |looks: &[(u64, UnitState)]| {
+        let mut restarts = Restarts::default();
+        let looks = looks.iter().map(|(s, state)| restarts.see(&name, state, Duration::from_secs(*s)));
+        looks.collect::<Vec<_>>().pop().unwrap()
+    };
+    // Older restarts do not count; the look at which the third is seen shows the next process already.
+    let looks = [(0, running(7)), (4, crashed(7)), (5, running(8)), (10, running(9)), (15, running(10))];
+    let sentence = "mono-api.service exited with code 3; systemd has started it again 3 times";
+    assert_eq!(see(&looks).as_deref(), Some(sentence));
+    // Not many, not for long, not any more, or by hand.
+    assert_eq!(see(&looks[..4]), None);
+    assert_eq!(see(&[(0, running(0)), (1, running(1)), (2, running(2)), (3, running(3)), (4, running(4))]), None);
+    assert_eq!(see(&[(0, running(0)), (1, running(1)), (2, running(2)), (3, running(3)), (60, running(3))]), None);
+    assert_eq!(see(&[(0, running(0)), (1, running(2)), (2, running(0)), (30, running(1)), (31, running(3))]), None);
+    assert_eq!(see(&[(0, running(9)), (1, running(10)), (20, running(0)), (30, running(1)), (50, running(2))]), None);
 }
 
 fn look(problem: Option<(Severity, &str)>, identity: &str) -> Look {

@@ -1,5 +1,7 @@
 //! Pure: what a unit's state means for the gate, in one plain sentence. Beside `gate`; `report` uses the words too.
 
+use std::time::Duration;
+
 use drover_proto::name::UnitName;
 
 use crate::host::systemd::UnitState;
@@ -40,6 +42,47 @@ pub fn judge(name: &UnitName, state: &UnitState) -> Standing {
         "failed" => Standing::GaveUp(ended(name, state)),
         _ if is_done(state) => Standing::Healthy(state.invocation_id.clone()),
         _ => Standing::Ended(ended(name, state)),
+    }
+}
+
+/// So many automatic restarts are no teething trouble, e.g. while another unit of the app comes up …
+const LOOP_RESTARTS: u32 = 3;
+/// … if they go on for so long.
+const LOOP_TIME: Duration = Duration::from_secs(10);
+
+/// Tells a unit that crashes in a loop, which systemd may restart for ever, from one that had to try twice.
+#[derive(Clone, Debug, Default)]
+pub struct Restarts {
+    first: Option<u32>,
+    last: u32,
+    began: Option<Duration>,
+    ended: Option<String>,
+}
+
+impl Restarts {
+    /// Takes a look, `at` after the gate began. `Some` says how it crashes: waiting on is no use.
+    pub fn see(&mut self, name: &UnitName, state: &UnitState, at: Duration) -> Option<String> {
+        if state.exec_main_code != 0 {
+            self.ended = Some(ended(name, state));
+        }
+        // Fewer than before: it was started by hand, and the count begins anew.
+        if state.n_restarts < self.last {
+            *self = Self::default();
+        }
+        let first = *self.first.get_or_insert(state.n_restarts);
+        let before = std::mem::replace(&mut self.last, state.n_restarts);
+        let grown = state.n_restarts.saturating_sub(first);
+        if grown == 0 || state.n_restarts == before {
+            return None;
+        }
+        let began = *self.began.get_or_insert(at);
+        if grown < LOOP_RESTARTS || at.saturating_sub(began) < LOOP_TIME {
+            return None;
+        }
+        Some(match &self.ended {
+            Some(ended) => format!("{ended}; systemd has started it again {grown} times"),
+            None => format!("{name} was started again, or failed, between two looks"),
+        })
     }
 }
 
