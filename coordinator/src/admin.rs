@@ -1,5 +1,5 @@
 //! What root, or the coordinator's own user, does on the coordinator's machine: let an operator in, back up, restore.
-//! `main` calls it.
+//! `main` calls it. Each steps down to the owner of the state first (`owner`).
 
 use std::time::Duration;
 
@@ -20,25 +20,29 @@ use crate::{
 };
 
 mod backup;
+mod owner;
 mod restore;
 
 pub use backup::backup;
 pub use restore::restore;
 
 /// Stores a one-use login for an operator, beside a coordinator that may be running, and answers its token.
-pub async fn operator_add(dir: &StateDir, name: &OperatorName, ttl: Duration) -> anyhow::Result<Secret<String>> {
-    let (store, ca) = open_beside(dir).await?;
-    let token = Token::generate(TokenKind::Login, ca.fingerprint(), rand::fill)
-        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
-    let now_ms = clock::unix_ms();
-    let ttl_ms = i64::try_from(ttl.as_millis()).context("--ttl is too long")?;
-    let expires_ms = now_ms.checked_add(ttl_ms).context("--ttl is too long")?;
-    store.add_operator(name, &token.id, token.secret.expose(), expires_ms, &local_user(), now_ms).await?;
-    store.close().await;
-    Ok(Secret::new(token.reveal()))
+pub fn operator_add(dir: &StateDir, name: &OperatorName, ttl: Duration) -> anyhow::Result<Secret<String>> {
+    let who = local_user();
+    owner::as_owner(dir, async || {
+        let (store, ca) = open_beside(dir).await?;
+        let token = Token::generate(TokenKind::Login, ca.fingerprint(), rand::fill)
+            .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+        let now_ms = clock::unix_ms();
+        let ttl_ms = i64::try_from(ttl.as_millis()).context("--ttl is too long")?;
+        let expires_ms = now_ms.checked_add(ttl_ms).context("--ttl is too long")?;
+        store.add_operator(name, &token.id, token.secret.expose(), expires_ms, &who, now_ms).await?;
+        store.close().await;
+        Ok(Secret::new(token.reveal()))
+    })
 }
 
-/// Opens store and CA without making anything. Run by root, SQLite gives its side files the owner of the database.
+/// Opens store and CA without making anything.
 async fn open_beside(dir: &StateDir) -> anyhow::Result<(Store, Ca)> {
     ensure!(
         dir.database().try_exists().with_context(|| format!(

@@ -12,20 +12,20 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let config = Config::read(&args.config)?;
     let dir = &config.state_dir;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match args.command {
         Command::Run => {
             app::log_to_stderr(&config.log)?;
-            runtime.block_on(app::run(config))?;
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(2).enable_all().build()?.block_on(app::run(config))?;
         }
         Command::Operator(OperatorCommand::Add { name, ttl }) => {
-            let token = runtime.block_on(admin::operator_add(dir, &name, ttl.as_duration()))?;
+            let token = admin::operator_add(dir, &name, ttl.as_duration())?;
             println!("{}", token.expose());
             let port = config.listen.port();
             eprintln!("For {name}, once, within {ttl}: drover login THIS-MACHINE:{port} --token -   (and paste it)");
         }
-        Command::Backup { file } => println!("{}", runtime.block_on(admin::backup(dir, &file))?),
-        Command::Restore { file, force } => println!("{}", runtime.block_on(admin::restore(dir, &file, force))?),
+        Command::Backup { file } => println!("{}", admin::backup(dir, &file)?),
+        Command::Restore { file, force } => println!("{}", admin::restore(dir, &file, force)?),
     }
     Ok(())
 }

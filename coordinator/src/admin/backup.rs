@@ -13,6 +13,7 @@ use anyhow::{Context as _, ensure};
 use drover_proto::digest::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
+use super::owner::as_owner;
 use crate::{clock, config::StateDir, store::SCHEMA_VERSION};
 
 /// The first entry of the tar file.
@@ -45,22 +46,42 @@ pub(super) struct Contents {
 }
 
 /// Writes a backup to `file`, mode 0600, which must not exist. Answers what to tell the user.
-pub async fn backup(dir: &StateDir, file: &Path) -> anyhow::Result<String> {
+pub fn backup(dir: &StateDir, file: &Path) -> anyhow::Result<String> {
     ensure!(!file.exists(), "{} exists already: choose another name", file.display());
     let parent = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) | None => Path::new("."),
     };
     let cannot = || format!("cannot write {}", file.display());
+    // Where it goes is the caller's to write, what goes in is the state's owner's to read.
+    let mut temporary = tempfile::NamedTempFile::new_in(parent).with_context(cannot)?;
+    temporary.as_file().set_permissions(fs::Permissions::from_mode(0o600)).with_context(cannot)?;
+    let target = temporary.as_file_mut();
+    let artifacts = as_owner(dir, async || fill(dir, target).await)?;
+    let bytes = temporary.as_file().metadata().with_context(cannot)?.len();
+    temporary.persist_noclobber(file).map_err(|e| e.error).with_context(cannot)?;
+    fs::File::open(parent).and_then(|dir| dir.sync_all()).with_context(cannot)?;
+    Ok(format!(
+        "{}: {bytes} bytes, {artifacts} artifacts. It holds the CA's key and every secret: keep it safe.",
+        file.display(),
+    ))
+}
+
+/// Writes the state into `target`; answers how many artifacts that were.
+async fn fill(dir: &StateDir, target: &mut fs::File) -> anyhow::Result<usize> {
     let (store, ca) = super::open_beside(dir).await?;
-    // Beside the target: private (0700), and where there is room.
-    let scratch = tempfile::Builder::new().prefix(".drover-backup-").tempdir_in(parent).with_context(cannot)?;
+    // Private (0700), and where there is room.
+    let scratch = tempfile::Builder::new()
+        .prefix("backup-")
+        .tempdir_in(dir.path())
+        .with_context(|| format!("cannot write in {}", dir.path().display()))?;
     let database = scratch.path().join(DATABASE);
     store.copy_to(&database).await?;
     store.close().await;
 
     let mut sources = vec![(DATABASE.to_owned(), database), (SECRET_KEY.to_owned(), dir.secret_key())];
     sources.extend(CA_FILES.map(|name| (name.to_owned(), dir.path().join(name))));
+    let others = sources.len();
     for entry in fs::read_dir(dir.blobs()).context("cannot read the artifacts")? {
         let entry = entry.context("cannot read the artifacts")?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -80,16 +101,8 @@ pub async fn backup(dir: &StateDir, file: &Path) -> anyhow::Result<String> {
         made_unix_ms: clock::unix_ms(),
         files,
     };
-    let mut temporary = tempfile::NamedTempFile::new_in(parent).with_context(cannot)?;
-    write(&contents, &sources, temporary.as_file_mut()).with_context(cannot)?;
-    let bytes = temporary.as_file().metadata().with_context(cannot)?.len();
-    temporary.persist_noclobber(file).map_err(|e| e.error).with_context(cannot)?;
-    fs::File::open(parent).and_then(|dir| dir.sync_all()).with_context(cannot)?;
-    Ok(format!(
-        "{}: {bytes} bytes, {} artifacts. It holds the CA's key and every secret: keep it safe.",
-        file.display(),
-        sources.len() - 4
-    ))
+    write(&contents, &sources, target).context("the backup cannot be written")?;
+    Ok(sources.len() - others)
 }
 
 /// Whether a file name in the artifacts' directory is an artifact's.
@@ -109,7 +122,6 @@ pub(super) fn digest(path: &Path) -> io::Result<Digest> {
 }
 
 fn write(contents: &Contents, sources: &[(String, std::path::PathBuf)], file: &mut fs::File) -> io::Result<()> {
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     let mut tar = tar::Builder::new(&mut *file);
     let listing = serde_json::to_vec_pretty(contents)?;
     let mtime_s = u64::try_from(contents.made_unix_ms / 1000).unwrap_or_default();

@@ -4,14 +4,17 @@
 use std::{
     fs,
     io::{Read, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use drover_proto::digest::Hasher;
 
-use super::backup::{CA_FILES, CONTENTS, Contents, DATABASE, FORMAT, SECRET_KEY, is_blob};
+use super::{
+    backup::{CA_FILES, CONTENTS, Contents, DATABASE, FORMAT, SECRET_KEY, is_blob},
+    owner,
+};
 use crate::{
     app,
     ca::Ca,
@@ -21,16 +24,22 @@ use crate::{
     vault::Vault,
 };
 
-/// Who owns the state when root restores into a directory that was not there.
-const SERVICE_USER: &str = "drover-coordinator";
 /// Everything that makes up the state, in the order in which it is set aside.
 const STATE: [&str; 6] = [DATABASE, "coordinator.db-wal", "coordinator.db-shm", SECRET_KEY, "ca", "blobs"];
 /// The listing has some 100 bytes for each artifact.
 const MAX_CONTENTS_BYTES: u64 = 64 << 20;
 
 /// Puts the backup `file` in place of what is in the state directory. Answers what to tell the user.
-pub async fn restore(dir: &StateDir, file: &Path, force: bool) -> anyhow::Result<String> {
-    let owner = owner(dir);
+pub fn restore(dir: &StateDir, file: &Path, force: bool) -> anyhow::Result<String> {
+    let who = super::local_user();
+    let refused = format!("{} cannot be restored", file.display());
+    // Opened first: the owner of the state need not be able to.
+    let backup = fs::File::open(file).with_context(|| refused.clone())?;
+    owner::make(dir)?;
+    owner::as_owner(dir, async || put(dir, backup, force, &who, refused).await)
+}
+
+async fn put(dir: &StateDir, backup: fs::File, force: bool, who: &str, refused: String) -> anyhow::Result<String> {
     app::make_state_dir(dir)?;
     let _lock = app::lock(dir).context("stop it first (systemctl stop drover-coordinator)")?;
     let existing: Vec<&str> = STATE.into_iter().filter(|name| dir.path().join(name).exists()).collect();
@@ -41,41 +50,27 @@ pub async fn restore(dir: &StateDir, file: &Path, force: bool) -> anyhow::Result
     );
     let cannot = || format!("cannot write in {}", dir.path().display());
     let staging = tempfile::Builder::new().prefix("restore-").tempdir_in(dir.path()).with_context(cannot)?;
-    let contents = unpack(file, staging.path()).with_context(|| format!("{} cannot be restored", file.display()))?;
-    verify(&contents, staging.path()).await.with_context(|| format!("{} cannot be restored", file.display()))?;
-    if let Some((uid, gid)) = owner {
-        give(staging.path(), uid, gid).with_context(cannot)?;
-        give(&dir.lock(), uid, gid).with_context(cannot)?;
-        chown(dir.path(), Some(uid), Some(gid)).with_context(cannot)?;
-    }
-    let aside = dir.path().join(format!("before-restore-{}", clock::unix_ms()));
+    let contents = unpack(backup, staging.path()).with_context(|| refused.clone())?;
+    verify(&contents, staging.path()).await.context(refused)?;
+    let now_ms = clock::unix_ms();
+    let revoked = store::revoke_unused_tokens(&staging.path().join(DATABASE), who, now_ms).await?;
+    let aside = dir.path().join(format!("before-restore-{now_ms}"));
     switch(dir, staging.path(), &existing, &aside).with_context(cannot)?;
-    if let Some((uid, gid)) = owner.filter(|_| !existing.is_empty()) {
-        give(&aside, uid, gid).with_context(cannot)?;
-    }
     let kept = if existing.is_empty() { String::new() } else { format!(" The old state is in {}.", aside.display()) };
     Ok(format!(
-        "restored {} artifacts, the CA {} and the store.{kept} Start the coordinator: systemctl start \
-         drover-coordinator",
+        "restored {} artifacts, the CA {} and the store.{kept}\n\
+         Unused tokens are revoked ({revoked}): make new ones.\n\
+         Warning: operators and hosts that were revoked or removed after this backup was made are welcome again. Start the \
+         coordinator (systemctl start drover-coordinator), look through `drover operator list` and `drover hosts`, and \
+         revoke or remove them again.",
         contents.files.keys().filter(|name| name.starts_with("blobs/")).count(),
         contents.ca_fingerprint.short()
     ))
 }
 
-/// For root: the owner of the state directory or, for a new one, the service's user if there is one.
-fn owner(dir: &StateDir) -> Option<(u32, u32)> {
-    if uzers::get_effective_uid() != 0 {
-        return None;
-    }
-    if let Ok(about) = fs::metadata(dir.path()) {
-        return Some((about.uid(), about.gid()));
-    }
-    uzers::get_user_by_name(SERVICE_USER).map(|user| (user.uid(), user.primary_group_id()))
-}
-
 /// Unpacks what the listing names, and nothing else, into `staging`; every digest is checked.
-fn unpack(file: &Path, staging: &Path) -> anyhow::Result<Contents> {
-    let mut archive = tar::Archive::new(fs::File::open(file)?);
+fn unpack(file: fs::File, staging: &Path) -> anyhow::Result<Contents> {
+    let mut archive = tar::Archive::new(file);
     let mut entries = archive.entries().context("it is not a tar file")?;
     let first = entries.next().context("it is empty")?.context("it is not a tar file")?;
     ensure!(first.path_bytes().as_ref() == CONTENTS.as_bytes(), "it is not a backup of a drover-coordinator");
@@ -130,17 +125,6 @@ async fn verify(contents: &Contents, staging: &Path) -> anyhow::Result<()> {
     ensure!(ca.fingerprint() == contents.ca_fingerprint, "its CA is not the one that its listing names");
     let vault = Vault::load(&staging.join(SECRET_KEY))?;
     store::verify(&staging.join(DATABASE), &vault).await?;
-    Ok(())
-}
-
-/// Gives a tree to a user; there are no links in it.
-fn give(path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
-    chown(path, Some(uid), Some(gid))?;
-    if path.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give(&entry?.path(), uid, gid)?;
-        }
-    }
     Ok(())
 }
 

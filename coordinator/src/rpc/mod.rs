@@ -1,7 +1,7 @@
 //! What others may ask of the coordinator. Every call goes through `authorise` first.
 //!
 //! Read `authorise` (one table: who may call what), `enrolment` (getting a certificate), `link` (agents), `operator`
-//! (people). Here: what the calls share, and how errors become statuses. `app` serves the routes.
+//! (people; `lease` ends their streams). Here: what the calls share, and how errors become statuses. `app` serves the routes.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use drover_proto::{
     wire::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer, operator_server::OperatorServer},
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 use tracing::error;
@@ -27,11 +27,14 @@ use crate::{
 
 pub mod authorise;
 mod enrolment;
+mod lease;
 mod link;
 mod operator;
 
 /// Events of hosts that wait for `rollout`.
 const HOST_EVENTS: usize = 1024;
+/// One request of somebody without a certificate: a token, a name and a CSR.
+const MAX_ENROLMENT_BYTES: usize = 64 << 10;
 
 /// What the calls need; clones share it.
 #[derive(Clone)]
@@ -43,6 +46,8 @@ pub struct Services {
     rollouts: Rollouts,
     agents: AgentStreams,
     stop: CancellationToken,
+    /// Told when an operator is revoked.
+    revocations: watch::Sender<()>,
 }
 
 impl Services {
@@ -54,7 +59,8 @@ impl Services {
         let (events, heard) = mpsc::channel(HOST_EVENTS);
         tokio::spawn(rollouts.clone().listen(heard));
         let agents = AgentStreams { store: store.clone(), sessions: sessions.clone(), events, stop: stop.clone() };
-        Ok(Self { store, blobs, ca, sessions, rollouts, agents, stop })
+        let revocations = watch::Sender::new(());
+        Ok(Self { store, blobs, ca, sessions, rollouts, agents, stop, revocations })
     }
     /// Waits until every rollout has stored where it is; after `stop` was cancelled.
     pub async fn ended(&self) {
@@ -68,7 +74,7 @@ impl Services {
         let operator = OperatorServer::new(operator::Operator(self.clone()));
         let most = MAX_MESSAGE_BYTES;
         let guard = |inner| authorise::Guard::new(self.store.clone(), inner);
-        Routes::new(guard(enrolment.max_decoding_message_size(most)))
+        Routes::new(guard(enrolment.max_decoding_message_size(MAX_ENROLMENT_BYTES)))
             .add_service(authorise::Guard::new(
                 self.store.clone(),
                 link.max_decoding_message_size(most).max_encoding_message_size(most),

@@ -30,6 +30,7 @@ use super::*;
 use crate::{app::App, config::StateDir, listen};
 
 mod agent;
+mod hostile;
 
 /// A coordinator that runs, and an operator who is logged in.
 struct World {
@@ -78,7 +79,7 @@ impl World {
         tokio::spawn(Server::builder().add_routes(routes).serve_with_incoming_shutdown(connections, stop));
         let address = address.to_string();
 
-        let word = crate::admin::operator_add(&state, &"ada".parse().unwrap(), Duration::from_secs(60)).await.unwrap();
+        let word = crate::admin::operator_add(&state, &"ada".parse().unwrap(), Duration::from_secs(60)).unwrap();
         let (identity, trust) = identity(&address, word.expose(), TokenKind::Login, "").await.unwrap();
         let channel = dial(&address, client_config(&trust, Some(&identity)).unwrap()).await.unwrap();
         let operator = OperatorClient::new(channel);

@@ -5,15 +5,18 @@ use drover_proto::{
     name::OperatorName,
     wire::{
         AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest, CreateTokenReply, CreateTokenRequest,
-        Empty, HostRequest, LabelHostRequest, LogsRequest, OperatorRequest, PlanReply, PlanRequest, PushBlobRequest,
-        RemoveHostRequest, RemoveRequest, RollbackRequest, RolloutRequest, RolloutStarted, SecretRequest,
-        SetSecretRequest, TokenRequest, View, operator_server,
+        Empty, HostRequest, LabelHostRequest, LogLine, LogsRequest, OperatorRequest, PlanReply, PlanRequest,
+        PushBlobRequest, RemoveHostRequest, RemoveRequest, RollbackRequest, RolloutRequest, RolloutStarted,
+        SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
     },
 };
 use serde::Serialize;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Services, authorise};
+use super::{
+    Services, authorise,
+    lease::{Lease, Leased},
+};
 
 mod apply;
 mod blobs;
@@ -79,10 +82,11 @@ impl operator_server::Operator for Operator {
         let (_, request) = open(request)?;
         rollouts::get(&self.0, request.rollout_id).await.map(Response::new)
     }
-    type WatchRolloutStream = rollouts::Watch;
-    async fn watch_rollout(&self, request: Request<RolloutRequest>) -> Reply<rollouts::Watch> {
-        let (_, request) = open(request)?;
-        rollouts::watch(&self.0, request.rollout_id).await.map(Response::new)
+    type WatchRolloutStream = Leased<View>;
+    async fn watch_rollout(&self, request: Request<RolloutRequest>) -> Reply<Leased<View>> {
+        let lease = Lease::of(&self.0, &request)?;
+        let views = rollouts::watch(&self.0, request.into_inner().rollout_id).await?;
+        Ok(Response::new(lease.hold(views)))
     }
     async fn control_rollout(&self, request: Request<ControlRolloutRequest>) -> Reply<View> {
         let (by, request) = open(request)?;
@@ -113,10 +117,11 @@ impl operator_server::Operator for Operator {
         let (_, request) = open(request)?;
         views::releases(&self.0, request).await.map(Response::new)
     }
-    type LogsStream = logs::Lines;
-    async fn logs(&self, request: Request<LogsRequest>) -> Reply<logs::Lines> {
-        let (_, request) = open(request)?;
-        logs::logs(&self.0, request).await.map(Response::new)
+    type LogsStream = Leased<LogLine>;
+    async fn logs(&self, request: Request<LogsRequest>) -> Reply<Leased<LogLine>> {
+        let lease = Lease::of(&self.0, &request)?;
+        let lines = logs::logs(&self.0, request.into_inner()).await?;
+        Ok(Response::new(lease.hold(lines)))
     }
 
     async fn set_secret(&self, request: Request<SetSecretRequest>) -> Reply<Empty> {

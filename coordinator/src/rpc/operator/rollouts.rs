@@ -1,27 +1,22 @@
 //! Looking at rollouts and steering them.
 
-use std::pin::Pin;
-
 use drover_proto::{
     code::{self, Code},
     name::{AppName, OperatorName, RolloutId},
     wire::{AppFilter, ControlRolloutRequest, View, control_rollout_request::Control},
 };
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use super::{
-    super::{Services, invalid, name, not_found, store_failed},
+    super::{Services, invalid, lease::Leased, name, not_found, store_failed},
     view,
 };
 use crate::rollout::{ControlError, keeper::read, state::What};
 
 /// Lines of `drover rollout list`.
 const LISTED: u32 = 100;
-
-/// Views, until the rollout is final.
-pub(super) type Watch = Pin<Box<dyn Stream<Item = Result<View, Status>> + Send>>;
 
 /// `drover rollout list`.
 pub(super) async fn list(services: &Services, filter: AppFilter) -> Result<View, Status> {
@@ -41,7 +36,7 @@ pub(super) async fn get(services: &Services, id: RolloutId) -> Result<View, Stat
 }
 
 /// `drover rollout watch`: now and at each change; the last is final, unless the coordinator stops.
-pub(super) async fn watch(services: &Services, id: RolloutId) -> Result<Watch, Status> {
+pub(super) async fn watch(services: &Services, id: RolloutId) -> Result<Leased<View>, Status> {
     match services.rollouts.watch(id) {
         Some(views) => Ok(WatchStream::new(views).map(|one| view(&one)).boxed()),
         None => {

@@ -1,0 +1,145 @@
+//! Callers who lie, say too much, or have been shown the door.
+
+use drover_proto::{
+    status::{AppStatus, HostStatus},
+    view::HostDetail,
+    wire::{
+        Hello, HostSpecDocument, OperatorRequest, Report, SpecAck, ToAgent, from_agent, spec_ack::Outcome, to_agent,
+    },
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::*;
+
+/// A host whose every word the test says itself.
+struct Liar {
+    out: mpsc::Sender<FromAgent>,
+    incoming: Streaming<ToAgent>,
+}
+
+impl Liar {
+    async fn new(world: &World, identity: &Identity, hello: Hello) -> Result<Self, Status> {
+        let channel = dial(&world.address, client_config(&world.trust, Some(identity)).unwrap()).await.unwrap();
+        let (out, outgoing) = mpsc::channel(64);
+        let hello = Hello { protocol_version: drover_proto::PROTOCOL_VERSION, ..hello };
+        out.send(FromAgent { message: Some(from_agent::Message::Hello(hello)) }).await.unwrap();
+        let incoming = AgentLinkClient::new(channel).session(ReceiverStream::new(outgoing)).await?.into_inner();
+        Ok(Self { out, incoming })
+    }
+    async fn say(&self, message: from_agent::Message) {
+        self.out.send(FromAgent { message: Some(message) }).await.unwrap();
+    }
+    async fn report(&self, status: &HostStatus) {
+        let host_status_json = serde_json::to_vec(status).unwrap();
+        self.say(from_agent::Message::Report(Report { host_status_json })).await;
+    }
+    async fn spec(&mut self) -> Result<HostSpecDocument, Status> {
+        loop {
+            let message = self.incoming.message().await?.and_then(|message| message.message);
+            if let to_agent::Message::HostSpec(document) = message.expect("the stream ended") {
+                return Ok(document);
+            }
+        }
+    }
+}
+
+async fn detail(world: &mut World) -> HostDetail {
+    read(world.operator.get_host(HostRequest { host: "web-1".to_owned() }).await.unwrap().into_inner())
+}
+
+#[tokio::test]
+async fn a_host_ahead_of_a_restored_coordinator_gets_a_higher_generation() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    let ahead = |generation| Hello { generation, ..Hello::default() };
+    let mut host = Liar::new(&world, &identity, ahead(50)).await.unwrap();
+    let document = host.spec().await.unwrap();
+    assert_eq!(document.generation, 51);
+
+    // The same number, and another document.
+    let digest = |bytes: &[u8]| drover_proto::digest::Digest::of(bytes).to_string();
+    let other = Hello { spec_digest: digest(b"another"), ..ahead(51) };
+    let mut host = Liar::new(&world, &identity, other).await.unwrap();
+    let document = host.spec().await.unwrap();
+    assert_eq!(document.generation, 52);
+    let same = Hello { spec_digest: digest(&document.document_json), ..ahead(52) };
+    let mut host = Liar::new(&world, &identity, same).await.unwrap();
+    assert_eq!(host.spec().await.unwrap().generation, 52);
+
+    for nonsense in [u64::MAX, i64::MAX as u64] {
+        let mut host = Liar::new(&world, &identity, ahead(nonsense)).await.unwrap();
+        assert_eq!(code::of_status(&host.spec().await.unwrap_err()), Some(Code::Protocol));
+    }
+    let listed: Vec<HostView> = read(world.operator.list_hosts(Empty {}).await.unwrap().into_inner());
+    assert_eq!(listed[0].generation, 52);
+}
+
+#[tokio::test]
+async fn a_host_that_lies_or_says_too_much_is_shown_within_limits() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    world.connect(identity.clone(), fate(|_| healthy())).await;
+    let started = world.apply(&spec("one")).await.unwrap();
+    assert_eq!(world.end(started.rollout_id).await.summary.state, RolloutState::Succeeded);
+    let honest = detail(&mut world).await;
+    assert_eq!(honest.apps_status.len(), 1);
+
+    let hello = Hello { os: "\u{1b}[2J".repeat(1000), agent_version: "9".repeat(1000), ..Hello::default() };
+    let mut host = Liar::new(&world, &identity, hello).await.unwrap();
+    let generation = host.spec().await.unwrap().generation;
+    let ack = SpecAck { generation: 1 << 40, outcome: Outcome::Accepted as i32, message: String::new() };
+    host.say(from_agent::Message::SpecAck(ack)).await;
+    let mut status = HostStatus { generation, boot_id: "x".repeat(600 << 10), ..HostStatus::default() };
+    host.report(&status).await;
+    let mine = honest.apps_status.values().next().unwrap();
+    let failed = AppStatus { phase: Phase::Failed { cause: "c".repeat(5000) }, ..mine.clone() };
+    status.boot_id = "second".to_owned();
+    status.apps = [("mono".parse().unwrap(), failed.clone()), ("foreign".parse().unwrap(), failed)].into();
+    host.report(&status).await;
+
+    let told = loop {
+        let told = detail(&mut world).await;
+        if told.apps_status != honest.apps_status {
+            break told;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(told.apps_status.len(), 1, "an app that is not the host's");
+    let phase = &told.apps_status.values().next().unwrap().phase;
+    assert!(matches!(phase, Phase::Failed { cause } if cause.len() == 1000), "{phase:?}");
+    assert!(told.host.os.len() == 200 && !told.host.os.contains('\u{1b}'), "{:?}", told.host.os);
+    assert_eq!(told.host.agent_version.len(), 200);
+    assert!(told.host.generation_accepted <= told.host.generation);
+}
+
+#[tokio::test]
+async fn an_enrolment_that_is_too_large_is_refused_unread() {
+    let world = World::new().await;
+    let channel = dial(&world.address, client_config(&world.trust, None).unwrap()).await.unwrap();
+    let request = EnrollHostRequest { csr_der: vec![0; 100 << 10], ..EnrollHostRequest::default() };
+    let status = EnrolmentClient::new(channel).enroll_host(request).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::OutOfRange, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_revoked_operator_sees_no_more() {
+    let mut world = World::new().await;
+    world.web_hosts(1, &fate(|_| Phase::Pending)).await;
+    let started = world.apply(&spec("one")).await.unwrap();
+    let watched = RolloutRequest { rollout_id: started.rollout_id };
+    let mut views = world.operator.watch_rollout(watched).await.unwrap().into_inner();
+    views.message().await.unwrap().unwrap();
+    world.operator.revoke_operator(OperatorRequest { name: "ada".to_owned() }).await.unwrap();
+    let end = async {
+        loop {
+            if let Err(status) = views.message().await.map(|view| view.expect("ended as if all were well")) {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(10), end).await.expect("it goes on");
+    assert_eq!(code::of_status(&status), Some(Code::Revoked));
+    let status = world.operator.list_hosts(Empty {}).await.unwrap_err();
+    assert_eq!(code::of_status(&status), Some(Code::Revoked));
+}
