@@ -27,9 +27,10 @@ pub struct Fleet {
     pub alice: Cli,
 }
 
-/// Where `make deb-dev` puts the packages.
+/// Where `make deb-dev` puts the packages; `DROVER_PACKAGES` names another place, such as that of `make deb`.
 pub fn packages() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debian/dev")
+    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debian/dev");
+    std::env::var_os("DROVER_PACKAGES").map_or_else(built, PathBuf::from)
 }
 
 /// Copies a package into a host and installs it.
