@@ -43,7 +43,9 @@ impl Undo {
     pub fn put_back(self) -> Result<(), StepFailure> {
         for (path, before) in self.before.into_iter().rev() {
             match before {
-                Before::Kept(kept) => files::write_atomic(&path, &kept.bytes, kept.uid, kept.gid, kept.mode).map_err(failed)?,
+                Before::Kept(kept) => {
+                    files::write_atomic(&path, &kept.bytes, kept.uid, kept.gid, kept.mode).map_err(failed)?
+                }
                 Before::Nothing => files::remove(&path).map(drop).map_err(failed)?,
                 Before::TooLarge => {
                     let cause = format!("what stood at {path} before was too large to be kept");
