@@ -12,7 +12,7 @@ TARGET = $(shell packaging/with-zig --target)
 CARGO = packaging/with-zig cargo
 NEXTEST = $(CARGO) nextest run --locked --workspace --target $(TARGET) --profile ci
 
-.PHONY: help setup demo demo-down test lint e2e bench deb deb-dev lab-cgroup2
+.PHONY: help setup demo demo-down test lint e2e shipped bench deb deb-dev lab-cgroup2
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -38,6 +38,11 @@ lint: setup ## formatting, clippy without warnings, the scripts' syntax
 
 e2e: setup deb-dev ## only the suites of tests/, among them all that boot hosts (T='name' for some)
 	$(NEXTEST) -E 'package(drover-tests)' $(T)
+
+shipped: setup deb ## the packages that ship, installed and used on Debian 11 hosts (glibc 2.31, systemd 247)
+	tests/lab/mkrootfs --suite bullseye
+	DROVER_PACKAGES=$(CURDIR)/target/debian/dist LAB_ROOTFS=$$(tests/lab/mkrootfs --suite bullseye --path) \
+	  $(NEXTEST) -E 'test(deploy::a_release_reaches_three_hosts) + test(failures::what_fails_before_the_switch)'
 
 bench: ## the benchmarks, if a crate has any (benches/)
 	@if compgen -G '*/benches/*.rs' >/dev/null; then cargo bench --locked --workspace --benches; \
