@@ -33,7 +33,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (handle, reconciler) =
         Reconciler::open(reconcile::Parts { layout: (&config).into(), desired: desired.clone(), blobs, systemd })
             .context("cannot read the ledgers")?;
-    let link = Link { state_dir: config.state_dir.clone(), desired, reconcile: handle.clone(), connection, answered: Answered::default() };
+    let link = Link {
+        state_dir: config.state_dir.clone(),
+        desired,
+        reconcile: handle.clone(),
+        connection,
+        answered: Answered::default(),
+    };
 
     let mut tasks = JoinSet::new();
     tasks.spawn(reconciler.run());

@@ -111,7 +111,9 @@ pub fn parts(
     }
     for file in &rendered.files {
         let (seen, in_sync) = match observed.files.get(&file.path).map(|seen| &seen.seen) {
-            Some(Seen::Is(FileState::File { digest, .. })) if *digest == Some(file.digest) => ("as written".to_owned(), true),
+            Some(Seen::Is(FileState::File { digest, .. })) if *digest == Some(file.digest) => {
+                ("as written".to_owned(), true)
+            }
             Some(Seen::Is(FileState::File { .. })) => ("changed by somebody else".to_owned(), false),
             None | Some(Seen::Is(FileState::Missing)) => ("missing".to_owned(), false),
             Some(Seen::Is(FileState::Directory { .. } | FileState::Symlink | FileState::Other)) => {

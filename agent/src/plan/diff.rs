@@ -36,7 +36,9 @@ fn old_text(
     };
     let before = previous.and_then(|previous| previous.file(&file.path));
     match before {
-        Some(before) if Some(before.digest) == *digest => return before.masked.clone().ok_or("what is there is not text"),
+        Some(before) if Some(before.digest) == *digest => {
+            return before.masked.clone().ok_or("what is there is not text");
+        }
         Some(before) if before.secret => return Err("what is there may hold secrets"),
         _ if file.secret || file.kind == FileKind::Env => return Err("what is there may hold secrets"),
         _ if mode & WORLD_READABLE == 0 => return Err("what is there is not readable by everybody"),
