@@ -20,7 +20,7 @@ use drover_proto::{
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, transport::Channel};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Word};
 
 pub mod credentials;
 #[cfg(test)]
@@ -54,7 +54,7 @@ impl Client {
         let credentials = credentials::load(&credentials::own_directory()?)?;
         let address = credentials.config.coordinator;
         if credentials.config.certificate_not_after_unix_ms < jiff::Timestamp::now().as_millisecond() {
-            return Err(Fault::word("certificate-expired", "your certificate has expired").hint(
+            return Err(Fault::word(Word::CertificateExpired, "your certificate has expired").hint(
                 "get a new login: `drover-coordinator operator add NAME` on the coordinator's machine, then `drover login`",
             ));
         }

@@ -1,5 +1,5 @@
-//! How a command ends: the exit codes, and the one error that reaches the terminal. Made in `client` and `cmd`, printed by
-//! `show::fault`.
+//! How a command ends: the exit codes, the words for what goes wrong on this side, and the one error that reaches the
+//! terminal. Made in `client` and `cmd`, printed by `show::fault`.
 
 use std::{fmt, process::ExitCode};
 
@@ -40,11 +40,57 @@ impl From<Exit> for ExitCode {
     }
 }
 
+macro_rules! words {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        /// What went wrong before or instead of the coordinator's answer; beside the codes that all programs share.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Word {
+            $($(#[$doc])* $variant,)*
+        }
+        impl Word {
+            /// Every word, in the order of docs/ERRORS.md.
+            pub const ALL: &'static [Word] = &[$(Word::$variant,)*];
+            /// The word as the operator sees it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Word::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+words! {
+    /// No login is kept on this machine.
+    NotLoggedIn = "not-logged-in",
+    /// The login that is kept cannot be used.
+    Config = "config",
+    /// The operator's certificate is too old.
+    CertificateExpired = "certificate-expired",
+    /// The coordinator does not take the operator's certificate.
+    Certificate = "certificate",
+    /// Another coordinator answers.
+    WrongCoordinator = "wrong-coordinator",
+    /// The coordinator's certificate is out of its time.
+    CoordinatorCertificate = "coordinator-certificate",
+    /// Nobody answers, or nobody who speaks the protocol.
+    Connect = "connect",
+    /// The connection ended without a reason.
+    ConnectionLost = "connection-lost",
+    /// An answer that is not in the contract.
+    Answer = "answer",
+    /// Hosts would refuse it.
+    Refused = "refused",
+    /// A yes was needed, and nobody could be asked.
+    NotConfirmed = "not-confirmed",
+    /// Something on this machine cannot be read or written.
+    Io = "io",
+}
+
 /// An error as the operator sees it: `error[code]: message`, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// A code of docs/ERRORS.md, or a word of the command's own; empty = none.
-    pub code: String,
+    /// A [`Code`] or a [`Word`]: each has its entry in docs/ERRORS.md.
+    pub code: &'static str,
     /// One sentence.
     pub message: String,
     /// What to do.
@@ -57,12 +103,12 @@ impl Fault {
     /// With one of the shared codes.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self::word(code.as_str(), message)
+        Self { code: code.as_str(), message: message.into(), hint: None, exit: Exit::Error }
     }
-    /// With a word of the command's own: `not-logged-in`, `connect`, `io` …
+    /// With a word of the command's own.
     #[must_use]
-    pub fn word(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), hint: None, exit: Exit::Error }
+    pub fn word(word: Word, message: impl Into<String>) -> Self {
+        Self { code: word.as_str(), message: message.into(), hint: None, exit: Exit::Error }
     }
     /// With something to do about it.
     #[must_use]
@@ -73,7 +119,7 @@ impl Fault {
     /// Something that could not be read or written: `what` is e.g. `cannot write PATH`.
     #[must_use]
     pub fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
-        Self::word("io", format!("{what}: {error}"))
+        Self::word(Word::Io, format!("{what}: {error}"))
     }
 }
 
@@ -87,7 +133,7 @@ impl std::error::Error for Fault {}
 
 impl From<std::io::Error> for Fault {
     fn from(error: std::io::Error) -> Self {
-        Self::word("io", error.to_string())
+        Self::word(Word::Io, error.to_string())
     }
 }
 
@@ -103,5 +149,12 @@ mod tests {
     fn exit_codes_are_the_documented_ones() {
         let all = [Exit::Done, Exit::Error, Exit::Changes, Exit::Timeout, Exit::Interrupted];
         assert_eq!(all.map(Exit::number), [0, 1, 2, 3, 130]);
+    }
+
+    #[test]
+    fn a_word_is_no_code() {
+        for word in Word::ALL {
+            assert!(Code::ALL.iter().all(|code| code.as_str() != word.as_str()), "{word:?} is a code, too");
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use drover_proto::code::Code;
 use owo_colors::OwoColorize as _;
 use serde::Serialize;
 
@@ -40,7 +41,7 @@ pub fn fault(fault: &Fault) {
 }
 
 fn fault_text(fault: &Fault) -> String {
-    let code = if fault.code.is_empty() { String::new() } else { format!("[{}]", fault.code) };
+    let code = format!("[{}]", fault.code);
     let mut text = format!("{}{}: {}", "error".red().bold(), code.red(), plain_lines(&fault.message));
     if let Some(hint) = &fault.hint {
         text.push_str(&format!("\n  {} {hint}", "hint:".cyan()));
@@ -50,7 +51,7 @@ fn fault_text(fault: &Fault) -> String {
 
 /// Writes any value as JSON.
 pub fn json<T: Serialize>(value: &T) -> Result<(), Fault> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Fault::word("internal", e.to_string()))?;
+    let text = serde_json::to_string_pretty(value).map_err(|e| Fault::new(Code::Internal, e.to_string()))?;
     print(&(text + "\n"))
 }
 
@@ -95,6 +96,7 @@ pub fn count(number: usize, one: &str) -> String {
 pub(crate) mod tests {
     //! What hosts send cannot command the terminal; `bare` and `fixture` serve the tests of the other files.
     use super::*;
+    use crate::fault::Word;
 
     /// The text without colours.
     pub(crate) fn bare(text: &str) -> String {
@@ -110,7 +112,7 @@ pub(crate) mod tests {
 
     #[test]
     fn errors_name_their_code_and_what_to_do() {
-        let text = bare(&fault_text(&Fault::word("connect", "nothing listens at c:7443").hint("start it")));
+        let text = bare(&fault_text(&Fault::word(Word::Connect, "nothing listens at c:7443").hint("start it")));
         assert_eq!(text, "error[connect]: nothing listens at c:7443\n  hint: start it");
     }
 }

@@ -23,8 +23,8 @@ const BANNED: &[(&str, &str)] = &[
     ("openssl-sys", "rustls with aws-lc-rs"),
     ("native-tls", "rustls with aws-lc-rs"),
     ("chrono", "jiff"),
-    ("serde_yaml", "serde-saphyr"),
-    ("serde_yml", "serde-saphyr"),
+    ("serde_yaml", "granit-parser, as in coordinator/cli/src/manifest/yaml.rs"),
+    ("serde_yml", "granit-parser, as in coordinator/cli/src/manifest/yaml.rs"),
 ];
 
 pub fn crate_arrows() -> Vec<Complaint> {
@@ -94,10 +94,9 @@ pub fn banned_crates() -> Vec<Complaint> {
 }
 
 pub fn error_codes() -> Vec<Complaint> {
-    let (code_file, docs_file) = ("proto/src/code.rs", "docs/ERRORS.md");
-    let codes: BTreeMap<String, usize> =
-        read(code_file).lines().enumerate().filter_map(code_of).map(|(l, c)| (c, l)).collect();
-    assert!(codes.len() > 20, "only {} codes in {code_file}: has the table's form changed?", codes.len());
+    let docs_file = "docs/ERRORS.md";
+    let mut codes = listed("proto/src/code.rs", 20);
+    codes.extend(listed("coordinator/cli/src/fault.rs", 10));
     let mut entries: BTreeMap<String, usize> = BTreeMap::new();
     let mut complaints = Vec::new();
     for (line, code) in read(docs_file).lines().enumerate().filter_map(entry_of) {
@@ -105,28 +104,33 @@ pub fn error_codes() -> Vec<Complaint> {
             complaints.push(Complaint::new(docs_file, line, format!("a second entry for `{code}`: keep one")));
         }
     }
-    for (code, line) in codes.iter().filter(|(code, _)| !entries.contains_key(*code)) {
-        complaints.push(Complaint::new(
-            code_file,
-            *line,
-            format!("`{code}` has no entry: add a heading `### \\`{code}\\`` to {docs_file}"),
-        ));
+    for (code, (file, line)) in codes.iter().filter(|(code, _)| !entries.contains_key(*code)) {
+        let what = format!(
+            "`{code}` has no entry: say under a heading of its name in {docs_file} what it means and what to do"
+        );
+        complaints.push(Complaint::new(*file, *line, what));
     }
     for (code, line) in entries.iter().filter(|(code, _)| !codes.contains_key(*code)) {
-        complaints.push(Complaint::new(
-            docs_file,
-            *line,
-            format!("`{code}` is no code of {code_file}: remove or rename the entry"),
-        ));
+        let what = format!("`{code}` is neither a code of proto nor a word of the command: remove or rename the entry");
+        complaints.push(Complaint::new(docs_file, *line, what));
     }
     complaints
 }
 
-/// `Variant = "text" => Grpc,` in the table of codes.
+/// The codes that a file's macro table lists, with file and line. Fewer than `least` mean that its form has changed.
+fn listed(file: &'static str, least: usize) -> BTreeMap<String, (&'static str, usize)> {
+    let found: BTreeMap<_, _> =
+        read(file).lines().enumerate().filter_map(code_of).map(|(line, code)| (code, (file, line))).collect();
+    assert!(found.len() > least, "only {} codes in {file}: has the table's form changed?", found.len());
+    found
+}
+
+/// `Variant = "text" => Grpc,` or `Variant = "text",` in a table of codes.
 fn code_of((number, line): (usize, &str)) -> Option<(usize, String)> {
     let (variant, rest) = line.trim().split_once(" = \"")?;
-    let (code, grpc) = rest.split_once("\" => ")?;
-    (variant.chars().all(char::is_alphanumeric) && grpc.ends_with(',')).then(|| (number + 1, code.to_owned()))
+    let (code, end) = rest.split_once('"')?;
+    let is_entry = end == "," || (end.starts_with(" => ") && end.ends_with(','));
+    (variant.chars().all(char::is_alphanumeric) && is_entry).then(|| (number + 1, code.to_owned()))
 }
 
 /// A heading whose text is a code: `` ### `gate` ``, with or without more after it.

@@ -13,7 +13,7 @@ use drover_proto::{name::OperatorName, secret::Secret, tls};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Word};
 
 const CONFIG: &str = "config.toml";
 const KEY: &str = "operator.key";
@@ -53,7 +53,7 @@ pub fn directory(get: impl Fn(&str) -> Option<String>) -> Result<PathBuf, Fault>
     let base =
         set("XDG_CONFIG_HOME").filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|h| h.join(".config")));
     let base = base.ok_or_else(|| {
-        Fault::word("config", "there is no home directory to keep the login in").hint("set DROVER_CONFIG_DIR")
+        Fault::word(Word::Config, "there is no home directory to keep the login in").hint("set DROVER_CONFIG_DIR")
     })?;
     Ok(base.join("drover"))
 }
@@ -76,7 +76,7 @@ pub fn load(directory: &Path) -> Result<Credentials, Fault> {
     let key_path = directory.join(KEY);
     let mode = fs::metadata(&key_path).map(|m| m.permissions().mode()).unwrap_or(0);
     if mode & 0o077 != 0 {
-        return Err(Fault::word("config", format!("{} can be read by others", key_path.display()))
+        return Err(Fault::word(Word::Config, format!("{} can be read by others", key_path.display()))
             .hint(format!("chmod 600 {}", key_path.display())));
     }
     let key = PrivatePkcs8KeyDer::from_pem_slice(read(&key_path)?.expose()).map_err(|e| damaged(&key_path, &e))?;
@@ -97,7 +97,7 @@ pub fn save(directory: &Path, credentials: &Credentials) -> Result<(), Fault> {
         .mode(0o700)
         .create(directory)
         .map_err(|e| Fault::io(format_args!("cannot make {}", directory.display()), &e))?;
-    let config = toml::to_string(&credentials.config).map_err(|e| Fault::word("config", e.to_string()))?;
+    let config = toml::to_string(&credentials.config).map_err(|e| Fault::word(Word::Config, e.to_string()))?;
     let identity = &credentials.identity;
     write(directory, KEY, 0o600, pem("PRIVATE KEY", identity.key_der.expose()).as_bytes())?;
     write(directory, CERTIFICATE, 0o644, pem("CERTIFICATE", &identity.certificate_der).as_bytes())?;
@@ -106,13 +106,13 @@ pub fn save(directory: &Path, credentials: &Credentials) -> Result<(), Fault> {
 }
 
 fn not_logged_in() -> Fault {
-    Fault::word("not-logged-in", "this machine is not logged in to a coordinator").hint(
+    Fault::word(Word::NotLoggedIn, "this machine is not logged in to a coordinator").hint(
         "run `drover-coordinator operator add NAME` on the coordinator's machine, then `drover login HOST:PORT --token -` here",
     )
 }
 
 fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Fault {
-    Fault::word("config", format!("{} is damaged: {why}", path.display()))
+    Fault::word(Word::Config, format!("{} is damaged: {why}", path.display()))
         .hint("log in again: `drover login HOST:PORT --token -`")
 }
 

@@ -6,10 +6,7 @@ use std::error::Error;
 use drover_proto::{code::Code, tls::TlsError};
 use tonic::Status;
 
-use crate::fault::Fault;
-
-/// The code of a connection that ended without a reason.
-pub const LOST: &str = "connection-lost";
+use crate::fault::{Fault, Word};
 
 /// The coordinator's answer, or the lack of one.
 #[must_use]
@@ -30,12 +27,12 @@ pub fn of_status(status: &Status, address: &str) -> Fault {
 #[must_use]
 pub fn of_dial(error: &TlsError, address: &str) -> Fault {
     match error {
-        TlsError::Identity(_) => Fault::word("config", format!("{}: {}", error, causes(error)))
+        TlsError::Identity(_) => Fault::word(Word::Config, format!("{}: {}", error, causes(error)))
             .hint("log in again: `drover login HOST:PORT`"),
         TlsError::Address(_) => Fault::new(Code::Invalid, error.to_string()),
         TlsError::Key(_) => Fault::new(Code::Internal, format!("{error}: {}", causes(error))),
         TlsError::Connect { .. } => of_connection(&chain(error), address)
-            .unwrap_or_else(|| Fault::word("connect", format!("cannot connect to {address}: {}", causes(error)))),
+            .unwrap_or_else(|| Fault::word(Word::Connect, format!("cannot connect to {address}: {}", causes(error)))),
     }
 }
 
@@ -75,16 +72,16 @@ pub(super) fn of_connection(text: &str, address: &str) -> Option<Fault> {
     const AGAIN: &str =
         "get a new login: `drover-coordinator operator add NAME` on the coordinator's machine, then `drover login`";
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let fault = |code: &str, message: String, hint: &str| Some(Fault::word(code, message).hint(hint));
+    let fault = |word: Word, message: String, hint: &str| Some(Fault::word(word, message).hint(hint));
     if has(&["its CA has another fingerprint"]) {
         let message =
             format!("the coordinator at {address} is not the one that made this token: its CA has another fingerprint");
-        return fault("wrong-coordinator", message, "check the address, and that the token is this coordinator's");
+        return fault(Word::WrongCoordinator, message, "check the address, and that the token is this coordinator's");
     }
     if has(&["invalid peer certificate: Expired", "invalid peer certificate: certificate expired", "NotValidYet"]) {
         let message = format!("the certificate of the coordinator at {address} is out of its time");
         return fault(
-            "coordinator-certificate",
+            Word::CoordinatorCertificate,
             message,
             "check both clocks; restarting the coordinator renews its certificate",
         );
@@ -93,16 +90,16 @@ pub(super) fn of_connection(text: &str, address: &str) -> Option<Fault> {
         let message =
             format!("what answers at {address} is not the coordinator that this machine logged in to (another CA)");
         return fault(
-            "wrong-coordinator",
+            Word::WrongCoordinator,
             message,
             "check the address; if the coordinator was made anew, log in again",
         );
     }
     if has(&["CertificateExpired"]) {
-        return fault("certificate-expired", "your certificate has expired".to_owned(), AGAIN);
+        return fault(Word::CertificateExpired, "your certificate has expired".to_owned(), AGAIN);
     }
     if has(&["CertificateRevoked"]) {
-        return fault(Code::Revoked.as_str(), "your certificate has been revoked".to_owned(), AGAIN);
+        return Some(Fault::new(Code::Revoked, "your certificate has been revoked").hint(AGAIN));
     }
     if has(&[
         "UnknownCA",
@@ -113,23 +110,27 @@ pub(super) fn of_connection(text: &str, address: &str) -> Option<Fault> {
         "CertificateRequired",
     ]) {
         let message = format!("the coordinator at {address} does not accept your certificate");
-        return fault("certificate", message, AGAIN);
+        return fault(Word::Certificate, message, AGAIN);
     }
     if has(&["Connection refused"]) {
         let message = format!("nothing listens at {address}");
-        return fault("connect", message, "is drover-coordinator running there? (systemctl status drover-coordinator)");
+        return fault(
+            Word::Connect,
+            message,
+            "is drover-coordinator running there? (systemctl status drover-coordinator)",
+        );
     }
     if has(&["failed to lookup address", "Name or service not known", "Temporary failure in name resolution"]) {
-        return fault("connect", format!("the name in {address} is not known"), "check the address");
+        return fault(Word::Connect, format!("the name in {address} is not known"), "check the address");
     }
     if has(&["No route to host", "Network is unreachable", "timed out", "deadline has elapsed", "Timeout"]) {
         let message = format!("no answer from {address}");
-        return fault("connect", message, "check the address, the network and the firewall (TCP port 7443)");
+        return fault(Word::Connect, message, "check the address, the network and the firewall (TCP port 7443)");
     }
     if has(&["InvalidContentType", "HandshakeFailure", "ProtocolVersion", "received corrupt message"]) {
         let message = format!("what listens at {address} does not speak drover's protocol");
         return fault(
-            "connect",
+            Word::Connect,
             message,
             "check the address and port; the coordinator's is 7443 unless configured otherwise",
         );
@@ -141,11 +142,11 @@ pub(super) fn of_connection(text: &str, address: &str) -> Option<Fault> {
 fn of_bare(status: &Status, address: &str) -> Fault {
     match status.code() {
         tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled => {
-            Fault::word(LOST, format!("the connection to {address} was lost: {}", status.message()))
+            Fault::word(Word::ConnectionLost, format!("the connection to {address} was lost: {}", status.message()))
         }
         tonic::Code::Unimplemented => Fault::new(Code::Protocol, "the coordinator does not know this request")
             .hint("it is older than this command; upgrade drover-coordinator"),
-        code => Fault::word(&format!("{code:?}").to_lowercase(), status.message()),
+        code => Fault::word(Word::Answer, format!("{code:?}: {}", status.message())),
     }
 }
 
@@ -223,7 +224,7 @@ mod tests {
             ("unexpected error: the coordinator is not the one …: its CA has another fingerprint", "wrong-coordinator"),
             ("tcp connect error: Connection refused (os error 111)", "connect"),
         ] {
-            assert_eq!(of_connection(text, "c:7443").map(|f| f.code).as_deref(), Some(code), "{text}");
+            assert_eq!(of_connection(text, "c:7443").map(|f| f.code), Some(code), "{text}");
         }
         assert_eq!(of_connection("something else", "c:7443"), None);
     }
@@ -232,7 +233,7 @@ mod tests {
     fn codes_come_with_hints_and_are_never_retried() {
         let status = drover_proto::code::status(Code::PlanChanged, "host web-1 changed");
         let fault = of_status(&status, "c:7443");
-        assert_eq!((fault.code.as_str(), fault.message.as_str()), ("plan-changed", "host web-1 changed"));
+        assert_eq!((fault.code, fault.message.as_str()), ("plan-changed", "host web-1 changed"));
         assert!(fault.hint.unwrap().contains("drover plan"));
         assert!(!is_lost_connection(&drover_proto::code::status(Code::HostOffline, "gone")));
         assert!(is_lost_connection(&Status::unavailable("transport error")));

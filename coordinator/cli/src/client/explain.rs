@@ -13,13 +13,13 @@ use drover_proto::tls::{self, Trust};
 use rustls::{ClientConnection, pki_types::ServerName};
 
 use super::{credentials, error};
-use crate::fault::Fault;
+use crate::fault::{Fault, Word};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The same fault, or a better one when TLS says why.
 pub async fn explain(fault: Fault) -> Fault {
-    if fault.code != error::LOST {
+    if fault.code != Word::ConnectionLost.as_str() {
         return fault;
     }
     // A thread that panicked or was cancelled explains nothing.

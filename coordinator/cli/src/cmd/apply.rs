@@ -10,7 +10,7 @@ use crate::{
     args::{FollowArgs, ManifestArgs, Output},
     client::Client,
     cmd::{input, load, watch},
-    fault::{Exit, Fault, Outcome},
+    fault::{Exit, Fault, Outcome, Word},
     manifest::Loaded,
     show,
 };
@@ -39,7 +39,7 @@ fn refuse(plan: &PlanView) -> Result<(), Fault> {
     }
     show::note(show::plan::refusals(plan).trim_end());
     let message = format!("refused by {}; nothing has been touched", show::count(number, "host"));
-    Err(Fault::word("refused", message).hint("`drover plan` shows all of it"))
+    Err(Fault::word(Word::Refused, message).hint("`drover plan` shows all of it"))
 }
 
 async fn push(client: &mut Client, loaded: &Loaded) -> Result<(), Fault> {

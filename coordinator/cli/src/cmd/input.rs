@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
 use drover_proto::{code::Code, limits};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Word};
 
 /// A value from the standard input, whole and without one last line break; on a terminal it is asked for, unseen.
 pub fn secret(what: &str) -> Result<String, Fault> {
@@ -50,7 +50,7 @@ fn not_empty(what: &str, text: String) -> Result<String, Fault> {
 pub fn confirm(question: &str) -> Result<bool, Fault> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(
-            Fault::word("not-confirmed", "this needs a yes, and there is no terminal to ask on").hint("add --yes")
+            Fault::word(Word::NotConfirmed, "this needs a yes, and there is no terminal to ask on").hint("add --yes")
         );
     }
     console::Term::stderr()
