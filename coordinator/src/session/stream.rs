@@ -125,7 +125,7 @@ impl Stream {
     async fn begin(&mut self, hello: &Hello) -> Result<(), Status> {
         let row = self.all.store.host(self.host.as_str()).await.map_err(failed)?;
         let row = row.ok_or_else(|| code::status(Code::Revoked, "this host has been removed"))?;
-        if self.is_ahead(hello, &row).await? {
+        if self.holds_another(hello, &row).await? {
             self.catch_up(&row, hello.generation).await?;
         } else {
             self.all.store.set_accepted(&self.host, hello.generation).await.map_err(failed)?;
@@ -142,7 +142,7 @@ impl Stream {
     }
 
     /// Whether the host holds a spec that this coordinator has not written: a later one, or another of the same number.
-    async fn is_ahead(&self, hello: &Hello, row: &Host) -> Result<bool, Status> {
+    async fn holds_another(&self, hello: &Hello, row: &Host) -> Result<bool, Status> {
         if hello.generation != row.generation || hello.spec_digest.is_empty() {
             return Ok(hello.generation > row.generation);
         }
@@ -153,16 +153,18 @@ impl Stream {
         }))
     }
 
-    /// Numbers the host's spec above what the host holds, so that the host accepts it.
-    async fn catch_up(&self, row: &Host, held: Generation) -> Result<(), Status> {
+    /// Counts on from what the host holds. Its workloads stay as they are until somebody wants something else: what this
+    /// coordinator remembers may be older than what runs.
+    async fn catch_up(&mut self, row: &Host, held: Generation) -> Result<(), Status> {
         if held.saturating_sub(row.generation) > MAX_AHEAD {
             return Err(code::status(Code::Protocol, "the host's generation is out of reach: enrol it again"));
         }
-        let raised = self.all.store.raise_generation(&self.host, held).await.map_err(failed)?;
+        self.all.store.raise_generation(&self.host, held).await.map_err(failed)?;
+        self.sent = held;
         warn!(
-            host = %row.name, held, known = row.generation, raised,
-            "the host holds a spec that this coordinator has not written (was it restored from a backup?): it gets this \
-             coordinator's spec under a higher generation"
+            host = %row.name, held, known = row.generation,
+            "the host holds a spec that this coordinator has not written (was it restored from a backup?): the host keeps \
+             it until the next change, which gets a higher generation"
         );
         Ok(())
     }

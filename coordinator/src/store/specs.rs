@@ -134,12 +134,13 @@ impl Store {
             .map_err(|e| StoreError::Sql("note an accepted generation", e))?;
         commit(tx).await
     }
-    /// Makes the next generation larger than `held`, which the host already holds: after a restore from a backup, hosts
-    /// are ahead. Answers the generation that stands.
+    /// Counts on from `held`, which the host already holds: after a restore from a backup, hosts are ahead. What is
+    /// wanted stays, and the next change of it gets a generation that the host accepts. Answers the generation that
+    /// stands.
     pub async fn raise_generation(&self, id: &HostId, held: Generation) -> Result<Generation> {
         let mut tx = self.begin().await?;
         let (generation,): (i64,) = sqlx::query_as(
-            "UPDATE hosts SET generation = CASE WHEN generation > $2 THEN generation ELSE $2 + 1 END WHERE id = $1
+            "UPDATE hosts SET generation = CASE WHEN generation > $2 THEN generation ELSE $2 END WHERE id = $1
              RETURNING generation",
         )
         .bind(id.as_str())

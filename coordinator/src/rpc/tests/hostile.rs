@@ -34,6 +34,11 @@ impl Liar {
         let host_status_json = serde_json::to_vec(status).unwrap();
         self.say(from_agent::Message::Report(Report { host_status_json })).await;
     }
+    /// The stream is up by then.
+    async fn welcome(&mut self) {
+        let first = self.incoming.message().await.unwrap().and_then(|message| message.message);
+        assert!(matches!(first, Some(to_agent::Message::Welcome(_))), "{first:?}");
+    }
     async fn spec(&mut self) -> Result<HostSpecDocument, Status> {
         loop {
             let message = self.incoming.message().await?.and_then(|message| message.message);
@@ -48,19 +53,30 @@ async fn detail(world: &mut World) -> HostDetail {
     read(world.operator.get_host(HostRequest { host: "web-1".to_owned() }).await.unwrap().into_inner())
 }
 
+/// Changes what the host is to have.
+async fn change(world: &mut World, value: &str) {
+    let set = [("ring".to_owned(), value.to_owned())].into();
+    let label = LabelHostRequest { host: "web-1".to_owned(), set, remove: vec![] };
+    world.operator.label_host(label).await.unwrap();
+}
+
 #[tokio::test]
-async fn a_host_ahead_of_a_restored_coordinator_gets_a_higher_generation() {
+async fn a_host_ahead_of_a_restored_coordinator_keeps_its_spec_until_the_next_change() {
     let mut world = World::new().await;
     let identity = world.host("web-1", "web").await;
+    change(&mut world, "1").await;
     let ahead = |generation| Hello { generation, ..Hello::default() };
     let mut host = Liar::new(&world, &identity, ahead(50)).await.unwrap();
-    let document = host.spec().await.unwrap();
-    assert_eq!(document.generation, 51);
+    host.welcome().await;
+    change(&mut world, "2").await;
+    assert_eq!(host.spec().await.unwrap().generation, 51, "the first one that is sent");
 
     // The same number, and another document.
     let digest = |bytes: &[u8]| drover_proto::digest::Digest::of(bytes).to_string();
     let other = Hello { spec_digest: digest(b"another"), ..ahead(51) };
     let mut host = Liar::new(&world, &identity, other).await.unwrap();
+    host.welcome().await;
+    change(&mut world, "3").await;
     let document = host.spec().await.unwrap();
     assert_eq!(document.generation, 52);
     let same = Hello { spec_digest: digest(&document.document_json), ..ahead(52) };
