@@ -7,6 +7,7 @@ use drover_proto::{
     limits::{MAX_EVIDENCE_LINE_BYTES, MAX_EVIDENCE_LINES},
     name::AppName,
     status::{AppStatus, Evidence, Failure, HostStatus, Phase},
+    wire::{JobReply, job_reply::Reply},
 };
 
 /// A whole report.
@@ -15,6 +16,8 @@ pub(super) const MAX_REPORT_BYTES: usize = 512 << 10;
 pub(super) const MAX_NAME_CHARS: usize = 200;
 /// Characters of one sentence.
 pub(super) const MAX_SENTENCE_CHARS: usize = 1000;
+/// Characters of one line of a log; thousands of lines may wait for a slow reader.
+const MAX_LOG_LINE_CHARS: usize = 8192;
 /// Entries of a list: parts, problems.
 const MAX_ENTRIES: usize = 1000;
 /// Problems told with a phase.
@@ -34,6 +37,21 @@ pub(super) fn trim(status: &mut HostStatus, apps: &BTreeSet<AppName>) {
     cut(&mut status.boot_id, MAX_NAME_CHARS);
     status.apps.retain(|app, _| apps.contains(app));
     status.apps.values_mut().for_each(trim_app);
+}
+
+/// Cuts what is handed on to operators; a plan is one document, and as large as one message at most.
+pub(super) fn trim_reply(reply: &mut JobReply) {
+    match &mut reply.reply {
+        Some(Reply::LogLine(line)) => {
+            cut(&mut line.unit, MAX_NAME_CHARS);
+            cut(&mut line.text, MAX_LOG_LINE_CHARS);
+        }
+        Some(Reply::Error(error)) => {
+            cut(&mut error.code, MAX_NAME_CHARS);
+            cut(&mut error.message, MAX_SENTENCE_CHARS);
+        }
+        Some(Reply::PlanJson(_) | Reply::Done(_)) | None => {}
+    }
 }
 
 fn trim_app(status: &mut AppStatus) {
@@ -92,7 +110,7 @@ mod tests {
     //! Nothing of a host's making gets through without measure.
     use std::collections::BTreeMap;
 
-    use drover_proto::{code::Code, name::ReleaseId, status::PartStatus};
+    use drover_proto::{code::Code, name::ReleaseId, status::PartStatus, wire::LogLine};
 
     use super::*;
 
@@ -135,6 +153,10 @@ mod tests {
         let failure = app.failure.as_ref().unwrap();
         let bytes: usize = failure.evidence.iter().flat_map(|e| &e.lines).map(String::len).sum();
         assert!(failure.evidence.len() == MAX_EVIDENCE && bytes <= MAX_EVIDENCE_BYTES && bytes > 0, "{bytes}");
+        let line = LogLine { text: "x".repeat(1 << 20), ..LogLine::default() };
+        let mut reply = JobReply { job_id: String::new(), reply: Some(Reply::LogLine(line)) };
+        trim_reply(&mut reply);
+        assert!(matches!(reply.reply, Some(Reply::LogLine(line)) if line.text.len() == MAX_LOG_LINE_CHARS));
         assert_eq!(one_line("a\nb\x1b[31m", 4), "a b ");
     }
 }

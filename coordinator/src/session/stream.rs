@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     Document, HostEvent, Sessions, document,
     registry::Connection,
-    report::{MAX_NAME_CHARS, MAX_REPORT_BYTES, MAX_SENTENCE_CHARS, one_line, trim},
+    report::{MAX_NAME_CHARS, MAX_REPORT_BYTES, MAX_SENTENCE_CHARS, one_line, trim, trim_reply},
 };
 use crate::{
     clock,
@@ -195,7 +195,8 @@ impl Stream {
         match message.message {
             Some(from_agent::Message::SpecAck(ack)) => self.acknowledged(ack).await,
             Some(from_agent::Message::Report(report)) => self.reported(report).await,
-            Some(from_agent::Message::JobReply(reply)) => {
+            Some(from_agent::Message::JobReply(mut reply)) => {
+                trim_reply(&mut reply);
                 self.all.sessions.answer(&self.host, number, reply);
                 Ok(())
             }
