@@ -1,5 +1,5 @@
 //! The heart of a rollout: `next(state, event) -> (state, effects)`. Pure: time comes in events, and what has to be done
-//! comes out as effects. docs/ARCHITECTURE.md says what it means; `next/tests.rs` holds its invariants; `next/back` is the way back.
+//! comes out as effects. docs/ARCHITECTURE.md says what it means; `next/tests/properties.rs` holds its invariants; `next/back` is the way back.
 //!
 //! Neighbours: `state` (the document), `sight` (what a report says), `driver` (which feeds it).
 
