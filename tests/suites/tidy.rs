@@ -29,6 +29,11 @@ fn no_file_is_too_long_to_be_read() {
 }
 
 #[test]
+fn no_function_is_too_long_to_be_read() {
+    none(rules::functions(&rust_sources()));
+}
+
+#[test]
 fn module_names_say_what_is_in_them() {
     none(rules::module_names(&rust_sources()));
 }
@@ -101,7 +106,11 @@ fn each_rule_sees_what_it_forbids() {
     seen(rules::purity(&bad("agent/src/plan/steps.rs", plan)), "planning names `async fn`");
     seen(rules::purity(&bad("agent/src/other.rs", plan)), "is not there");
     seen(rules::module_docs(&bad("agent/src/x.rs", "use a;\n")), "x.rs:1: begin with");
-    seen(rules::length(&bad("agent/src/x.rs", &"\n".repeat(501))), "501 lines");
+    seen(rules::length(&bad("agent/src/x.rs", &"\n".repeat(401))), "401 lines");
+    let long = |lines: usize| format!("impl A {{\n    fn f() {{\n{}    }}\n}}\n", "        g();\n".repeat(lines - 2));
+    seen(rules::functions(&bad("agent/src/x.rs", &long(71))), "x.rs:2: a function of 71 lines");
+    assert!(rules::functions(&bad("agent/src/x.rs", &long(70))).is_empty());
+    assert!(rules::functions(&bad("tests/x.rs", &long(71))).is_empty(), "tests may tell long stories");
     seen(rules::module_names(&bad("agent/src/utils.rs", "")), "`utils` says nothing");
     seen(rules::module_names(&bad("agent/src/x.rs", "mod helpers {\n}")), "`helpers` says nothing");
     seen(rules::wire(&bad("agent/src/gate.rs", "use drover_proto::{spec, wire};\n")), "gate.rs:1: names a generated");

@@ -76,6 +76,22 @@ impl Source {
     pub fn product_lines_naming(&self, words: &str) -> Vec<usize> {
         self.lines_naming(words).into_iter().filter(|line| self.is_product(*line)).collect()
     }
+
+    /// Where each function of the product begins, and how many lines it has.
+    pub fn functions(&self) -> Vec<(usize, usize)> {
+        let blank = code_only(&self.text);
+        let lines: Vec<&str> = blank.lines().collect();
+        let begins = |line: &str| has(line, "fn") && line.contains('(') && !line.trim_end().ends_with(';');
+        let starts = (0..lines.len()).filter(|at| self.is_product(at + 1) && begins(lines[*at]));
+        // rustfmt puts the closing brace below the first letter of the declaration.
+        let length = |at: usize| {
+            let indent = &lines[at][..lines[at].len() - lines[at].trim_start().len()];
+            let is_end = |line: &&str| line.strip_prefix(indent).is_some_and(|rest| rest.trim_end() == "}");
+            let one_line = lines[at].trim_end().ends_with('}');
+            if one_line { Some(1) } else { lines[at..].iter().position(|line| is_end(&line)).map(|n| n + 1) }
+        };
+        starts.filter_map(|at| Some((at + 1, length(at)?))).collect()
+    }
 }
 
 /// The repository.
