@@ -38,6 +38,28 @@ fn what_is_already_there_is_refused_or_adopted_and_comes_back() {
 }
 
 #[test]
+fn what_could_never_work_is_refused_before_anything_is_written() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    let tiny = Tiny::new();
+    fleet.alice.apply(&tiny.manifest()).ok();
+    let pid = host.main_pid("tiny.service");
+
+    let nobody = Tiny::new().append("files:\n  - { path: /etc/tiny.conf, content: x, reload: nosuch.service }");
+    let said = fleet.alice.apply(&nobody.manifest()).fails();
+    assert!(said.contains("nosuch.service"), "{said}");
+    assert!(!host.exists("/etc/tiny.conf"));
+
+    let same_unit = Tiny::new().edit("app: tiny", "app: other");
+    let said = fleet.alice.apply(&same_unit.manifest()).fails();
+    assert!(said.contains("tiny.service") && said.contains("[owned-by-other]"), "{said}");
+
+    assert_eq!(host.main_pid("tiny.service"), pid);
+    let again = fleet.alice.run(&["plan", "-f", &tiny.manifest().display().to_string()]);
+    assert_eq!(again.status, 0, "the refused ones left nothing behind: {again}");
+}
+
+#[test]
 fn host_needs_are_met_and_stay() {
     let fleet = Fleet::start(&["web-1"]);
     let host = &fleet.hosts[0];

@@ -105,7 +105,7 @@ fn a_host_speaks_only_for_itself() {
         if up == 2 { Ok(()) } else { Err(format!("{hosts:#}")) }
     });
     // What it reports is filed under the host of its certificate, and a spec made for the first host never reaches it.
-    let tiny = Tiny::new();
+    let tiny = Tiny::new().edit("on_failure: rollback", "on_failure: continue");
     fleet.alice.apply(&tiny.manifest()).fails();
     let state = |host: &str| fleet.alice.app_on("tiny", host)["status"]["phase"]["state"].clone();
     assert_eq!(state("web-1"), "healthy", "the honest host is served");

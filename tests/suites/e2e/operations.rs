@@ -108,6 +108,30 @@ fn a_host_that_comes_later_gets_the_last_good_release() {
 }
 
 #[test]
+fn a_host_that_was_removed_can_come_again() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    let mut tiny = Tiny::new();
+    for version in ["1", "2"] {
+        tiny = tiny.version(version);
+        fleet.alice.apply(&tiny.manifest()).ok();
+    }
+    let pid = host.main_pid("tiny.service");
+    fleet.alice.run(&["hosts", "remove", "web-1"]).ok();
+    assert_eq!(host.main_pid("tiny.service"), pid, "what runs goes on");
+    let token = fleet.alice.token("role=web", 1);
+    host.exec(&["drover-agent", "enroll", "--replace", "--coordinator", &fleet.address(), "--token", &token]).ok();
+    eventually("it is back", SOON, || fleet.alice.json(&["hosts", "show", "web-1"])["connected"] == true);
+    eventually("it has the last good release", SOON, || {
+        let on = fleet.alice.app_on("tiny", "web-1");
+        if on["status"]["phase"]["state"] == "healthy" { Ok(()) } else { Err(format!("{on:#}")) }
+    });
+    let tiny = tiny.version("3");
+    fleet.alice.apply(&tiny.manifest()).ok();
+    assert_serving(&fleet, "3");
+}
+
+#[test]
 fn a_coordinator_comes_back_from_its_backup() {
     let fleet = Fleet::start(&["web-1"]);
     let tiny = Tiny::new();
