@@ -43,26 +43,20 @@ pub fn zone(labels: &BTreeMap<LabelKey, LabelValue>) -> Option<LabelValue> {
 #[must_use]
 pub fn order(hosts: &[Candidate]) -> Vec<HostId> {
     // Rank → zone → hosts. A host without the app comes after every host with one.
-    let mut ranks: BTreeMap<(Health, ReleaseNumber), BTreeMap<Option<LabelValue>, Vec<(&HostName, &HostId)>>> =
-        BTreeMap::new();
+    let mut ranks: BTreeMap<_, BTreeMap<_, Vec<&Candidate>>> = BTreeMap::new();
     for host in hosts {
         let release = if host.health == Health::Healthy { host.release.unwrap_or(ReleaseNumber::MAX) } else { 0 };
-        ranks
-            .entry((host.health, release))
-            .or_default()
-            .entry(host.zone.clone())
-            .or_default()
-            .push((&host.name, &host.id));
+        ranks.entry((host.health, release)).or_default().entry(&host.zone).or_default().push(host);
     }
     let mut ordered = Vec::with_capacity(hosts.len());
     for zones in ranks.into_values() {
         let mut zones: Vec<Vec<_>> = zones.into_values().collect();
         for zone in &mut zones {
-            zone.sort();
+            zone.sort_by_key(|host| &host.name);
         }
         let deepest = zones.iter().map(Vec::len).max().unwrap_or(0);
         for round in 0..deepest {
-            ordered.extend(zones.iter().filter_map(|zone| zone.get(round).map(|(_, id)| (*id).clone())));
+            ordered.extend(zones.iter().filter_map(|zone| zone.get(round).map(|host| host.id.clone())));
         }
     }
     ordered
