@@ -238,6 +238,19 @@ impl AppLedger {
         }
     }
 
+    /// Going back failed too. What the failed release wrote and what is gone (`there` says no) is forgotten unless
+    /// `current` wants it: otherwise every later activation would tell the units that it served once more.
+    pub fn gave_up(&mut self, current: Option<&Rendered>, there: impl Fn(&AbsPath) -> bool) {
+        self.activation = None;
+        let wanted = |path: &AbsPath| current.is_some_and(|current| current.file(path).is_some());
+        let originals = &self.originals;
+        self.owned_files
+            .retain(|path, file| wanted(path) || originals.contains_key(path) || (!file.removed && there(path)));
+        let (files, units) = (&self.owned_files, &self.owned_units);
+        let known: BTreeSet<String> = units.keys().map(unit_effect).chain(files.keys().map(reload_effect)).collect();
+        self.effects.retain(|key, _| known.contains(key));
+    }
+
     fn record_effects(&mut self, rendered: &Rendered) {
         for (name, unit) in &rendered.units {
             self.effects.insert(unit_effect(name), unit.fingerprint);

@@ -35,6 +35,8 @@ pub struct Observed {
     pub files: BTreeMap<AbsPath, SeenFile>,
     /// The app's units, wanted and owned.
     pub units: BTreeMap<UnitName, UnitState>,
+    /// Units that files reload or restart, not the app's own, and that systemd does not know.
+    pub units_unknown: BTreeSet<UnitName>,
     /// The release's tree is complete and sealed.
     pub tree_sealed: bool,
 }
@@ -79,6 +81,7 @@ pub async fn observe(
     systemd: &Systemd,
 ) -> Result<Observed, ObserveError> {
     let mut observed = Observed { units: units(wanted, ledger, systemd).await?, ..Observed::default() };
+    observed.units_unknown = unknown_neighbours(wanted, ledger, systemd).await?;
     if let Some(rendered) = wanted {
         needs(rendered, &mut observed).await?;
         if let Some(tree) = &rendered.tree {
@@ -149,6 +152,29 @@ async fn units(
         units.insert(name.clone(), state);
     }
     Ok(units)
+}
+
+/// Which of the units that files reload or restart are not there.
+async fn unknown_neighbours(
+    wanted: Option<&Rendered>,
+    ledger: &AppLedger,
+    systemd: &Systemd,
+) -> Result<BTreeSet<UnitName>, ObserveError> {
+    let named = wanted.iter().flat_map(|rendered| &rendered.files).flat_map(|file| file.reload.union(&file.restart));
+    let owned = ledger.owned_files.values().flat_map(|file| file.reload.union(&file.restart));
+    let names: BTreeSet<&UnitName> = named.chain(owned).collect();
+    let own = |name: &UnitName| wanted.is_some_and(|rendered| rendered.units.contains_key(name));
+    let mut unknown = BTreeSet::new();
+    for name in names.into_iter().filter(|name| !own(name)) {
+        let known = !is_template(name) && {
+            let state = systemd.unit(name).await.map_err(|e| failed(name, e))?;
+            state.load_state != "not-found"
+        };
+        if !known {
+            unknown.insert(name.clone());
+        }
+    }
+    Ok(unknown)
 }
 
 /// `name@.service`: it is a pattern for units, and has no state itself.

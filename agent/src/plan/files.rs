@@ -38,6 +38,7 @@ pub(super) struct FileChanges {
 pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> FileChanges {
     let mut changes = FileChanges::default();
     for file in input.wanted.iter().flat_map(|wanted| &wanted.files) {
+        unknown_units(input, file, refusals);
         let written = write(input, file, refusals).is_some_and(|write| {
             changes.take(file, write);
             true
@@ -56,7 +57,9 @@ pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> FileChanges
             continue;
         }
         let reason = if input.wanted.is_some() { Reason::Dropped } else { Reason::AppRemoved };
-        changes.request(&owned.reload, &owned.restart, || Reason::FileChanged(path.clone()));
+        // A unit that has gone since, e.g. with its package, serves nothing that could be told.
+        let there = |units: &BTreeSet<UnitName>| units.difference(&input.observed.units_unknown).cloned().collect();
+        changes.request(&there(&owned.reload), &there(&owned.restart), || Reason::FileChanged(path.clone()));
         if !owned.removed {
             let restore_original = input.ledger.originals.contains_key(path);
             changes.remove.push(step(Action::RemoveFile { path: path.clone(), restore_original }, reason));
@@ -64,6 +67,23 @@ pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> FileChanges
         }
     }
     changes
+}
+
+/// A unit that nobody knows cannot be told of a change, and would fail the activation after the switch. Packages may
+/// bring units, so that while some are missing nobody can say.
+fn unknown_units(input: &Input<'_>, file: &RenderedFile, refusals: &mut Refusals) {
+    if !input.observed.packages_missing.is_empty() {
+        return;
+    }
+    for (verb, units) in [("reload", &file.reload), ("restart", &file.restart)] {
+        for unit in units.intersection(&input.observed.units_unknown) {
+            let message = format!(
+                "{} names {unit} under {verb}, which is no unit of this release and unknown to systemd on this host",
+                file.path
+            );
+            refusals.say(Code::Systemd, unit, message);
+        }
+    }
 }
 
 fn is_unit_file(path: &AbsPath, input: &Input<'_>) -> bool {

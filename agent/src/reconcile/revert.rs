@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use drover_proto::{
     code::Code,
+    name::AbsPath,
     plan::{Action, Plan},
     spec::DesiredApp,
     status::{Failure, Phase},
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     exec::{StepFailure, Undo},
     gate::GateEnd,
+    host::files::{self, FileState},
     ledger::Stage,
     observe::Observed,
     render::{Rendered, render},
@@ -69,6 +71,8 @@ impl Work<'_> {
             }
             Err(Stop::Failed(second)) => {
                 let failure = both(failure, second);
+                let there = |path: &AbsPath| !matches!(files::state(path), Ok(FileState::Missing));
+                self.ledger.gave_up(self.previous().as_ref(), there);
                 let phase = Phase::Failed { cause: failure.cause.clone() };
                 self.settle_failed(desired, failure, phase);
                 End::Settled
@@ -79,7 +83,9 @@ impl Work<'_> {
     async fn back_to(&mut self, previous: &DesiredApp, asked: &DesiredApp, shown: &Phase) -> Result<(), Stop> {
         let rendered = render(previous, &self.facts, &self.shared.parts.layout)
             .map_err(|error| StepFailure::new(Code::Invalid, "render", error.to_string()))?;
-        let (observed, plan) = self.look(Some(&rendered)).await?;
+        let (observed, mut plan) = self.look(Some(&rendered)).await?;
+        // A unit that has gone since the release was committed is warned of below, and keeps nobody from going back.
+        plan.refusals.retain(|refusal| refusal.code != Code::Systemd);
         activation::refuse(&plan)?;
         let began = now_unix_ms();
         let strategy = &previous.spec.strategy;
@@ -133,13 +139,23 @@ impl Work<'_> {
             let done = self.step(step, &setting, &mut undo).await;
             self.shared.board.phase(&self.app, Phase::Reverting { cause: cause.clone() });
             match done {
-                Err(Stop::Failed(failed)) if matches!(step.action, Action::Hook { .. } | Action::Validate { .. }) => {
+                Err(Stop::Failed(failed)) if only_warns(&step.action, wanted) => {
                     tracing::warn!(app = %self.app, cause = failed.cause, "while going back");
                 }
                 other => other?,
             }
         }
         Ok(())
+    }
+}
+
+/// Steps on the way back whose failure is no reason to stop there: the hooks and checks of the release before, and units
+/// that are not its own.
+fn only_warns(action: &Action, wanted: Option<&Rendered>) -> bool {
+    match action {
+        Action::Hook { .. } | Action::Validate { .. } => true,
+        Action::Reload(unit) | Action::Restart(unit) => wanted.is_none_or(|wanted| !wanted.units.contains_key(unit)),
+        _ => false,
     }
 }
 
@@ -154,5 +170,22 @@ fn both(first: Failure, second: StepFailure) -> Failure {
         evidence,
         step: format!("{}, then revert ({})", first.step, second.step),
         ..first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What may fail on the way back.
+    use super::*;
+    use crate::render::tests::{desired, rendered};
+
+    #[test]
+    fn only_the_releases_own_units_must_come_back() {
+        let wanted = rendered(&desired());
+        let (own, other) = ("mono-api.service".parse().unwrap(), "nginx.service".parse().unwrap());
+        let warns = |action: &Action| only_warns(action, Some(&wanted));
+        assert!(warns(&Action::Reload("nginx.service".parse().unwrap())) && warns(&Action::Restart(other)));
+        assert!(!warns(&Action::Restart(own)) && !warns(&Action::DaemonReload));
+        assert!(only_warns(&Action::Reload("nginx.service".parse().unwrap()), None));
     }
 }
