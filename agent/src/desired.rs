@@ -34,6 +34,8 @@ pub enum Outcome {
     Conflict,
     /// Not for this host, not readable, or it breaks a rule.
     Invalid,
+    /// Nothing is wrong with it, but it could not be kept on disk; it may be offered again.
+    Unkept,
 }
 
 /// The answer to a document.
@@ -63,8 +65,21 @@ pub struct Desired(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    held: Mutex<(Generation, Option<Digest>)>,
+    held: Mutex<Option<Held>>,
     publish: watch::Sender<Option<Arc<HostSpec>>>,
+}
+
+/// What the newest accepted document is.
+struct Held {
+    host: HostId,
+    generation: Generation,
+    digest: Digest,
+}
+
+impl Held {
+    fn of(spec: &HostSpec, document: &[u8]) -> Self {
+        Self { host: spec.host.clone(), generation: spec.generation, digest: Digest::of(document) }
+    }
 }
 
 impl Desired {
@@ -75,14 +90,14 @@ impl Desired {
         let failed = |source| DesiredError { path: path.clone(), source };
         let (held, spec) = match fs::read(&path) {
             Ok(bytes) => match read(&bytes) {
-                Ok(spec) => ((spec.generation, Some(Digest::of(&bytes))), Some(Arc::new(spec))),
+                Ok(spec) => (Some(Held::of(&spec, &bytes)), Some(Arc::new(spec))),
                 Err(why) => {
                     let aside = set_aside(&path).map_err(failed)?;
                     tracing::error!(kept_as = %aside.display(), "the desired state on disk is damaged ({why}); waiting for the coordinator");
-                    ((0, None), None)
+                    (None, None)
                 }
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => ((0, None), None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
             Err(error) => return Err(failed(error)),
         };
         let (publish, _) = watch::channel(spec);
@@ -90,9 +105,15 @@ impl Desired {
     }
 
     /// Judges a document for the host with the id `host`; keeps it on disk before it publishes it.
+    ///
+    /// Generations count within one host id. A host that was enrolled anew still holds the spec of the id it had, and
+    /// goes on with it until a spec for the new id is accepted, whatever that one's generation. Apps that only the old
+    /// spec had are removed then, as ever, because a spec that was explicitly accepted lacks them: being enrolled anew
+    /// removes nothing.
     pub fn accept(&self, document: &[u8], host: &HostId) -> Accepted {
         let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (generation, digest) = *held;
+        let fence = held.as_ref().filter(|held| held.host == *host);
+        let (generation, digest) = fence.map_or((0, None), |held| (held.generation, Some(held.digest)));
         let answer = |outcome, message: String| Accepted { generation, outcome, message };
         let spec = match read(document) {
             Ok(spec) => spec,
@@ -113,9 +134,9 @@ impl Desired {
             };
         }
         if let Err(error) = files::write_private(&self.0.path, document) {
-            return answer(Outcome::Invalid, format!("the spec could not be kept on disk: {error}"));
+            return answer(Outcome::Unkept, format!("cannot keep it: {error}"));
         }
-        *held = (spec.generation, Some(offered));
+        *held = Some(Held::of(&spec, document));
         let generation = spec.generation;
         self.0.publish.send_replace(Some(Arc::new(spec)));
         Accepted { generation, outcome: Outcome::Accepted, message: format!("generation {generation} accepted") }
@@ -127,10 +148,12 @@ impl Desired {
         self.0.publish.subscribe()
     }
 
-    /// Generation and digest of what is held; (0, `None`) = nothing.
+    /// Generation and digest of what is held for the host id `host`; (0, `None`) = nothing.
     #[must_use]
-    pub fn held(&self) -> (Generation, Option<Digest>) {
-        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn held(&self, host: &HostId) -> (Generation, Option<Digest>) {
+        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let fence = held.as_ref().filter(|held| held.host == *host);
+        fence.map_or((0, None), |held| (held.generation, Some(held.digest)))
     }
 }
 

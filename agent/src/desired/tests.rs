@@ -45,7 +45,7 @@ fn documents_are_judged_by_generation_and_content() {
         assert_eq!((answer.outcome, answer.generation), (outcome, generation), "{}", answer.message);
     }
     let again = Desired::open(dir.path()).unwrap();
-    assert_eq!(again.held(), desired.held());
+    assert_eq!(again.held(&host), desired.held(&host));
     assert_eq!(again.subscribe().borrow().as_ref().unwrap().apps.len(), 1);
 }
 
@@ -69,7 +69,36 @@ fn what_breaks_a_rule_is_refused_with_the_reason() {
     }
     let foreign: HostId = "h-ffffffffffffffff".parse().unwrap();
     assert_eq!(desired.accept(&document(1, json!({})), &foreign).outcome, Outcome::Invalid);
-    assert_eq!(desired.held(), (0, None));
+    assert_eq!(desired.held(&host), (0, None));
+}
+
+#[test]
+fn a_host_that_was_enrolled_anew_takes_the_spec_of_its_new_id() {
+    let (dir, desired, old) = open();
+    assert_eq!(desired.accept(&document(57, json!({})), &old).outcome, Outcome::Accepted);
+    let new: HostId = "h-ffffffffffffffff".parse().unwrap();
+    assert_eq!(desired.held(&new), (0, None));
+    assert_eq!(desired.accept(&document(58, json!({})), &new).outcome, Outcome::Invalid, "for the old id");
+    let text = String::from_utf8(document(1, json!({}))).unwrap().replace(HOST, new.as_str());
+    let answer = desired.accept(text.as_bytes(), &new);
+    assert_eq!((answer.outcome, answer.generation), (Outcome::Accepted, 1), "{}", answer.message);
+    assert_eq!(desired.accept(text.as_bytes(), &new).outcome, Outcome::Duplicate);
+    for desired in [&desired, &Desired::open(dir.path()).unwrap()] {
+        assert_eq!((desired.held(&new).0, desired.held(&old)), (1, (0, None)));
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_neither_held_nor_refused_for_ever() {
+    let (dir, desired, host) = open();
+    let away = dir.path().with_extension("away");
+    fs::rename(dir.path(), &away).unwrap();
+    let answer = desired.accept(&document(1, json!({})), &host);
+    assert_eq!((answer.outcome, answer.generation), (Outcome::Unkept, 0));
+    assert!(answer.message.starts_with("cannot keep it: "), "{}", answer.message);
+    assert!(desired.subscribe().borrow().is_none());
+    fs::rename(&away, dir.path()).unwrap();
+    assert_eq!(desired.accept(&document(1, json!({})), &host).outcome, Outcome::Accepted);
 }
 
 #[test]
@@ -77,10 +106,10 @@ fn a_damaged_file_is_put_aside() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("desired.json"), "{\"host\":").unwrap();
     let desired = Desired::open(dir.path()).unwrap();
-    assert_eq!(desired.held(), (0, None));
+    let host = HOST.parse().unwrap();
+    assert_eq!(desired.held(&host), (0, None));
     let names: Vec<_> =
         fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.len() == 1 && names[0].starts_with("desired.json.damaged-"), "{names:?}");
-    let host = HOST.parse().unwrap();
     assert_eq!(desired.accept(&document(1, json!({})), &host).outcome, Outcome::Accepted);
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use drover_proto::{
     PROTOCOL_VERSION, limits,
+    name::HostId,
+    status::HostStatus,
     wire::{
         FromAgent, Hello, HostSpecDocument, Report, SpecAck, agent_link_client::AgentLinkClient,
         from_agent::Message as Out, spec_ack::Outcome as WireOutcome, to_agent::Message as In,
@@ -39,7 +41,7 @@ pub enum End {
 /// Runs one connection to its end.
 pub(super) async fn run(link: &Link, identity: &Identity, channel: Channel) -> End {
     let (out, outbox) = mpsc::channel(OUTBOX_MESSAGES);
-    if out.send(FromAgent { message: Some(Out::Hello(hello(link))) }).await.is_err() {
+    if out.send(FromAgent { message: Some(Out::Hello(hello(link, &identity.host))) }).await.is_err() {
         return End::Closed { was_up: false, why: "the stream closed at once".to_owned() };
     }
     let mut client = AgentLinkClient::new(channel.clone())
@@ -74,7 +76,7 @@ pub(super) async fn run(link: &Link, identity: &Identity, channel: Channel) -> E
             },
             changed = async { tokio::time::sleep_until(next_report).await; status.changed().await }, if session.up => {
                 if changed.is_err() { return End::Closed { was_up: session.up, why: "the agent is stopping".to_owned() }; }
-                let report = serde_json::to_vec(&**status.borrow_and_update()).unwrap_or_default();
+                let report = session.document(&status.borrow_and_update());
                 if let Err(end) = session.report(report).await { return end; }
                 next_report = tokio::time::Instant::now() + REPORT_PAUSE;
             }
@@ -132,9 +134,18 @@ impl Session<'_> {
             Outcome::Stale => WireOutcome::Stale,
             Outcome::Conflict => WireOutcome::Conflict,
             Outcome::Invalid => WireOutcome::Invalid,
+            // No answer: it is offered again at the next connection, and the pauses before it grow.
+            Outcome::Unkept => return Err(End::Closed { was_up: false, why: accepted.message }),
         };
         let ack = SpecAck { generation: document.generation, outcome: outcome.into(), message: accepted.message };
         self.send(Out::SpecAck(ack)).await
+    }
+
+    /// The status as the coordinator that knows this host by its present id may read it: a generation of an id that the
+    /// host had before means nothing there.
+    fn document(&self, status: &HostStatus) -> Vec<u8> {
+        let generation = status.generation.min(self.link.desired.held(&self.identity.host).0);
+        serde_json::to_vec(&HostStatus { generation, ..status.clone() }).unwrap_or_default()
     }
 
     async fn report(&self, host_status_json: Vec<u8>) -> Result<(), End> {
@@ -147,8 +158,8 @@ impl Session<'_> {
     }
 }
 
-fn hello(link: &Link) -> Hello {
-    let (generation, digest) = link.desired.held();
+fn hello(link: &Link, host: &HostId) -> Hello {
+    let (generation, digest) = link.desired.held(host);
     Hello {
         protocol_version: PROTOCOL_VERSION,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),

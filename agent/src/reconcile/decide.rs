@@ -33,7 +33,12 @@ pub(super) fn decide(ledger: &AppLedger, desired: Option<&DesiredApp>, now_unix_
         return task;
     }
     let is_it = |release: &ReleaseId, rollout| *release == desired.release && rollout == desired.rollout;
+    // A host that was enrolled anew may be asked for the same numbers with another content.
+    let is_current = |current: &DesiredApp| {
+        current.release != desired.release || (current.spec == desired.spec && current.secrets == desired.secrets)
+    };
     let settled = ledger.activation.is_none()
+        && ledger.current.as_ref().is_none_or(is_current)
         && (ledger.settled.as_ref().is_some_and(|settled| is_it(&settled.release, settled.rollout))
             || ledger.failed_attempt.as_ref().is_some_and(|(release, rollout)| is_it(release, *rollout)));
     if settled { Task::Nothing } else { Task::Activate(Box::new(desired.clone())) }
@@ -127,6 +132,8 @@ mod tests {
         failed.failed_attempt = Some((want.release.clone(), want.rollout));
         let phase = Phase::Reverted { to: None, cause: "x".to_owned() };
         failed.settled = Some(Settled { release: want.release.clone(), rollout: want.rollout, phase });
+        let mut other = want.clone();
+        other.spec.env.clear();
         let mut retry = want.clone();
         retry.rollout += 1;
         let table = [
@@ -142,6 +149,7 @@ mod tests {
             (committed.clone(), Some(&want), 0, "nothing"),
             (committed.clone(), Some(&paused), 0, "nothing"),
             (committed.clone(), Some(&retry), 0, "activate"),
+            (committed.clone(), Some(&other), 0, "activate"),
             (committed, None, 0, "remove"),
             (failed.clone(), Some(&want), 0, "nothing"),
             (failed.clone(), Some(&retry), 0, "activate"),
