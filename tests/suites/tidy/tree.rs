@@ -88,7 +88,7 @@ impl Source {
             let indent = &lines[at][..lines[at].len() - lines[at].trim_start().len()];
             let is_end = |line: &&str| line.strip_prefix(indent).is_some_and(|rest| rest.trim_end() == "}");
             let one_line = lines[at].trim_end().ends_with('}');
-            if one_line { Some(1) } else { lines[at..].iter().position(|line| is_end(line)).map(|n| n + 1) }
+            if one_line { Some(1) } else { lines[at..].iter().position(is_end).map(|n| n + 1) }
         };
         starts.filter_map(|at| Some((at + 1, length(at)?))).collect()
     }
