@@ -12,7 +12,7 @@ use drover_proto::{
 
 use super::{
     order::{Candidate, Health, order, zone},
-    state::{HostRun, Kind, Link, Rollout},
+    state::{Before, HostRun, Kind, Link, Rollout},
 };
 use crate::{
     session::Sessions,
@@ -100,13 +100,17 @@ impl Sightings {
     }
 
     /// What a host goes back to: the release that it has last committed. Only if it never said anything about the app,
-    /// what it was wanted to run.
-    fn before(&self, app: &AppName, host: &HostId) -> Option<ReleaseNumber> {
+    /// what it was wanted to run. A release that is not in the store is not nothing: the app runs there.
+    fn before(&self, app: &AppName, host: &HostId) -> Before {
         let before = match self.status(app, host) {
             Some(status) => status.running.as_ref().map(|running| running.number),
             None => self.wanted(host).map(|wanted| wanted.release),
         };
-        before.filter(|number| self.releases.contains(number))
+        match before {
+            None => Before::Nothing,
+            Some(number) if self.releases.contains(&number) => Before::Release(number),
+            Some(number) => Before::Unknown(number),
+        }
     }
 }
 
@@ -134,5 +138,45 @@ pub fn document(wish: &Wish, hosts: &[Host], sightings: &Sightings, now_ms: i64)
         counted_unix_ms: now_ms,
         excused: 0,
         due: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What a host goes back to.
+    use drover_proto::name::ReleaseId;
+
+    use super::*;
+
+    #[test]
+    fn a_release_that_the_store_does_not_know_is_not_nothing() {
+        let app: AppName = "mono".parse().unwrap();
+        let host: HostId = "h-0000000000000001".parse().unwrap();
+        let running = |number: Option<u64>| AppStatus {
+            desired: None,
+            rollout: 1,
+            running: number.map(|number| ReleaseId { app: app.clone(), number }),
+            phase: Phase::Pending,
+            parts: vec![],
+            failure: None,
+        };
+        let stored = StoredApp { release: 1, rollout: 1, paused: false };
+        let before = |status: Option<AppStatus>| {
+            let report = HostStatus {
+                apps: status.map(|status| (app.clone(), status)).into_iter().collect(),
+                ..HostStatus::default()
+            };
+            let sightings = Sightings {
+                wanted: [(host.clone(), stored)].into(),
+                reports: [(host.clone(), report)].into(),
+                away: BTreeMap::new(),
+                releases: vec![1, 2],
+            };
+            sightings.before(&app, &host)
+        };
+        assert_eq!(before(Some(running(Some(2)))), Before::Release(2));
+        assert_eq!(before(Some(running(Some(46)))), Before::Unknown(46));
+        assert_eq!(before(Some(running(None))), Before::Nothing);
+        assert_eq!(before(None), Before::Release(1));
     }
 }

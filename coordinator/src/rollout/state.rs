@@ -85,8 +85,12 @@ pub struct HostRun {
     pub id: HostId,
     /// Its name when the rollout began.
     pub name: HostName,
-    /// What it goes back to; `None` = it did not have the app.
+    /// What it had before; `None` = it did not have the app.
     pub before: Option<ReleaseNumber>,
+    /// The store does not know that release (this coordinator was restored from a backup): the host cannot be sent back,
+    /// and is left alone.
+    #[serde(default)]
+    pub left_alone: bool,
     /// Where it is, for people and for `next`.
     pub state: HostState,
     /// Whether its stream is up.
@@ -103,6 +107,17 @@ pub struct HostRun {
     pub removed: bool,
     /// Its last failure here, with evidence.
     pub failure: Option<Failure>,
+}
+
+/// What a host had of the app before the rollout.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// A release that it can go back to.
+    Release(ReleaseNumber),
+    /// A release that the store does not know.
+    Unknown(ReleaseNumber),
 }
 
 /// Whether a host's stream is up.
@@ -235,11 +250,15 @@ pub enum What {
 impl HostRun {
     /// A host whose turn has not come.
     #[must_use]
-    pub fn pending(id: HostId, name: HostName, before: Option<ReleaseNumber>, link: Link, strategy: &Strategy) -> Self {
+    pub fn pending(id: HostId, name: HostName, before: Before, link: Link, strategy: &Strategy) -> Self {
         Self {
             id,
             name,
-            before,
+            before: match before {
+                Before::Nothing => None,
+                Before::Release(number) | Before::Unknown(number) => Some(number),
+            },
+            left_alone: matches!(before, Before::Unknown(_)),
             state: HostState::Pending,
             link,
             asked: None,

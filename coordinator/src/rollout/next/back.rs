@@ -18,7 +18,7 @@ impl Step {
                 if host.state == HostState::Pending {
                     host.state = HostState::Skipped { reason: "the rollout stopped before its turn".to_owned() };
                 }
-            } else if host.removed || host.before == self.rollout.target {
+            } else if host.removed || host.left_alone || host.before == self.rollout.target {
                 // There is nothing to go back to; one in flight settles by itself.
             } else if host.in_flight() {
                 self.send_back(index, &cause);
@@ -78,10 +78,32 @@ impl Step {
         if self.rollout.hosts.iter().any(going) {
             return;
         }
+        self.leave_alone();
         if self.rollout.hosts.iter().any(|host| host.way == Way::BackFailed) {
             self.end(RolloutState::RollbackFailed { cause });
         } else {
             self.end(RolloutState::RolledBack { cause });
+        }
+    }
+
+    /// Hosts whose release of before the store does not know: nothing is written for them. One whose agent has reverted
+    /// has it back by itself; any other stays where it is, and that is no way back.
+    fn leave_alone(&mut self) {
+        for host in
+            self.rollout.hosts.iter_mut().filter(|host| host.left_alone && !host.removed && host.asked.is_some())
+        {
+            if matches!(host.state, HostState::Reverted { .. } | HostState::Unreachable { .. }) {
+                continue;
+            }
+            host.way = Way::BackFailed;
+            if host.state == HostState::Healthy {
+                let before = host.before.unwrap_or_default();
+                let cause = format!(
+                    "it stays on the new release: the one before, {}/{before}, is not in this coordinator's store",
+                    self.rollout.app
+                );
+                host.state = HostState::Failed { cause };
+            }
         }
     }
 }

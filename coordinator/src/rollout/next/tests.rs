@@ -9,6 +9,7 @@ use drover_proto::{
 };
 
 use super::*;
+use crate::rollout::state::Before;
 
 /// A rollout to release 2, with the bookkeeping that the driver does.
 struct World {
@@ -41,7 +42,10 @@ fn strategy(max_parallel: u32, max_failures: u32, on_failure: OnFailure) -> Stra
 impl World {
     fn new(hosts: usize, strategy: Strategy, target: Option<u64>) -> Self {
         let hosts = (0..hosts)
-            .map(|i| HostRun::pending(host(i), format!("web-{i}").parse().unwrap(), Some(1), Link::Up, &strategy))
+            .map(|i| {
+                let name = format!("web-{i}").parse().unwrap();
+                HostRun::pending(host(i), name, Before::Release(1), Link::Up, &strategy)
+            })
             .collect();
         let rollout = Rollout {
             id: 7,
@@ -332,4 +336,23 @@ fn all_targets_away_is_no_success() {
     let effects = world.send(What::Start);
     assert!(wrote(&effects, 0, Some(2), false));
     assert_eq!(world.state(), "failed");
+}
+
+#[test]
+fn a_host_whose_release_of_before_is_unknown_is_left_alone() {
+    let mut world = World::new(3, strategy(1, 0, OnFailure::Rollback), Some(2));
+    for index in [0, 1] {
+        world.rollout.hosts[index].before = Some(46);
+        world.rollout.hosts[index].left_alone = true;
+    }
+    world.send(What::Start);
+    world.healthy(0);
+    world.reverted(1);
+    world.pass(1);
+    let back = |effect: &&Effect| matches!(effect, Effect::WriteSpec { asked, .. } if asked.release != Some(2));
+    assert_eq!(world.effects.iter().filter(back).count(), 0, "{:?}", world.effects);
+    assert_eq!(world.rollout.state.word(), "rollback_failed");
+    let said = world.rollout.hosts[0].failed().unwrap();
+    assert!(said.contains("mono/46, is not in this coordinator's store"), "{said}");
+    assert!(matches!(world.rollout.hosts[1].state, HostState::Reverted { .. }), "its agent has it back");
 }

@@ -54,10 +54,14 @@ proptest! {
         max_failures in 0..3u32,
         on_failure in on_failures(),
         removal in any::<bool>(),
+        left_alone in any::<u8>(),
         happens in proptest::collection::vec(any_event(), 0..120),
     ) {
         let target = (!removal).then_some(2);
         let mut world = World::new(hosts, strategy(max_parallel, max_failures, on_failure), target);
+        for (index, host) in world.rollout.hosts.iter_mut().enumerate() {
+            host.left_alone = left_alone & (1 << index) != 0;
+        }
         world.send(What::Start);
         for one in happens {
             let before = world.rollout.clone();
@@ -108,6 +112,9 @@ fn check_step(before: &Rollout, after: &Rollout, effects: &[Effect]) -> Result<(
             let told = effects.iter().any(|e| matches!(e, Effect::WriteSpec { host, .. } if *host == is.id));
             prop_assert!(told, "{is:?} began unasked");
         }
+        // Nothing but the target is ever written for a host whose release of before is unknown.
+        let written = |e: &Effect| matches!(e, Effect::WriteSpec { host, asked } if *host == is.id && asked.release != after.target);
+        prop_assert!(!is.left_alone || !effects.iter().any(written), "{is:?} was written back");
         if is.state == HostState::Healthy && was.state != HostState::Healthy {
             prop_assert!(is.way == Way::Forward);
         }
