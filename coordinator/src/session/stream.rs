@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const OUTGOING: usize = 16;
 /// How far a host's generation may be ahead of ours; more is not a restored backup but nonsense.
 const MAX_AHEAD: u64 = 1 << 32;
+/// Apps that a host may speak of without this coordinator knowing them.
+const MAX_UNKNOWN_APPS: usize = 100;
 /// What a message needs beside its document.
 const ENVELOPE_BYTES: usize = 1024;
 
@@ -62,7 +64,7 @@ impl AgentStreams {
     #[must_use]
     pub fn open(&self, host: HostId, incoming: Streaming<FromAgent>) -> Outgoing {
         let (sender, receiver) = mpsc::channel(OUTGOING);
-        let stream = Stream { all: self.clone(), host, out: sender, sent: 0 };
+        let stream = Stream { all: self.clone(), host, out: sender, sent: 0, keeps_unknown: false };
         tokio::spawn(stream.run(incoming));
         ReceiverStream::new(receiver)
     }
@@ -74,6 +76,8 @@ struct Stream {
     out: mpsc::Sender<Result<ToAgent, Status>>,
     /// The newest generation that was sent on this stream.
     sent: u64,
+    /// The host held a spec that this coordinator has not written: it may speak of any app.
+    keeps_unknown: bool,
 }
 
 impl Stream {
@@ -161,6 +165,7 @@ impl Stream {
         }
         self.all.store.raise_generation(&self.host, held).await.map_err(failed)?;
         self.sent = held;
+        self.keeps_unknown = true;
         warn!(
             host = %row.name, held, known = row.generation,
             "the host holds a spec that this coordinator has not written (was it restored from a backup?): the host keeps \
@@ -245,7 +250,12 @@ impl Stream {
                 return Ok(());
             }
         };
-        trim(&mut status, &self.apps().await?);
+        self.all.store.see_numbers(&status).await.map_err(failed)?;
+        let mut apps = self.apps().await?;
+        if self.keeps_unknown {
+            apps.extend(status.apps.keys().take(MAX_UNKNOWN_APPS).cloned());
+        }
+        trim(&mut status, &apps);
         let text = serde_json::to_string(&status).map_err(|error| {
             error!(host = %self.host, %error, "a report cannot be written");
             code::status(Code::Internal, "a fault of drover's own; its log says more")

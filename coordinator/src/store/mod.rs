@@ -17,6 +17,7 @@ use crate::vault::{Vault, VaultError};
 mod audit;
 mod hosts;
 mod migrate;
+mod numbers;
 mod operators;
 mod releases;
 mod restored;

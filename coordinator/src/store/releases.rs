@@ -5,7 +5,7 @@ use drover_proto::{
     name::{AppName, ReleaseNumber},
 };
 
-use super::{Result, SecretPins, Store, StoreError, audit, commit, from_int, from_json, to_int, to_json};
+use super::{Result, SecretPins, Store, StoreError, audit, commit, from_int, from_json, numbers, to_int, to_json};
 
 /// A release as it is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +53,7 @@ fn read(app: &AppName, row: Row) -> Result<Release> {
 
 impl Store {
     /// Stores a release and answers its number; the same digest and secrets as the app's newest give that one's.
+    /// A new number is above every one that this store or a host has used.
     pub async fn put_release(
         &self,
         app: &AppName,
@@ -75,8 +76,7 @@ impl Store {
             Some((number, of, with)) if of == digest && with == pins => {
                 return from_int(number, "a release's number");
             }
-            Some((number, ..)) => number + 1,
-            None => 1,
+            _ => numbers::next(&mut tx, Some(app)).await?,
         };
         sqlx::query(
             "INSERT INTO releases (app, number, spec, digest, secrets, created_ms, created_by)

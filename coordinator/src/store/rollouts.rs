@@ -2,7 +2,7 @@
 
 use drover_proto::name::{AppName, RolloutId};
 
-use super::{Result, Store, StoreError, commit, from_int, parse, to_int};
+use super::{Result, Store, StoreError, commit, from_int, numbers, parse, to_int};
 
 /// A rollout as it is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,19 +45,14 @@ impl Store {
     ) -> Result<RolloutId> {
         let failed = |e| StoreError::Sql("store a rollout", e);
         let mut tx = self.begin().await?;
-        let (number,): (i64,) = sqlx::query_as(
-            "INSERT INTO rollouts (app, active, document, started_ms) VALUES ($1, 1, '', $2) RETURNING id",
-        )
-        .bind(app.as_str())
-        .bind(now_ms)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(failed)?;
+        let number = numbers::next(&mut tx, None).await?;
         let id = from_int(number, "a rollout's number")?;
         let text = document(id).map_err(|_| StoreError::Damaged("a rollout"))?;
-        sqlx::query("UPDATE rollouts SET document = $2 WHERE id = $1")
+        sqlx::query("INSERT INTO rollouts (id, app, active, document, started_ms) VALUES ($1, $2, 1, $3, $4)")
             .bind(number)
+            .bind(app.as_str())
             .bind(text)
+            .bind(now_ms)
             .execute(&mut *tx)
             .await
             .map_err(failed)?;

@@ -296,3 +296,33 @@ async fn a_sealed_value_opens_only_in_its_own_place() {
     let pin = SecretPin::Stored { name: two.clone(), environment: String::new(), version: 1 };
     assert!(matches!(t.store.secret_value(&name("mono"), &two, &pin).await, Err(StoreError::Vault(_))));
 }
+
+#[tokio::test]
+async fn numbers_that_a_host_tells_of_are_not_given_again() {
+    let t = temporary().await;
+    let (mono, other): (AppName, AppName) = (name("mono"), name("other"));
+    let report = |release: u64, rollout: u64| -> drover_proto::status::HostStatus {
+        serde_json::from_value(serde_json::json!({
+            "generation": 9, "observed_unix_ms": 0, "boot_id": "", "apps": { "mono": {
+                "desired": { "app": "mono", "number": release }, "rollout": rollout, "running": null,
+                "phase": { "state": "pending" }, "parts": [], "failure": null,
+            } },
+        }))
+        .unwrap()
+    };
+    let put = async |app: &AppName, spec: &str| {
+        t.store.put_release(app, spec, spec, &SecretPins::new(), "ada", 1).await.unwrap()
+    };
+    assert_eq!(put(&mono, "one").await, 1);
+    assert_eq!(t.store.create_rollout(&mono, 1, |_| Ok(String::new())).await.unwrap(), 1);
+    t.store.see_numbers(&report(46, 70)).await.unwrap();
+    t.store.see_numbers(&report(45, 69)).await.unwrap();
+    assert_eq!(put(&mono, "one").await, 1, "the same is the same");
+    assert_eq!(t.store.next_release(&mono).await.unwrap(), 47);
+    assert_eq!((put(&mono, "two").await, put(&mono, "three").await), (47, 48));
+    assert_eq!(put(&other, "one").await, 1);
+    assert_eq!(t.store.create_rollout(&mono, 1, |_| Ok(String::new())).await.unwrap(), 71);
+    assert_eq!(t.store.create_rollout(&mono, 1, |_| Ok(String::new())).await.unwrap(), 72);
+    t.store.see_numbers(&report(u64::MAX, u64::MAX)).await.unwrap();
+    assert_eq!(t.store.next_release(&mono).await.unwrap(), 49, "nonsense counts for nothing");
+}

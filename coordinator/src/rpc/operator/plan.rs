@@ -69,7 +69,10 @@ pub(super) async fn draft(services: &Services, bytes: &[u8]) -> Result<Draft, St
     let pins = pins_as_they_would_be(services, &spec).await?;
     let newest = store.releases(&spec.app).await.map_err(store_failed)?.into_iter().next();
     let exists = newest.as_ref().is_some_and(|n| n.digest == digest.to_string() && n.secrets == pins);
-    let release = newest.map_or(1, |newest| if exists { newest.number } else { newest.number + 1 });
+    let release = match newest {
+        Some(newest) if exists => newest.number,
+        _ => store.next_release(&spec.app).await.map_err(store_failed)?,
+    };
     Ok(Draft { spec, json, digest, hosts, sightings, release, exists, pins })
 }
 
