@@ -74,9 +74,18 @@ impl StepFailure {
 
 impl From<LedgerError> for StepFailure {
     fn from(error: LedgerError) -> Self {
-        let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        Self::new(Code::Write, "journal", format!("{error}{why}"))
+        let why = std::error::Error::source(&error).map(plainly).unwrap_or_default();
+        Self::new(Code::Write, "journal", format!("{error}: {why}"))
     }
+}
+
+/// What is behind an error, in plain words where it is what people can mend.
+fn plainly(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let full = chain
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded));
+    if full { "the disk is full".to_owned() } else { error.to_string() }
 }
 
 impl Exec<'_> {

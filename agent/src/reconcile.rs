@@ -215,6 +215,9 @@ impl Reconciler {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 impl Shared {
     /// Publishes what the ledger says of a settled app.
     fn say(&self, ledger: &AppLedger, desired: Option<&DesiredApp>) {

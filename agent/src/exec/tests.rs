@@ -203,3 +203,14 @@ async fn a_build_that_fails_or_hangs_says_so_and_leaves_nothing() {
     let failed = bench.stage().await.unwrap_err();
     assert!(failed.cause.contains("took longer than 300ms and was killed"), "{}", failed.cause);
 }
+
+#[test]
+fn a_full_disk_is_called_that() {
+    let error = |kind: std::io::ErrorKind| crate::host::files::FileError::Io {
+        path: "/x".to_owned(),
+        doing: "write it",
+        source: kind.into(),
+    };
+    assert_eq!(plainly(&error(std::io::ErrorKind::StorageFull)), "the disk is full");
+    assert!(plainly(&error(std::io::ErrorKind::NotFound)).starts_with("/x: cannot write it: "));
+}

@@ -56,14 +56,14 @@ impl Work<'_> {
                 stage: Stage::Preparing,
             });
             if let Err(failed) = self.keep() {
-                return self.failed_before_switch(desired, failed).await;
+                return self.give_up(desired, failed).await;
             }
         }
         let rendered = match render(desired, &self.facts, &self.shared.parts.layout) {
             Ok(rendered) => rendered,
             Err(error) => {
                 let failed = StepFailure::new(Code::Invalid, "render", error.to_string());
-                return self.failed_before_switch(desired, failed).await;
+                return self.give_up(desired, failed).await;
             }
         };
         let resumed = interrupted.is_some();
@@ -72,7 +72,7 @@ impl Work<'_> {
             Err(Stop::Superseded) => return End::Superseded,
             Err(Stop::Failed(failed)) => {
                 exec::discard_unsealed(&self.shared.parts.layout, &rendered);
-                return self.failed_before_switch(desired, failed).await;
+                return self.give_up(desired, failed).await;
             }
         };
         self.switch(desired, &rendered, &observed, plan, interrupted).await
@@ -137,7 +137,11 @@ impl Work<'_> {
         let before = self.ledger.clone();
         let times = match self.journal(desired, rendered, &steps, interrupted) {
             Ok(times) => times,
-            Err(failed) => return self.failed_before_switch(desired, failed).await,
+            Err(failed) => {
+                // What is not on disk has not begun.
+                self.ledger = before;
+                return self.give_up(desired, failed).await;
+            }
         };
         let setting = Setting {
             wanted: Some(rendered),
@@ -158,7 +162,7 @@ impl Work<'_> {
                         Ok(()) => {
                             self.ledger = before;
                             self.settle_unit_files().await;
-                            self.failed_before_switch(desired, failed).await
+                            self.give_up(desired, failed).await
                         }
                         Err(worse) => {
                             tracing::error!(app = %self.app, cause = worse.cause, "what was written could not be put back");
@@ -219,24 +223,20 @@ impl Work<'_> {
             activation.stage = Stage::Gating;
         }
         if let Err(failed) = self.keep() {
-            return self.revert(desired, self.failure(desired, failed)).await;
+            return self.give_up(desired, failed).await;
         }
         let show = |healthy_for_ms, waiting_for| Phase::Gating { healthy_for_ms, waiting_for };
         self.shared.board.phase(&self.app, show(0, Vec::new()));
         match self.gate(rendered, desired, times, show).await {
             GateEnd::Superseded => End::Superseded,
-            GateEnd::Failed(failed) => {
-                let touched = self.ledger.activation.as_ref().is_some_and(|activation| activation.touched);
-                // Nothing was changed, so there is nothing to go back from.
-                if !touched {
-                    return self.failed_before_switch(desired, failed).await;
-                }
-                self.revert(desired, self.failure(desired, failed)).await
-            }
+            GateEnd::Failed(failed) => self.give_up(desired, failed).await,
             GateEnd::Healthy => {
+                let uncommitted = self.ledger.clone();
                 self.ledger.commit(desired, rendered, now_unix_ms());
                 if let Err(failed) = self.keep() {
-                    return self.revert(desired, self.failure(desired, failed)).await;
+                    // Only what is on disk is committed: going back leads to the release before.
+                    self.ledger = uncommitted;
+                    return self.give_up(desired, failed).await;
                 }
                 tracing::info!(app = %self.app, release = %desired.release, "healthy and committed");
                 cleanup::trees(&self.shared.parts.layout, &self.ledger);
@@ -247,9 +247,9 @@ impl Work<'_> {
         }
     }
 
-    /// Nothing of this activation is in effect: the release before goes on, or comes back if an activation in between
-    /// had touched it.
-    pub(super) async fn failed_before_switch(&mut self, desired: &DesiredApp, failed: StepFailure) -> End {
+    /// Nothing of this activation is in effect: the release before goes on, or comes back if this activation or one in
+    /// between had touched it.
+    pub(super) async fn give_up(&mut self, desired: &DesiredApp, failed: StepFailure) -> End {
         let failure = self.failure(desired, failed);
         if self.ledger.activation.as_ref().is_some_and(|activation| activation.touched) {
             return self.revert(desired, failure).await;

@@ -1,8 +1,13 @@
 //! Pure: what is due for an app, from its ledger and what is wanted. Beside `reconcile`.
 
-use drover_proto::{code::Code, name::ReleaseId, spec::DesiredApp, status::Failure};
+use drover_proto::{
+    code::Code,
+    name::ReleaseId,
+    spec::DesiredApp,
+    status::{Failure, Phase},
+};
 
-use crate::ledger::{Activation, AppLedger, Stage};
+use crate::ledger::{Activation, AppLedger, Settled, Stage};
 
 /// What is due.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,9 +42,14 @@ pub(super) fn decide(ledger: &AppLedger, desired: Option<&DesiredApp>, now_unix_
     let is_current = |current: &DesiredApp| {
         current.release != desired.release || (current.spec == desired.spec && current.secrets == desired.secrets)
     };
+    let as_asked = |settled: &Settled| {
+        !matches!(settled.phase, Phase::Healthy { .. }) || ledger.current.as_ref().is_none_or(is_current)
+    };
     let settled = ledger.activation.is_none()
-        && ledger.current.as_ref().is_none_or(is_current)
-        && (ledger.settled.as_ref().is_some_and(|settled| is_it(&settled.release, settled.rollout))
+        && (ledger
+            .settled
+            .as_ref()
+            .is_some_and(|settled| is_it(&settled.release, settled.rollout) && as_asked(settled))
             || ledger.failed_attempt.as_ref().is_some_and(|(release, rollout)| is_it(release, *rollout)));
     if settled { Task::Nothing } else { Task::Activate(Box::new(desired.clone())) }
 }
@@ -84,11 +94,7 @@ fn in_flight(activation: &Activation, desired: &DesiredApp, now_unix_ms: i64) ->
 mod tests {
     //! Every state in which an agent can wake up.
     use super::*;
-    use crate::{
-        ledger::Settled,
-        render::tests::{desired, rendered},
-    };
-    use drover_proto::status::Phase;
+    use crate::render::tests::{desired, rendered};
 
     fn in_stage(stage: Stage, switched: Option<i64>) -> AppLedger {
         let mut ledger = AppLedger::new("mono".parse().unwrap());
@@ -134,6 +140,8 @@ mod tests {
         failed.settled = Some(Settled { release: want.release.clone(), rollout: want.rollout, phase });
         let mut other = want.clone();
         other.spec.env.clear();
+        let mut reverted = committed.clone();
+        reverted.settled = failed.settled.clone();
         let mut retry = want.clone();
         retry.rollout += 1;
         let table = [
@@ -154,6 +162,7 @@ mod tests {
             (failed.clone(), Some(&want), 0, "nothing"),
             (failed.clone(), Some(&retry), 0, "activate"),
             (failed, Some(&newer), 0, "activate"),
+            (reverted, Some(&other), 0, "nothing"),
         ];
         for (i, (ledger, desired, now, expected)) in table.into_iter().enumerate() {
             assert_eq!(word(&decide(&ledger, desired, now)), expected, "row {i}");

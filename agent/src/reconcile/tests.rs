@@ -1,0 +1,144 @@
+//! Activations of an app with one file and no units, in a temporary directory, without systemd.
+
+use std::{fs, path::PathBuf};
+
+use drover_proto::{
+    app::{Check, Hook, HookPoint, Probe},
+    code::Code,
+    duration::Span,
+    spec::DesiredApp,
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::render::tests::{argv, desired, facts, file_part};
+
+const HOST: &str = "h-0123456789abcdef";
+
+struct Bench {
+    dir: TempDir,
+    desired: Desired,
+    reconciler: Reconciler,
+    generation: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        fs::create_dir(dir.path().join("state")).unwrap();
+        let (desired, reconciler) = open(&dir);
+        Self { dir, desired, reconciler, generation: 0 }
+    }
+
+    /// The agent is started again.
+    fn again(&mut self) {
+        (self.desired, self.reconciler) = open(&self.dir);
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Release `number` with this content of its file, healthy at once.
+    fn release(&self, number: u64, content: &str) -> DesiredApp {
+        let mut desired = desired();
+        (desired.release.number, desired.rollout) = (number, number);
+        desired.spec.artifact = None;
+        (desired.spec.env, desired.spec.secrets, desired.secrets) = Default::default();
+        (desired.spec.units, desired.spec.hooks, desired.spec.checks) = Default::default();
+        desired.spec.files = vec![file_part(&self.at("site").to_string_lossy(), content, 0o644)];
+        desired.spec.strategy.min_healthy_time = Span::from_ms(1);
+        desired
+    }
+
+    fn hook(&self, when: HookPoint, run: &[&str]) -> Hook {
+        let user = "root".parse().unwrap();
+        Hook { when, run: argv(run), user, timeout: Span::from_secs(5), env: Default::default() }
+    }
+
+    fn ask(&mut self, apps: &[&DesiredApp]) {
+        self.generation += 1;
+        let facts = facts();
+        let spec = HostSpec {
+            host: HOST.parse().unwrap(),
+            host_name: facts.name,
+            labels: facts.labels,
+            generation: self.generation,
+            apps: apps.iter().map(|app| (app.spec.app.clone(), (*app).clone())).collect(),
+        };
+        let accepted = self.desired.accept(&serde_json::to_vec(&spec).unwrap(), &HOST.parse().unwrap());
+        assert_eq!(accepted.outcome, crate::desired::Outcome::Accepted, "{}", accepted.message);
+    }
+
+    async fn pass(&self) {
+        let spec = self.reconciler.specs.borrow().clone().unwrap();
+        self.reconciler.pass(&spec).await;
+    }
+
+    fn status(&self) -> drover_proto::status::AppStatus {
+        self.reconciler.shared.board.subscribe().borrow().apps[&app()].clone()
+    }
+
+    fn site(&self) -> String {
+        fs::read_to_string(self.at("site")).unwrap()
+    }
+}
+
+fn app() -> AppName {
+    "mono".parse().unwrap()
+}
+
+fn open(dir: &TempDir) -> (Desired, Reconciler) {
+    let at = |name: &str| dir.path().join(name);
+    let layout =
+        Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
+    let desired = Desired::open(&layout.state_dir).unwrap();
+    let blobs = Blobs::open(at("state/blobs"), watch::channel(None).1).unwrap();
+    let systemd = Systemd::connect_to("unix:path=/nonexistent");
+    let parts = Parts { layout, desired: desired.clone(), blobs, systemd };
+    (desired, Reconciler::open(parts).unwrap().1)
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_written_fails_before_anything_is_touched() {
+    let mut bench = Bench::new();
+    let first = bench.release(1, "one\n");
+    bench.ask(&[&first]);
+    bench.pass().await;
+    assert!(matches!(bench.status().phase, Phase::Healthy { .. }), "{:?}", bench.status());
+    let mut second = bench.release(2, "two\n");
+    let ledgers = bench.at("state/ledger").to_string_lossy().into_owned();
+    second.spec.hooks.push(bench.hook(HookPoint::BeforeSwitch, &["/bin/rm", "-r", &ledgers]));
+    bench.ask(&[&second]);
+    bench.pass().await;
+    let status = bench.status();
+    let Phase::Reverted { to, .. } = status.phase else { panic!("{status:?}") };
+    assert_eq!((to, status.failure.unwrap().code), (Some(first.release.clone()), Code::Write));
+    assert_eq!(bench.site(), "one\n");
+    let ledger = bench.reconciler.shared.ledger(&app()).unwrap();
+    assert_eq!((ledger.current.unwrap().release, ledger.activation), (first.release, None));
+    assert!(!ledger.effects.values().any(|effect| *effect == drover_proto::digest::Digest::of(b"")));
+}
+
+#[tokio::test]
+async fn a_commit_that_cannot_be_written_goes_back_to_the_release_before() {
+    let mut bench = Bench::new();
+    let ledgers = bench.at("state/ledger").to_string_lossy().into_owned();
+    let mut first = bench.release(1, "one\n");
+    first.spec.hooks.push(bench.hook(HookPoint::BeforeSwitch, &["/bin/mkdir", "-p", &ledgers]));
+    bench.ask(&[&first]);
+    bench.pass().await;
+    let mut second = bench.release(2, "two\n");
+    let probe = Probe::Command { run: argv(&["/bin/rm", "-r", &ledgers]), user: "root".parse().unwrap() };
+    second
+        .spec
+        .checks
+        .insert("ledger".parse().unwrap(), Check { probe, interval: Span::from_secs(1), timeout: Span::from_secs(5) });
+    bench.ask(&[&second]);
+    bench.pass().await;
+    let status = bench.status();
+    assert_eq!(status.running, Some(first.release.clone()));
+    let Phase::Reverted { to, .. } = status.phase else { panic!("{status:?}") };
+    assert_eq!((to, status.failure.unwrap().code), (Some(first.release), Code::Write));
+    assert_eq!(bench.site(), "one\n");
+}
