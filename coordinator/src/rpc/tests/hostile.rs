@@ -92,6 +92,30 @@ async fn a_host_ahead_of_a_restored_coordinator_keeps_its_spec_until_the_next_ch
 }
 
 #[tokio::test]
+async fn a_host_that_is_enrolled_anew_gets_generations_above_what_it_holds() {
+    let mut world = World::new().await;
+    world.web_hosts(1, &fate(|_| healthy())).await;
+    let started = world.apply(&spec("one")).await.unwrap();
+    assert_eq!(world.end(started.rollout_id).await.summary.state, RolloutState::Succeeded);
+    world.operator.remove_host(RemoveHostRequest { host: "web-1".to_owned() }).await.unwrap();
+
+    let identity = world.host("web-1", "web").await;
+    assert_eq!(detail(&mut world).await.host.generation, 1, "a new row, and the app that matches");
+    // An agent that dropped the spec of its former enrolment says that it holds nothing.
+    let mut host = Liar::new(&world, &identity, Hello::default()).await.unwrap();
+    let document = host.spec().await.unwrap();
+    let sent: HostSpec = serde_json::from_slice(&document.document_json).unwrap();
+    assert_eq!((sent.generation, sent.apps.len(), sent.host), (1, 1, detail(&mut world).await.host.id));
+    // One that kept it is ahead: whatever comes next, it can accept.
+    let held = Hello { generation: 46, spec_digest: "sha256:0".to_owned(), ..Hello::default() };
+    let mut host = Liar::new(&world, &identity, held).await.unwrap();
+    host.welcome().await;
+    change(&mut world, "1").await;
+    let sent: HostSpec = serde_json::from_slice(&host.spec().await.unwrap().document_json).unwrap();
+    assert_eq!((sent.generation, sent.apps.len()), (47, 1));
+}
+
+#[tokio::test]
 async fn a_host_that_lies_or_says_too_much_is_shown_within_limits() {
     let mut world = World::new().await;
     let identity = world.host("web-1", "web").await;
