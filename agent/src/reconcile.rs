@@ -168,10 +168,16 @@ impl Reconciler {
             let desired = spec.as_ref().and_then(|spec| spec.apps.get(&ledger.app));
             self.shared.say(ledger, desired);
         }
+        for (app, aside) in self.shared.ledgers.damaged() {
+            if self.shared.ledger(&app).is_none() {
+                self.shared.board.phase(&app, Phase::Failed { cause: cleanup::damaged(&app, &aside) });
+            }
+        }
     }
 
     async fn pass(&self, spec: &HostSpec) {
-        let apps: BTreeSet<AppName> = spec.apps.keys().cloned().chain(self.shared.all().into_keys()).collect();
+        let known = self.shared.all().into_keys().chain(self.shared.ledgers.damaged().into_keys());
+        let apps: BTreeSet<AppName> = spec.apps.keys().cloned().chain(known).collect();
         for app in apps.iter().filter(|app| spec.apps.contains_key(*app)) {
             self.shared.board.app(app, |status| {
                 let desired = &spec.apps[app];
@@ -196,6 +202,7 @@ impl Reconciler {
         let ledger = match (self.shared.ledger(app), &desired) {
             (Some(ledger), _) => ledger,
             (None, Some(_)) => AppLedger::new(app.clone()),
+            (None, None) if self.shared.ledgers.damaged().contains_key(app) => AppLedger::new(app.clone()),
             (None, None) => return End::Settled,
         };
         let task = decide(&ledger, desired.as_ref(), now_unix_ms());

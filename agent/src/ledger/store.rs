@@ -64,6 +64,23 @@ impl Ledgers {
         Ok(ledgers)
     }
 
+    /// The damaged ledgers that were put aside and that nobody has removed yet, by app.
+    #[must_use]
+    pub fn damaged(&self) -> BTreeMap<AppName, PathBuf> {
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(%error, directory = %self.directory.display(), "cannot be listed");
+                return BTreeMap::new();
+            }
+        };
+        let of = |path: PathBuf| {
+            let (app, _) = path.file_name()?.to_str()?.split_once(".json.damaged-")?;
+            Some((app.parse().ok()?, path))
+        };
+        entries.filter_map(|entry| of(entry.ok()?.path())).collect()
+    }
+
     /// Keeps one ledger; it is on disk when this returns.
     pub fn save(&self, ledger: &AppLedger) -> Result<(), LedgerError> {
         let path = self.path(&ledger.app);

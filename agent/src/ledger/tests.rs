@@ -49,6 +49,8 @@ fn a_damaged_ledger_is_put_aside() {
     assert!(Ledgers::new(dir.path()).load().unwrap().is_empty());
     let kept = fs::read_dir(dir.path().join("ledger")).unwrap().next().unwrap().unwrap().file_name();
     assert!(kept.to_str().unwrap().starts_with("mono.json.damaged-"));
+    let path = dir.path().join("ledger").join(kept);
+    assert_eq!(Ledgers::new(dir.path()).damaged(), [("mono".parse().unwrap(), path)].into());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use drover_proto::{
 use tokio::time::Instant;
 
 use super::{
-    End, Work, cleanup,
+    End, Work,
     steps::{GateTimes, Setting, Stop},
 };
 use crate::{
@@ -239,7 +239,7 @@ impl Work<'_> {
                     return self.give_up(desired, failed).await;
                 }
                 tracing::info!(app = %self.app, release = %desired.release, "healthy and committed");
-                cleanup::trees(&self.shared.parts.layout, &self.ledger);
+                self.clean_up();
                 self.shared.say(&self.ledger, Some(desired));
                 self.refresh(desired).await;
                 End::Settled

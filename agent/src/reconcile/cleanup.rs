@@ -1,7 +1,11 @@
 //! Removes what no release needs any more: never the tree of the running release or of the one before it. Beside
 //! `reconcile`.
 
-use std::{fs, io, path::PathBuf, time::SystemTime};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use drover_proto::name::AppName;
 
@@ -10,6 +14,14 @@ use crate::{exec, ledger::AppLedger, render::Layout};
 
 /// Output files of one app that are kept.
 const KEEP_OUTPUTS: usize = 40;
+
+/// What to say of an app whose ledger `aside` is damaged.
+pub(super) fn damaged(app: &AppName, aside: &Path) -> String {
+    format!(
+        "the ledger of {app} was damaged and lies in {}: drover does not know any more what here is {app}'s",
+        aside.display()
+    )
+}
 
 /// Removes the trees that the ledger does not keep, and old output. What cannot be removed is said and left.
 pub(super) fn trees(layout: &Layout, ledger: &AppLedger) {

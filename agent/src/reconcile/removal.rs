@@ -58,7 +58,19 @@ impl Work<'_> {
         }
     }
 
+    /// Why the app cannot be taken away without a person: what it has here stands in a ledger that nobody can read.
+    fn unknown_extent(&self) -> Result<(), StepFailure> {
+        let Some(aside) = self.shared.ledgers.damaged().remove(&self.app) else { return Ok(()) };
+        let cause = format!(
+            "{}; remove its units and files by hand (what they replaced is kept in {}), then delete the damaged ledger",
+            cleanup::damaged(&self.app, &aside),
+            self.shared.parts.layout.state_dir.join("originals").join(self.app.as_str()).display()
+        );
+        Err(StepFailure::new(Code::NotOwned, "ledger", cause))
+    }
+
     async fn take_away(&mut self) -> Result<(), Stop> {
+        self.unknown_extent()?;
         self.ledger.activation = Some(Activation {
             desired: None,
             rollout: 0,

@@ -13,7 +13,7 @@ use drover_proto::{
 use tokio::time::Instant;
 
 use super::{
-    End, Work, activation, cleanup,
+    End, Work, activation,
     steps::{GateTimes, Setting, Stop},
 };
 use crate::{
@@ -56,7 +56,7 @@ impl Work<'_> {
         match went {
             Ok(()) => {
                 tracing::warn!(app = %self.app, to = ?to, "is back on what it had");
-                cleanup::trees(&self.shared.parts.layout, &self.ledger);
+                self.clean_up();
                 let phase = Phase::Reverted { to, cause: failure.cause.clone() };
                 self.settle_failed(desired, failure, phase);
                 if let Some(current) = self.ledger.current.clone() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use drover_proto::{
     app::HookPoint,
+    code::Code,
     plan::{Action, Plan, Step},
     spec::DesiredApp,
     status::{Failure, Phase},
@@ -52,7 +53,7 @@ pub(super) struct Setting<'a> {
 impl Work<'_> {
     pub(super) async fn look(&self, wanted: Option<&Rendered>) -> Result<(Observed, Plan), StepFailure> {
         let parts = &self.shared.parts;
-        let internal = |cause: String| StepFailure::new(drover_proto::code::Code::Internal, "observe", cause);
+        let internal = |cause: String| StepFailure::new(Code::Internal, "observe", cause);
         let observed = observe(wanted, &self.ledger, &parts.layout, &parts.systemd).await;
         let observed = observed.map_err(|error| internal(error.to_string()))?;
         let previous = self.previous();
@@ -160,6 +161,13 @@ impl Work<'_> {
         Redactor::of(wanted.into_iter().chain(activating).chain(&self.ledger.current))
     }
 
+    /// Removes what no release needs any more. A damaged ledger may have named anything, so then all is kept.
+    pub(super) fn clean_up(&self) {
+        if !self.shared.ledgers.damaged().contains_key(&self.app) {
+            super::cleanup::trees(&self.shared.parts.layout, &self.ledger);
+        }
+    }
+
     /// From now on the app's status holds none of the values of its secrets.
     pub(super) fn conceal(&self) {
         self.shared.board.conceal(&self.app, self.redactor());
@@ -167,7 +175,12 @@ impl Work<'_> {
 
     /// A failed step as the report carries it.
     pub(super) fn failure(&self, desired: &DesiredApp, failed: StepFailure) -> Failure {
-        let failed = self.redactor().step_failure(failed);
+        let mut failed = self.redactor().step_failure(failed);
+        if failed.code == Code::NotOwned
+            && let Some(aside) = self.shared.ledgers.damaged().remove(&self.app)
+        {
+            failed.cause = format!("{}; {}", failed.cause, super::cleanup::damaged(&self.app, &aside));
+        }
         Failure {
             code: failed.code,
             release: desired.release.clone(),

@@ -142,3 +142,36 @@ async fn a_commit_that_cannot_be_written_goes_back_to_the_release_before() {
     assert_eq!((to, status.failure.unwrap().code), (Some(first.release), Code::Write));
     assert_eq!(bench.site(), "one\n");
 }
+
+#[tokio::test]
+async fn an_app_with_a_damaged_ledger_is_never_said_to_be_removed() {
+    let mut bench = Bench::new();
+    let first = bench.release(1, "one\n");
+    bench.ask(&[&first]);
+    bench.pass().await;
+    fs::write(bench.at("state/ledger/mono.json"), "{").unwrap();
+    fs::create_dir_all(bench.at("state/originals/mono")).unwrap();
+    bench.again();
+    bench.reconciler.say_what_is_known();
+    let failed = |status: drover_proto::status::AppStatus| match status.phase {
+        Phase::Failed { cause } => cause,
+        other => panic!("{other:?}"),
+    };
+    assert!(failed(bench.status()).contains("was damaged and lies in"));
+    bench.pass().await;
+    let failure = bench.status().failure.unwrap();
+    assert!(failure.cause.contains("adopt: true") && failure.cause.contains("was damaged"), "{failure:?}");
+    bench.ask(&[]);
+    bench.pass().await;
+    assert!(failed(bench.status()).contains("then delete the damaged ledger"));
+    assert_eq!((bench.site().as_str(), bench.at("state/originals/mono").exists()), ("one\n", true));
+    // Known to nobody but by the damaged ledger.
+    fs::remove_file(bench.at("state/ledger/mono.json")).unwrap();
+    bench.again();
+    bench.pass().await;
+    assert!(failed(bench.status()).contains("then delete the damaged ledger"));
+    let (_, aside) = bench.reconciler.shared.ledgers.damaged().pop_first().unwrap();
+    fs::remove_file(aside).unwrap();
+    bench.pass().await;
+    assert_eq!(bench.status().phase, Phase::Removed);
+}
