@@ -203,6 +203,16 @@ impl AppLedger {
         self.effects.insert(unit_effect(unit), fingerprint);
     }
 
+    /// Every step up to the gate has been carried out: files are reloaded, and what served files that are gone has been
+    /// told. An agent that wakes up in the gate does none of that again.
+    pub fn switched(&mut self, rendered: &Rendered) {
+        self.owned_files.retain(|_, file| !file.removed);
+        self.record_reloads(rendered);
+        if let Some(activation) = &mut self.activation {
+            activation.stage = Stage::Gating;
+        }
+    }
+
     /// The activation of `desired` succeeded.
     pub fn commit(&mut self, desired: &DesiredApp, rendered: &Rendered, now_unix_ms: i64) {
         self.forget_dropped(rendered);
@@ -255,6 +265,10 @@ impl AppLedger {
         for (name, unit) in &rendered.units {
             self.effects.insert(unit_effect(name), unit.fingerprint);
         }
+        self.record_reloads(rendered);
+    }
+
+    fn record_reloads(&mut self, rendered: &Rendered) {
         for file in rendered.files.iter().filter(|file| file.kind == FileKind::Plain) {
             self.effects.insert(reload_effect(&file.path), file.digest);
         }

@@ -133,7 +133,8 @@ impl Work<'_> {
         plan: Plan,
         interrupted: Option<Activation>,
     ) -> End {
-        let steps: Vec<Step> = plan.steps[switch_at(&plan.steps)..].to_vec();
+        let gating = interrupted.as_ref().is_some_and(|activation| activation.stage == Stage::Gating);
+        let steps = left_to_do(&plan.steps[switch_at(&plan.steps)..], gating);
         let before = self.ledger.clone();
         let times = match self.journal(desired, rendered, &steps, interrupted) {
             Ok(times) => times,
@@ -219,9 +220,7 @@ impl Work<'_> {
     }
 
     async fn prove(&mut self, desired: &DesiredApp, rendered: &Rendered, times: GateTimes) -> End {
-        if let Some(activation) = &mut self.ledger.activation {
-            activation.stage = Stage::Gating;
-        }
+        self.ledger.switched(rendered);
         if let Err(failed) = self.keep() {
             return self.give_up(desired, failed).await;
         }
@@ -292,6 +291,15 @@ fn makes_ready(action: &Action) -> bool {
             | Action::Unpack { .. }
             | Action::Build { .. }
     )
+}
+
+/// The steps from the switch on. An activation that was interrupted in the gate (`gating`) had carried all of them out,
+/// hooks too: if the host is still so that only hooks are left, they have run.
+fn left_to_do(steps: &[Step], gating: bool) -> Vec<Step> {
+    let hook = |step: &Step| matches!(step.action, Action::Hook { .. });
+    let proof = |step: &Step| matches!(step.action, Action::Gate { .. } | Action::Commit);
+    let hooks_only = steps.iter().all(|step| hook(step) || proof(step));
+    steps.iter().filter(|step| !(gating && hooks_only && hook(step))).cloned().collect()
 }
 
 /// The unit of the release that a step makes run.

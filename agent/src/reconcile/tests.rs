@@ -84,6 +84,11 @@ impl Bench {
     }
 }
 
+fn command(run: &[&str]) -> Check {
+    let probe = Probe::Command { run: argv(run), user: "root".parse().unwrap() };
+    Check { probe, interval: Span::from_secs(1), timeout: Span::from_secs(5) }
+}
+
 fn app() -> AppName {
     "mono".parse().unwrap()
 }
@@ -129,11 +134,7 @@ async fn a_commit_that_cannot_be_written_goes_back_to_the_release_before() {
     bench.ask(&[&first]);
     bench.pass().await;
     let mut second = bench.release(2, "two\n");
-    let probe = Probe::Command { run: argv(&["/bin/rm", "-r", &ledgers]), user: "root".parse().unwrap() };
-    second
-        .spec
-        .checks
-        .insert("ledger".parse().unwrap(), Check { probe, interval: Span::from_secs(1), timeout: Span::from_secs(5) });
+    second.spec.checks.insert("ledger".parse().unwrap(), command(&["/bin/rm", "-r", &ledgers]));
     bench.ask(&[&second]);
     bench.pass().await;
     let status = bench.status();
@@ -174,4 +175,22 @@ async fn an_app_with_a_damaged_ledger_is_never_said_to_be_removed() {
     fs::remove_file(aside).unwrap();
     bench.pass().await;
     assert_eq!(bench.status().phase, Phase::Removed);
+}
+
+#[tokio::test]
+async fn an_agent_that_wakes_up_in_the_gate_goes_straight_on_with_it() {
+    let mut bench = Bench::new();
+    let (once, go) = (bench.at("once"), bench.at("go"));
+    let mut first = bench.release(1, "one\n");
+    // Run a second time it fails.
+    first.spec.hooks.push(bench.hook(HookPoint::AfterSwitch, &["/bin/mkdir", &once.to_string_lossy()]));
+    first.spec.checks.insert("go".parse().unwrap(), command(&["/usr/bin/test", "-e", &go.to_string_lossy()]));
+    bench.ask(&[&first]);
+    tokio::time::timeout(Duration::from_secs(2), bench.pass()).await.unwrap_err();
+    assert!(matches!(bench.status().phase, Phase::Gating { .. }), "{:?}", bench.status());
+    fs::write(go, "").unwrap();
+    bench.again();
+    bench.pass().await;
+    assert!(matches!(bench.status().phase, Phase::Healthy { .. }), "{:?}", bench.status());
+    assert_eq!(bench.site(), "one\n");
 }

@@ -180,6 +180,12 @@ fn an_interrupted_switch_goes_on_where_it_was() {
     );
     let back = host.ledger.current.clone().unwrap();
     assert_eq!(core(&host, &back).len(), 5, "{:?}", core(&host, &back));
+    for step in &plan.steps {
+        host.carry_out(&step.action, Some(&wanted));
+    }
+    host.ledger.switched(&wanted);
+    assert_eq!(core(&host, &next), Vec::<String>::new(), "in the gate nothing is left to do");
+    assert_eq!(core(&host, &back).len(), 5, "{:?}", core(&host, &back));
 }
 
 #[test]
