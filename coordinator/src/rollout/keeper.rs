@@ -100,6 +100,9 @@ impl Rollouts {
         self.0.tasks.wait().await;
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
+    }
     fn active(&self) -> MutexGuard<'_, BTreeMap<RolloutId, Handle>> {
         // Nothing panics while it holds the lock.
         self.0.active.lock().unwrap_or_else(PoisonError::into_inner)
@@ -296,6 +299,10 @@ impl Rollouts {
         let Some(release) = store.release(app, number).await? else { return Ok(()) };
         let spec = release.spec()?;
         if !matches(&spec.targets, host) {
+            return Ok(());
+        }
+        if let Some(collision) = self.collisions(&spec, std::slice::from_ref(host)).await?.first() {
+            error!(%app, release = number, "not given to a host that matches: {collision}");
             return Ok(());
         }
         // The rollout that proved it must be newer than any removal: an app that was removed stays so.

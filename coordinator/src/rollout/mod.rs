@@ -2,9 +2,10 @@
 //!
 //! Read `state` (the document), `sight` (what a report says), `next` (the pure step), `order`; then `begin` (from a wish
 //! to a document), `driver` (one task per active rollout: store, timer, effects) and `keeper` (all of them: events in,
-//! controls, hosts that come later). `rpc/operator` begins and controls them; `session` brings what hosts say.
+//! controls, hosts that come later; `claims`: what no two apps may have). `rpc/operator` begins and controls them; `session` brings what hosts say.
 
 pub mod begin;
+pub mod claims;
 mod driver;
 pub mod keeper;
 pub mod next;

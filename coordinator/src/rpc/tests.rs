@@ -30,6 +30,7 @@ use super::*;
 use crate::{app::App, config::StateDir, listen};
 
 mod agent;
+mod claims;
 mod hostile;
 
 /// A coordinator that runs, and an operator who is logged in.

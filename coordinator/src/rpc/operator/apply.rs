@@ -106,6 +106,7 @@ pub(super) async fn rollback(
         return Err(code::status(Code::ArtifactMissing, format!("the artifact of {app}/{} is gone", release.number)));
     }
     let targets = plan::targets(services, &spec).await?;
+    plan::not_of_others(services, &spec, &targets).await?;
     let sightings =
         Sightings::gather(&services.store, &services.sessions, &app, &targets).await.map_err(store_failed)?;
     let there = targets.iter().all(|host| sightings.proven(&app, &host.id, release.number));

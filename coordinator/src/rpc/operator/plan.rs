@@ -28,6 +28,8 @@ use crate::{
 
 /// Hosts asked at the same time.
 const ASKED_AT_ONCE: usize = 64;
+/// Parts of other apps that one refusal names; it travels in a header.
+const MAX_COLLISIONS: usize = 20;
 
 /// An app that could become a release.
 pub(super) struct Draft {
@@ -64,6 +66,7 @@ pub(super) async fn draft(services: &Services, bytes: &[u8]) -> Result<Draft, St
     let digest = Digest::of(json.as_bytes());
     let store = &services.store;
     let hosts = targets(services, &spec).await?;
+    not_of_others(services, &spec, &hosts).await?;
     let sightings = Sightings::gather(store, &services.sessions, &spec.app, &hosts).await.map_err(store_failed)?;
     let hosts = sightings.in_order(&spec.app, hosts);
     let pins = pins_as_they_would_be(services, &spec).await?;
@@ -88,6 +91,19 @@ pub(super) async fn targets(services: &Services, spec: &AppSpec) -> Result<Vec<H
         ));
     }
     Ok(hosts)
+}
+
+/// Refuses an app that claims what another app has on one of its hosts.
+pub(super) async fn not_of_others(services: &Services, spec: &AppSpec, hosts: &[Host]) -> Result<(), Status> {
+    let collisions = services.rollouts.collisions(spec, hosts).await.map_err(store_failed)?;
+    if collisions.is_empty() {
+        return Ok(());
+    }
+    let mut lines: Vec<String> = collisions.iter().take(MAX_COLLISIONS).map(ToString::to_string).collect();
+    if collisions.len() > MAX_COLLISIONS {
+        lines.push(format!("and {} more", collisions.len() - MAX_COLLISIONS));
+    }
+    Err(code::status(Code::OwnedByOther, lines.join("\n")))
 }
 
 /// What `pin_secrets` would answer, without generating anything.

@@ -1,0 +1,75 @@
+//! Units and paths that two apps would both claim on one host. Its agent refuses a host spec with such a pair, and with it
+//! every change for that host: so none is ever written.
+//!
+//! `rpc/operator/plan` asks before a plan or a rollout, `keeper` before it gives a release to a host.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use drover_proto::{
+    app::AppSpec,
+    name::{AppName, HostName, ReleaseNumber},
+};
+
+use super::Rollouts;
+use crate::store::{Host, Result};
+
+/// A unit or path that another app has on a host.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Collision {
+    /// Where.
+    pub host: HostName,
+    /// `unit mono.service` or `file /etc/mono.conf`.
+    pub part: String,
+    /// Whose it is.
+    pub other: AppName,
+}
+
+impl fmt::Display for Collision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, part, other } = self;
+        write!(f, "{host}: {part}: it belongs to app {other}; remove it there first, or give it another name")
+    }
+}
+
+/// What an app claims, in words.
+#[must_use]
+pub fn claims(spec: &AppSpec) -> BTreeSet<String> {
+    let units = spec.units.keys().map(|unit| format!("unit {unit}"));
+    units.chain(spec.files.iter().map(|file| format!("file {}", file.path))).collect()
+}
+
+impl Rollouts {
+    /// What an app would claim on hosts where another app has it, or is being given it.
+    pub async fn collisions(&self, spec: &AppSpec, hosts: &[Host]) -> Result<Vec<Collision>> {
+        let (store, wanted) = (self.store(), claims(spec));
+        let mut found = BTreeSet::new();
+        for other in store.apps().await?.into_iter().filter(|other| *other != spec.app) {
+            let mut releases: BTreeSet<(HostName, ReleaseNumber)> = BTreeSet::new();
+            let stored = store.hosts_of(&other).await?;
+            for host in hosts {
+                releases.extend(stored.get(&host.id).map(|stored| (host.name.clone(), stored.release)));
+            }
+            // A host whose turn has not come gets the new release; one that fails gets the one before.
+            if let Some(view) = self.active_of(&other) {
+                for target in view.targets.iter().filter(|target| hosts.iter().any(|host| host.name == target.host)) {
+                    let both = view.summary.release.into_iter().chain(target.before);
+                    releases.extend(both.map(|number| (target.host.clone(), number)));
+                }
+            }
+            let mut read: BTreeMap<ReleaseNumber, BTreeSet<String>> = BTreeMap::new();
+            for (host, number) in releases {
+                if !read.contains_key(&number) {
+                    let release = store.release(&other, number).await?;
+                    read.insert(number, release.map(|r| r.spec()).transpose()?.map(|s| claims(&s)).unwrap_or_default());
+                }
+                for part in read[&number].intersection(&wanted) {
+                    found.insert(Collision { host: host.clone(), part: part.clone(), other: other.clone() });
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+}
