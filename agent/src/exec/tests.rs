@@ -214,3 +214,22 @@ fn a_full_disk_is_called_that() {
     assert_eq!(plainly(&error(std::io::ErrorKind::StorageFull)), "the disk is full");
     assert!(plainly(&error(std::io::ErrorKind::NotFound)).starts_with("/x: cannot write it: "));
 }
+
+#[test]
+fn temporary_files_that_a_crash_left_are_removed_at_start() {
+    let bench = Bench::new();
+    let left = |directory: &std::path::Path| {
+        fs::write(directory.join(".drover-1-0"), "secret").unwrap();
+        fs::write(directory.join("mono.env"), "kept").unwrap();
+    };
+    let (state, ledger) = (bench.layout.state_dir.clone(), bench.layout.state_dir.join("ledger"));
+    [&state, &ledger, &bench.layout.env_dir].into_iter().for_each(|directory| left(directory));
+    fs::write(state.join(".drover-new"), "of enroll").unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+    fs::File::options().write(true).open(state.join(".drover-1-0")).unwrap().set_modified(old).unwrap();
+    directories::prepare(&bench.layout).unwrap();
+    for directory in [&state, &ledger, &bench.layout.env_dir] {
+        assert_eq!((directory.join(".drover-1-0").exists(), directory.join("mono.env").exists()), (false, true));
+    }
+    assert!(state.join(".drover-new").exists());
+}

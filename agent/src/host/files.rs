@@ -27,6 +27,9 @@ mod walk;
 /// A file larger than this is not read to be compared; drover writes none nearly as large.
 const MAX_HASHED_BYTES: u64 = 16 * limits::MAX_FILE_BYTES as u64;
 
+/// How the names of files begin that are written beside the one that they will replace.
+pub const TEMPORARY: &str = ".drover-";
+
 /// What is at a path. Owner and group are numbers; the mode has the permission bits (0o7777) only.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FileState {
@@ -218,7 +221,7 @@ fn refuse_unless_regular(path: &AbsPath, directory: &OwnedFd, name: &OsStr) -> R
 fn temporary(path: &AbsPath, directory: &OwnedFd) -> Result<(String, File), FileError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for attempt in 0..100_u32 {
-        let name = format!(".drover-{}-{attempt}", std::process::id());
+        let name = format!("{TEMPORARY}{}-{attempt}", std::process::id());
         match fs::openat(directory, &name, flags, Mode::from_raw_mode(0o600)) {
             Ok(fd) => return Ok((name, File::from(fd))),
             Err(Errno::EXIST) => {}
@@ -295,7 +298,7 @@ pub fn free_space(path: &Path) -> Result<u64, FileError> {
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let directory: PathBuf = path.parent().unwrap_or(Path::new("/")).to_owned();
     let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".drover-").tempfile_in(&directory)?;
+        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&directory)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
