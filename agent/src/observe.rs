@@ -113,7 +113,10 @@ async fn needs(rendered: &Rendered, observed: &mut Observed) -> Result<(), Obser
         let account = users::account(name).map_err(|e| failed(name, e))?;
         observed.users.insert(name.clone(), account.map(|account| account.uid));
     }
-    for name in directories.iter().map(|d| &d.group).chain(rendered.files.iter().map(|f| &f.group)) {
+    // A user that is there keeps the groups that it has.
+    let made = rendered.needs.users.iter().filter(|user| observed.users.get(&user.name).is_none_or(Option::is_none));
+    let joined: BTreeSet<UserName> = made.flat_map(|user| &user.groups).cloned().collect();
+    for name in directories.iter().map(|d| &d.group).chain(&joined).chain(rendered.files.iter().map(|f| &f.group)) {
         observed.groups.insert(name.clone(), users::group_id(name).map_err(|e| failed(name, e))?);
     }
     for directory in directories {
@@ -181,4 +184,29 @@ async fn unknown_neighbours(
 #[must_use]
 pub fn is_template(unit: &UnitName) -> bool {
     unit.as_str().contains("@.")
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is looked up for users that are to be made.
+    use drover_proto::app::UserNeed;
+
+    use super::*;
+    use crate::render::tests::{desired, rendered};
+
+    #[tokio::test]
+    async fn the_groups_of_users_to_be_made_are_looked_up() {
+        let mut desired = desired();
+        let need = |name: &str, group: &str| UserNeed {
+            name: name.parse().unwrap(),
+            home: "/nonexistent".parse().unwrap(),
+            shell: "/usr/sbin/nologin".parse().unwrap(),
+            groups: [group.parse().unwrap()].into(),
+        };
+        desired.spec.host.users = vec![need("drover-none", "drover-no-group"), need("www-data", "drover-no-other")];
+        let mut observed = Observed::default();
+        needs(&rendered(&desired), &mut observed).await.unwrap();
+        assert_eq!(observed.groups.get(&"drover-no-group".parse().unwrap()), Some(&None));
+        assert_eq!(observed.groups.get(&"drover-no-other".parse().unwrap()), None);
+    }
 }

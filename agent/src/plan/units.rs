@@ -141,7 +141,11 @@ fn running(
     let stale = || stale_reason(input, wanted, files, name, path);
     if !unit.start {
         // Somebody else starts it; a long-running one must not go on with what is gone.
-        let old = effect.is_some_and(|effect| *effect != unit.fingerprint);
+        let old = match effect {
+            Some(effect) => *effect != unit.fingerprint,
+            // Taken over while it ran: what it runs is what stood there.
+            None => why_stale(files, wanted, name, path).is_some(),
+        };
         let replace = old && state.active_state == "active" && state.unit_type != "oneshot";
         return replace.then(|| step(Action::Restart(name.clone()), stale()));
     }

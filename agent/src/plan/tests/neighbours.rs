@@ -57,3 +57,27 @@ fn what_a_failed_release_left_is_not_told_again() {
     assert!(!host.ledger.effects.keys().any(|key| key.contains("extra")));
     assert!(host.ledger.owns(&SITE.parse().unwrap()));
 }
+
+#[test]
+fn a_unit_taken_over_while_it_runs_does_not_go_on_with_the_text_it_had() {
+    const UNIT_FILE: &str = "/etc/systemd/system/mono-api.service";
+    for (theirs, restarts) in [("[Service]\nExecStart=/bin/a\n", false), ("[Service]\nExecStart=/bin/old\n", true)] {
+        let (mut host, mut desired) = (Host::new(), desired());
+        let mut adopted = crate::render::tests::unit("[Service]\nExecStart=/bin/a\n");
+        (adopted.adopt, adopted.start) = (true, false);
+        desired.spec.units = [("mono-api.service".parse().unwrap(), adopted)].into();
+        host.put(UNIT_FILE, theirs);
+        *host.unit("mono-api.service") = crate::host::systemd::UnitState {
+            active_state: "active".into(),
+            unit_file_state: "enabled".into(),
+            fragment_path: UNIT_FILE.into(),
+            ..Default::default()
+        };
+        let words = words(&host.plan(Some(&desired)));
+        assert_eq!(
+            words.contains(&"restart mono-api.service: its unit file changed".to_owned()),
+            restarts,
+            "{words:?}"
+        );
+    }
+}
