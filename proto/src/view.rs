@@ -96,6 +96,15 @@ pub struct RolloutHostView {
     pub failure: Option<Failure>,
 }
 
+/// A desired state that a host did not accept.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusedSpec {
+    /// Which.
+    pub generation: Generation,
+    /// The host's reason.
+    pub message: String,
+}
+
 /// A line of `drover hosts`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HostView {
@@ -117,6 +126,9 @@ pub struct HostView {
     pub generation: Generation,
     /// Accepted by it.
     pub generation_accepted: Generation,
+    /// The newest that it did not accept; gone once it accepts one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedSpec>,
     /// App → release number or phase, for people.
     pub apps: BTreeMap<AppName, String>,
 }
@@ -165,6 +177,9 @@ pub struct AppHostView {
     pub connected: bool,
     /// As the coordinator wrote it.
     pub desired: Option<ReleaseNumber>,
+    /// The host does not accept its desired state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedSpec>,
     /// As the host last reported it.
     pub status: Option<AppStatus>,
 }

@@ -4,7 +4,7 @@
 //! `rpc/operator/plan` asks before a plan or a rollout, `keeper` before it gives a release to a host.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
 };
 
@@ -61,9 +61,9 @@ impl Rollouts {
             }
             let mut read: BTreeMap<ReleaseNumber, BTreeSet<String>> = BTreeMap::new();
             for (host, number) in releases {
-                if !read.contains_key(&number) {
+                if let Entry::Vacant(unread) = read.entry(number) {
                     let release = store.release(&other, number).await?;
-                    read.insert(number, release.map(|r| r.spec()).transpose()?.map(|s| claims(&s)).unwrap_or_default());
+                    unread.insert(release.map(|r| r.spec()).transpose()?.map(|s| claims(&s)).unwrap_or_default());
                 }
                 for part in read[&number].intersection(&wanted) {
                     found.insert(Collision { host: host.clone(), part: part.clone(), other: other.clone() });

@@ -21,6 +21,7 @@ use super::{
     keeper::ControlError,
     next::next,
     state::{Asked, Effect, Event, Rollout, What},
+    writes::Writes,
 };
 use crate::{
     clock,
@@ -46,6 +47,7 @@ pub(super) enum Message {
 pub(super) struct Driver {
     pub(super) store: Store,
     pub(super) sessions: Sessions,
+    pub(super) writes: Writes,
     pub(super) rollout: Rollout,
     pub(super) inbox: mpsc::Receiver<Message>,
     pub(super) view: watch::Sender<RolloutView>,
@@ -172,6 +174,7 @@ impl Driver {
             })
             .await?;
         let Some(generation) = written else { return Ok(What::HostRemoved(host)) };
+        self.writes.note(&host, generation, rollout);
         self.sessions.spec_changed(&host);
         Ok(What::SpecWritten { host, generation })
     }

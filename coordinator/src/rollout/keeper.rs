@@ -21,6 +21,7 @@ use super::{
     begin::{self, Sightings, Wish},
     driver::{Driver, Message},
     state::{Kind, Rollout, What},
+    writes::Writes,
 };
 use crate::{
     clock,
@@ -32,6 +33,8 @@ use crate::{
 const INBOX: usize = 256;
 /// Rollouts of an app that are looked through for the one that proved its last good release.
 const HISTORY: u32 = 200;
+/// Writes a spec without a rollout that could be charged.
+const NO_ROLLOUT: RolloutId = 0;
 
 /// All rollouts; clones share them.
 #[derive(Clone)]
@@ -40,6 +43,7 @@ pub struct Rollouts(Arc<Inner>);
 struct Inner {
     store: Store,
     sessions: Sessions,
+    writes: Writes,
     active: Mutex<BTreeMap<RolloutId, Handle>>,
     /// Beginning is one at a time, so that superseding has an order.
     beginning: tokio::sync::Mutex<()>,
@@ -88,6 +92,7 @@ impl Rollouts {
         Self(Arc::new(Inner {
             store,
             sessions,
+            writes: Writes::default(),
             active: Mutex::default(),
             beginning: tokio::sync::Mutex::default(),
             stop,
@@ -122,6 +127,9 @@ impl Rollouts {
             let mut first = vec![What::Restarted, What::Start];
             if let Some(by) = newest.get(&rollout.app).filter(|newest| **newest != rollout.id) {
                 first = vec![What::Superseded { by: *by }];
+            }
+            for host in &rollout.hosts {
+                host.generation.iter().for_each(|written| self.0.writes.note(&host.id, *written, rollout.id));
             }
             info!(rollout = rollout.id, app = %rollout.app, state = rollout.state.word(), "resumed");
             self.spawn(rollout, first);
@@ -164,6 +172,7 @@ impl Rollouts {
         let driver = Driver {
             store: self.0.store.clone(),
             sessions: self.0.sessions.clone(),
+            writes: self.0.writes.clone(),
             rollout,
             inbox,
             view,
@@ -249,7 +258,15 @@ impl Rollouts {
                 event = events.recv() => event,
             };
             let Some(event) = event else { return };
-            for (_, handle) in self.handles() {
+            let charged = match &event {
+                HostEvent::Refused { host, generation, .. } => Some(self.0.writes.writer(host, *generation)),
+                HostEvent::Connected(_) | HostEvent::Lost(_) | HostEvent::Report(..) => None,
+            };
+            for (id, handle) in self.handles() {
+                // The others have written nothing that the host could refuse there.
+                if charged.is_some_and(|writer| writer != Some(id)) {
+                    continue;
+                }
                 if handle.inbox.send(Message::Event(what(&event, &handle.app))).await.is_err() {
                     // It ended just now; what the host says is stored.
                     continue;
@@ -264,6 +281,7 @@ impl Rollouts {
     }
     /// A host was removed by an operator.
     pub async fn host_removed(&self, host: &HostId) {
+        self.0.writes.forget(host);
         for (id, handle) in self.handles() {
             if handle.inbox.send(Message::Event(What::HostRemoved(host.clone()))).await.is_err() {
                 info!(rollout = id, "ended before it heard that a host was removed");
@@ -322,7 +340,7 @@ impl Rollouts {
         }
         let wanted = StoredApp { release: number, rollout: proved.id, paused: false };
         match store.set_app(&host.id, app, Some(wanted)).await {
-            Ok(_) => {}
+            Ok(generation) => self.0.writes.note(&host.id, generation, NO_ROLLOUT),
             Err(StoreError::NotFound(_)) => return Ok(()),
             Err(error) => return Err(error),
         }

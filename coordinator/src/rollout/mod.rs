@@ -12,6 +12,7 @@ pub mod next;
 pub mod order;
 pub mod sight;
 pub mod state;
+mod writes;
 
 pub use begin::Wish;
 pub use keeper::{ControlError, Rollouts};

@@ -232,7 +232,13 @@ impl Stream {
                 error!(%host, generation, reason = ?message, "the host refused its spec")
             }
         }
-        self.tell(HostEvent::Refused { host: host.clone(), generation, message }).await;
+        self.refused(generation, message).await
+    }
+
+    /// Kept for people until the host accepts a spec, and told to the rollout that wrote it.
+    async fn refused(&self, generation: Generation, message: String) -> Result<(), Status> {
+        self.all.store.set_refused(&self.host, generation, &message).await.map_err(failed)?;
+        self.tell(HostEvent::Refused { host: self.host.clone(), generation, message }).await;
         Ok(())
     }
 
@@ -293,8 +299,7 @@ impl Stream {
         if json.len() + ENVELOPE_BYTES > limits::MAX_MESSAGE_BYTES {
             let message = format!("the host spec has {} bytes, more than one message may have", json.len());
             error!(host = %self.host, generation, message);
-            self.tell(HostEvent::Refused { host: self.host.clone(), generation, message }).await;
-            return Ok(());
+            return self.refused(generation, message).await;
         }
         debug!(host = %self.host, generation, "spec sent");
         self.send(to_agent::Message::HostSpec(HostSpecDocument { generation, document_json: json })).await?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use drover_proto::{
     name::{Generation, HostId, HostName, LabelKey, LabelValue},
     token::TokenKind,
+    view::RefusedSpec,
 };
 use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
 
@@ -54,6 +55,8 @@ pub struct Host {
     pub generation: Generation,
     /// Accepted by it.
     pub accepted: Generation,
+    /// The newest that it did not accept; `None` once it accepts one.
+    pub refused: Option<RefusedSpec>,
 }
 
 /// What a host last said about itself.
@@ -67,10 +70,10 @@ pub struct StoredReport {
 
 const SELECT: &str =
     "SELECT h.id, h.name, h.labels, h.token_id, h.enrolled_by, h.enrolled_ms, h.serial, c.not_after_ms,
-    h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted
+    h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why
     FROM hosts h JOIN certificates c ON c.serial = h.serial ORDER BY h.name";
 const SELECT_ONE: &str = "SELECT h.id, h.name, h.labels, h.token_id, h.enrolled_by, h.enrolled_ms, h.serial,
-    c.not_after_ms, h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted
+    c.not_after_ms, h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why
     FROM hosts h JOIN certificates c ON c.serial = h.serial WHERE h.id = $1 OR h.name = $1
     ORDER BY CASE WHEN h.id = $1 THEN 0 ELSE 1 END LIMIT 1";
 
@@ -236,6 +239,8 @@ fn read_host(row: &SqliteRow) -> Result<Host> {
     let failed = |e| StoreError::Sql("read a host", e);
     let text = |column: &str| row.try_get::<String, _>(column).map_err(failed);
     let int = |column: &str| row.try_get::<i64, _>(column).map_err(failed);
+    let refused: Option<i64> = row.try_get("refused").map_err(failed)?;
+    let why: Option<String> = row.try_get("refused_why").map_err(failed)?;
     Ok(Host {
         id: parse(&text("id")?, "a host's id")?,
         name: parse(&text("name")?, "a host's name")?,
@@ -250,6 +255,12 @@ fn read_host(row: &SqliteRow) -> Result<Host> {
         os: text("os")?,
         generation: from_int(int("generation")?, "a host's generation")?,
         accepted: from_int(int("accepted")?, "a host's generation")?,
+        refused: match (refused, why) {
+            (Some(generation), Some(message)) => {
+                Some(RefusedSpec { generation: from_int(generation, "a refused generation")?, message })
+            }
+            _ => None,
+        },
     })
 }
 

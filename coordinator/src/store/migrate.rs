@@ -10,8 +10,11 @@ use super::{Result, StoreError, Upgrade};
 type Migration = (i64, &'static str);
 
 /// In order; what has been released is never changed.
-const MIGRATIONS: &[Migration] =
-    &[(1, include_str!("migrations/0001_first.sql")), (2, include_str!("migrations/0002_numbers.sql"))];
+const MIGRATIONS: &[Migration] = &[
+    (1, include_str!("migrations/0001_first.sql")),
+    (2, include_str!("migrations/0002_numbers.sql")),
+    (3, include_str!("migrations/0003_refused.sql")),
+];
 
 /// The version that this program reads and writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

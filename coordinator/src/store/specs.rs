@@ -123,10 +123,28 @@ impl Store {
         commit(tx).await?;
         from_int(generation + 1, "a host's generation")
     }
-    /// Notes the generation that a host has accepted; never moves back.
+    /// Notes that a host did not accept a generation, and why; until it accepts one.
+    pub async fn set_refused(&self, id: &HostId, generation: Generation, why: &str) -> Result<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE hosts SET refused = $2, refused_why = $3 WHERE id = $1 AND COALESCE(refused, 0) <= $2")
+            .bind(id.as_str())
+            .bind(to_int(generation, "a generation")?)
+            .bind(why)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| StoreError::Sql("note a refused generation", e))?;
+        commit(tx).await
+    }
+    /// Notes the generation that a host has accepted; never moves back. What it refused up to there is over.
     pub async fn set_accepted(&self, id: &HostId, generation: Generation) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query("UPDATE hosts SET accepted = $2 WHERE id = $1 AND accepted < $2")
+            .bind(id.as_str())
+            .bind(to_int(generation, "a generation")?)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| StoreError::Sql("note an accepted generation", e))?;
+        sqlx::query("UPDATE hosts SET refused = NULL, refused_why = NULL WHERE id = $1 AND refused <= $2")
             .bind(id.as_str())
             .bind(to_int(generation, "a generation")?)
             .execute(&mut *tx)

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Display};
 
 use comfy_table::Cell;
-use drover_proto::view::{AuditView, HostDetail, HostView, OperatorView, SecretView, TokenView};
+use drover_proto::view::{AuditView, HostDetail, HostView, OperatorView, RefusedSpec, SecretView, TokenView};
 use owo_colors::OwoColorize as _;
 
 use super::{
@@ -51,6 +51,9 @@ pub fn host(host: &HostDetail, now_unix_ms: i64) -> String {
     say("os", plain(&view.os));
     say("agent", plain(&view.agent_version));
     say("generation", format!("{} written, {} accepted", view.generation, view.generation_accepted));
+    if let Some(refused) = refused(view.refused.as_ref()) {
+        say("refused", refused);
+    }
     say("enrolled", format!("{} with a token of {}", local(host.enrolled_unix_ms), plain(&host.enrolled_by)));
     say("certificate", format!("until {}", local(host.certificate_not_after_unix_ms)));
     say("report", relative_or_dash(host.reported_unix_ms, now_unix_ms));
@@ -141,6 +144,13 @@ pub fn audit(entries: &[AuditView]) -> String {
     finish(&rows, "nothing has been done yet")
 }
 
+/// What a host said to a desired state that it does not accept.
+#[must_use]
+pub fn refused(refused: Option<&RefusedSpec>) -> Option<String> {
+    let RefusedSpec { generation, message } = refused?;
+    Some(format!("the host refused desired state {generation}: {}", plain(message)))
+}
+
 fn pairs<K: Display, V: Display>(map: &BTreeMap<K, V>) -> String {
     if map.is_empty() {
         return "-".to_owned();
@@ -166,6 +176,7 @@ pub(crate) mod tests {
             os: "Debian GNU/Linux 12 (bookworm)".to_owned(),
             generation: 3,
             generation_accepted: 3,
+            refused: None,
             apps: [("mono".parse().unwrap(), "17".to_owned())].into(),
         }
     }

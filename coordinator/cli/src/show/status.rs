@@ -9,6 +9,7 @@ use drover_proto::{
 use owo_colors::OwoColorize as _;
 
 use super::{
+    fleet::refused,
     plain,
     table::{finish, paint, state_cell, table},
 };
@@ -125,6 +126,7 @@ fn why(host: &AppHostView) -> String {
     if !host.connected {
         said.push("not connected; this is the last known state".to_owned());
     }
+    said.extend(refused(host.refused.as_ref()));
     match &host.status {
         None if host.connected && host.desired.is_some() => said.push("has not reported on it yet".to_owned()),
         None => {}
@@ -176,6 +178,7 @@ pub(crate) mod tests {
             host: name.parse().unwrap(),
             connected,
             desired: Some(17),
+            refused: None,
             status,
         };
         let app = AppView {

@@ -9,6 +9,7 @@ use drover_proto::{
 use owo_colors::OwoColorize as _;
 
 use super::{
+    fleet::refused,
     plain,
     rollout::failure_text,
     status::{detail, word},
@@ -28,6 +29,9 @@ pub fn text(detail: &HostDetail, only: Option<&AppName>, now_unix_ms: i64) -> St
             &mut out,
             &format!("It has desired state {accepted}; the coordinator has written {written} for it since."),
         );
+    }
+    if let Some(refused) = refused(host.refused.as_ref()) {
+        push(&mut out, &format!("{}: it takes up no later change until it accepts one.", refused.red()));
     }
     let mut names: Vec<&AppName> = detail.apps_status.keys().chain(detail.desired.keys()).collect();
     names.sort();
@@ -139,6 +143,7 @@ mod tests {
         code::Code,
         name::ReleaseId,
         status::{Evidence, Failure},
+        view::RefusedSpec,
     };
 
     use super::*;
@@ -185,6 +190,10 @@ mono: should run mono/17, but runs mono/16; reverted.
     drover rollout status 7
 ";
         assert_eq!(bare(&text(&detail, None, 100_000)), expected);
+        let mut refusing = detail.clone();
+        refusing.host.refused = Some(RefusedSpec { generation: 47, message: "a is claimed by x and y".to_owned() });
+        let said = bare(&text(&refusing, None, 100_000));
+        assert!(said.contains("the host refused desired state 47: a is claimed by x and y"), "{said}");
         let other = text(&detail, Some(&"other".parse().unwrap()), 100_000);
         assert!(other.contains("It has no app other"), "{other}");
     }

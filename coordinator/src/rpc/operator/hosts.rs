@@ -121,6 +121,7 @@ fn host_view(services: &Services, host: &Host, spec: &StoredSpec, status: &HostS
         os: host.os.clone(),
         generation: spec.generation,
         generation_accepted: host.accepted,
+        refused: host.refused.clone(),
         apps,
     }
 }

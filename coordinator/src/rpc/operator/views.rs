@@ -61,7 +61,8 @@ async fn app_view(
         let there = status.as_ref().is_some_and(|status| status.phase != Phase::Removed);
         if desired.is_some() || there {
             let connected = services.sessions.away_since(&host.id).is_none();
-            lines.push(AppHostView { host: host.name.clone(), connected, desired, status });
+            let refused = host.refused.clone();
+            lines.push(AppHostView { host: host.name.clone(), connected, desired, refused, status });
         }
     }
     Ok(AppView {

@@ -154,6 +154,33 @@ async fn a_host_that_lies_or_says_too_much_is_shown_within_limits() {
 }
 
 #[tokio::test]
+async fn a_refused_spec_is_shown_until_one_is_accepted() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    change(&mut world, "1").await;
+    let mut host = Liar::new(&world, &identity, Hello::default()).await.unwrap();
+    let answer = |generation, outcome: Outcome| {
+        let message = "the disk is on fire".to_owned();
+        from_agent::Message::SpecAck(SpecAck { generation, outcome: outcome as i32, message })
+    };
+    let generation = host.spec().await.unwrap().generation;
+    host.say(answer(generation, Outcome::Invalid)).await;
+    let refused = loop {
+        if let Some(refused) = detail(&mut world).await.host.refused {
+            break refused;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!((refused.generation, refused.message.as_str()), (generation, "the disk is on fire"));
+    change(&mut world, "2").await;
+    let generation = host.spec().await.unwrap().generation;
+    host.say(answer(generation, Outcome::Accepted)).await;
+    while detail(&mut world).await.host.refused.is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn an_enrolment_that_is_too_large_is_refused_unread() {
     let world = World::new().await;
     let channel = dial(&world.address, client_config(&world.trust, None).unwrap()).await.unwrap();
