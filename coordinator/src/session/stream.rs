@@ -16,7 +16,7 @@ use drover_proto::{
         FromAgent, Hello, HostSpecDocument, Report, SpecAck, ToAgent, Welcome, from_agent, spec_ack::Outcome, to_agent,
     },
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -34,6 +34,9 @@ use crate::{
 
 /// For the hello, and for an agent to read one message.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Before a spec that the host could not keep is sent again; doubled each time.
+const AGAIN_FIRST: Duration = Duration::from_secs(1);
+const AGAIN_MOST: Duration = Duration::from_secs(300);
 /// Messages between this task and the connection.
 const OUTGOING: usize = 16;
 /// How far a host's generation may be ahead of ours; more is not a restored backup but nonsense.
@@ -64,7 +67,15 @@ impl AgentStreams {
     #[must_use]
     pub fn open(&self, host: HostId, incoming: Streaming<FromAgent>) -> Outgoing {
         let (sender, receiver) = mpsc::channel(OUTGOING);
-        let stream = Stream { all: self.clone(), host, out: sender, sent: 0, keeps_unknown: false };
+        let stream = Stream {
+            all: self.clone(),
+            host,
+            out: sender,
+            sent: 0,
+            again_at: None,
+            again_in: AGAIN_FIRST,
+            keeps_unknown: false,
+        };
         tokio::spawn(stream.run(incoming));
         ReceiverStream::new(receiver)
     }
@@ -76,6 +87,9 @@ struct Stream {
     out: mpsc::Sender<Result<ToAgent, Status>>,
     /// The newest generation that was sent on this stream.
     sent: u64,
+    /// When the newest spec goes once more, since the host could not keep it; and how long to wait the next time.
+    again_at: Option<Instant>,
+    again_in: Duration,
     /// The host held a spec that this coordinator has not written: it may speak of any app.
     keeps_unknown: bool,
 }
@@ -140,7 +154,7 @@ impl Stream {
             host_name: row.name.to_string(),
         };
         self.send(to_agent::Message::Welcome(welcome)).await?;
-        self.send_spec().await?;
+        self.send_spec(false).await?;
         self.tell(HostEvent::Connected(self.host.clone())).await;
         Ok(())
     }
@@ -187,7 +201,8 @@ impl Stream {
                     Ok(None) => Err(Status::cancelled("the agent ended the stream")),
                     Err(status) => Err(status),
                 },
-                () = connection.spec_changed.notified() => self.send_spec().await,
+                () = connection.spec_changed.notified() => self.send_spec(false).await,
+                () = due(self.again_at) => self.send_spec(true).await,
                 Some(order) = connection.orders.recv() => self.send_message(order).await,
             };
             if let Err(status) = done {
@@ -210,8 +225,8 @@ impl Stream {
         }
     }
 
-    async fn acknowledged(&self, ack: SpecAck) -> Result<(), Status> {
-        let (host, generation) = (&self.host, ack.generation);
+    async fn acknowledged(&mut self, ack: SpecAck) -> Result<(), Status> {
+        let (host, generation) = (self.host.clone(), ack.generation);
         let message = one_line(&ack.message, MAX_SENTENCE_CHARS);
         if generation > self.sent {
             warn!(%host, generation, sent = self.sent, "an answer to a spec that was not sent is left out");
@@ -220,7 +235,8 @@ impl Stream {
         match ack.outcome() {
             Outcome::Accepted | Outcome::Duplicate => {
                 debug!(%host, generation, "spec accepted");
-                return self.all.store.set_accepted(host, generation).await.map_err(failed);
+                (self.again_at, self.again_in) = (None, AGAIN_FIRST);
+                return self.all.store.set_accepted(&host, generation).await.map_err(failed);
             }
             Outcome::Stale => {
                 error!(%host, generation, reason = ?message, "the host holds a newer spec: was this coordinator restored from a backup?");
@@ -228,8 +244,13 @@ impl Stream {
             Outcome::Conflict => {
                 error!(%host, generation, reason = ?message, "the host holds another spec of this generation")
             }
-            Outcome::Invalid | Outcome::Unspecified => {
-                error!(%host, generation, reason = ?message, "the host refused its spec")
+            Outcome::Invalid => error!(%host, generation, reason = ?message, "the host refused its spec"),
+            // Not by its content: it may be taken the next time, and that is no failure of a rollout before its deadline.
+            Outcome::Unspecified => {
+                warn!(%host, generation, reason = ?message, wait = ?self.again_in, "the host could not take its spec: it is sent again");
+                self.again_at = Some(Instant::now() + self.again_in);
+                self.again_in = AGAIN_MOST.min(self.again_in * 2);
+                return self.all.store.set_refused(&host, generation, &message).await.map_err(failed);
             }
         }
         self.refused(generation, message).await
@@ -282,8 +303,9 @@ impl Stream {
         Ok(apps)
     }
 
-    /// Sends the newest spec, unless this stream has it already.
-    async fn send_spec(&mut self) -> Result<(), Status> {
+    /// Sends the newest spec; unless this stream has it already, or then `again`.
+    async fn send_spec(&mut self, again: bool) -> Result<(), Status> {
+        self.again_at = None;
         let Document { generation, json } = match document(&self.all.store, &self.host).await {
             Ok(Some(document)) => document,
             Ok(None) => return Ok(()),
@@ -293,7 +315,7 @@ impl Stream {
                 return Ok(());
             }
         };
-        if generation == self.sent {
+        if generation == self.sent && !again {
             return Ok(());
         }
         if json.len() + ENVELOPE_BYTES > limits::MAX_MESSAGE_BYTES {
@@ -328,6 +350,14 @@ impl Stream {
         if self.all.events.send(event).await.is_err() {
             debug!(host = %self.host, "the coordinator is stopping: nobody listens to hosts any more");
         }
+    }
+}
+
+/// At that time; never, if there is none.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -181,6 +181,24 @@ async fn a_refused_spec_is_shown_until_one_is_accepted() {
 }
 
 #[tokio::test]
+async fn a_spec_that_could_not_be_kept_is_sent_again() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    change(&mut world, "1").await;
+    let mut host = Liar::new(&world, &identity, Hello::default()).await.unwrap();
+    for _ in 0..2 {
+        let generation = host.spec().await.unwrap().generation;
+        let (outcome, message) = (Outcome::Unspecified as i32, "no space left on device".to_owned());
+        host.say(from_agent::Message::SpecAck(SpecAck { generation, outcome, message })).await;
+    }
+    let third = tokio::time::timeout(Duration::from_secs(10), host.spec()).await.expect("not sent again").unwrap();
+    assert_eq!(detail(&mut world).await.host.refused.map(|refused| refused.generation), Some(third.generation));
+    // A stream that begins anew gets it, too, whatever became of the one before.
+    let mut host = Liar::new(&world, &identity, Hello::default()).await.unwrap();
+    assert_eq!(host.spec().await.unwrap().generation, third.generation);
+}
+
+#[tokio::test]
 async fn an_enrolment_that_is_too_large_is_refused_unread() {
     let world = World::new().await;
     let channel = dial(&world.address, client_config(&world.trust, None).unwrap()).await.unwrap();
