@@ -239,8 +239,9 @@ impl Work<'_> {
                 }
                 tracing::info!(app = %self.app, release = %desired.release, "healthy and committed");
                 self.clean_up();
-                self.shared.say(&self.ledger, Some(desired));
+                // The parts first: who reads "healthy" reads what it was seen by.
                 self.refresh(desired).await;
+                self.shared.say(&self.ledger, Some(desired));
                 End::Settled
             }
         }

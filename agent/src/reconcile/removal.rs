@@ -35,10 +35,12 @@ impl Work<'_> {
         match self.take_away().await {
             Ok(()) => {
                 self.shared.forget(&self.app);
+                // A first release that failed ends in its removal; why it failed is still to be told.
+                let failure = self.ledger.failure.clone();
                 self.shared.board.app(&self.app, |status| {
                     status.running = None;
                     status.parts.clear();
-                    status.failure = None;
+                    status.failure = failure;
                     status.phase = Phase::Removed;
                 });
                 tracing::info!(app = %self.app, "removed");

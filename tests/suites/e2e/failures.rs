@@ -1,8 +1,8 @@
 //! What bad releases get: the old one serves, and the message says why.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use drover_tests::{fleet::Fleet, tiny::Tiny};
+use drover_tests::{fleet::Fleet, lab::eventually, tiny::Tiny};
 
 use crate::{assert_serving, host_in_rollout, newest_rollout, tiny_says};
 
@@ -91,6 +91,18 @@ fn what_fails_in_the_gate_is_reverted_with_its_cause() {
     fleet.alice.apply(&tiny.manifest()).ok();
     assert_serving(&fleet, "6");
     assert!(host.journal("drover-agent").contains("tiny"), "the agent's log tells of it");
+}
+
+#[test]
+fn a_first_release_that_fails_leaves_nothing_but_its_cause() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    let tiny = Tiny::new().behave("500").edit("healthy_deadline: 12s", "healthy_deadline: 5s");
+    fleet.alice.apply(&tiny.manifest()).fails();
+    eventually("its unit is gone", Duration::from_secs(10), || !host.exists("/etc/systemd/system/tiny.service"));
+    assert!(!host.is_active("tiny.service"));
+    let why = fleet.alice.run(&["why", "web-1", "tiny"]).ok();
+    assert!(why.contains("tiny/1") && why.contains("500"), "{why}");
 }
 
 #[test]
