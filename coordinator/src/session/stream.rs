@@ -145,9 +145,8 @@ impl Stream {
         let row = row.ok_or_else(|| code::status(Code::Revoked, "this host has been removed"))?;
         if self.holds_another(hello, &row).await? {
             self.catch_up(&row, hello.generation).await?;
-        } else {
-            self.all.store.set_accepted(&self.host, hello.generation).await.map_err(failed)?;
         }
+        self.all.store.set_held(&self.host, hello.generation).await.map_err(failed)?;
         let welcome = Welcome {
             protocol_version: PROTOCOL_VERSION,
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -135,6 +135,20 @@ impl Store {
             .map_err(|e| StoreError::Sql("note a refused generation", e))?;
         commit(tx).await
     }
+    /// Notes the generation that a host says it holds when it connects, whatever was known before.
+    pub async fn set_held(&self, id: &HostId, generation: Generation) -> Result<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "UPDATE hosts SET accepted = $2, refused = CASE WHEN refused <= $2 THEN NULL ELSE refused END,
+             refused_why = CASE WHEN refused <= $2 THEN NULL ELSE refused_why END WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(to_int(generation, "a generation")?)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| StoreError::Sql("note a held generation", e))?;
+        commit(tx).await
+    }
     /// Notes the generation that a host has accepted; never moves back. What it refused up to there is over.
     pub async fn set_accepted(&self, id: &HostId, generation: Generation) -> Result<()> {
         let mut tx = self.begin().await?;

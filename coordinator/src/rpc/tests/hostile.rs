@@ -68,6 +68,7 @@ async fn a_host_ahead_of_a_restored_coordinator_keeps_its_spec_until_the_next_ch
     let ahead = |generation| Hello { generation, ..Hello::default() };
     let mut host = Liar::new(&world, &identity, ahead(50)).await.unwrap();
     host.welcome().await;
+    assert_eq!(detail(&mut world).await.host.generation_accepted, 50, "as it said");
     change(&mut world, "2").await;
     assert_eq!(host.spec().await.unwrap().generation, 51, "the first one that is sent");
 
