@@ -68,13 +68,14 @@ fn load(args: &ManifestArgs, output: Output) -> Result<Loaded, Fault> {
 }
 
 fn load_file(file: &Path, environment: Option<&EnvironmentName>, output: Output) -> Result<Loaded, Fault> {
-    manifest::load(file, environment).or_else(|mistakes| {
-        match output {
-            Output::Json => show::json(&mistakes)?,
-            Output::Table => mistakes.iter().for_each(|mistake| show::note(&format!("{mistake}\n"))),
+    manifest::load(file, environment).map_err(|mistakes| {
+        if output == Output::Table {
+            mistakes.iter().for_each(|mistake| show::note(&format!("{mistake}\n")));
         }
         let number = show::count(mistakes.len(), "mistake");
-        Err(Fault::new(Code::Manifest, format!("{number} in {}; nothing was sent", file.display()))
-            .hint("docs/MANIFEST.md describes every field; `drover validate` checks without sending"))
+        let mut fault = Fault::new(Code::Manifest, format!("{number} in {}; nothing was sent", file.display()))
+            .hint("docs/MANIFEST.md describes every field; `drover validate` checks without sending");
+        fault.mistakes = serde_json::to_value(&mistakes).ok();
+        fault
     })
 }

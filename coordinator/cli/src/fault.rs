@@ -95,6 +95,8 @@ pub struct Fault {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
+    /// For machines: the mistakes of a manifest, one by one.
+    pub mistakes: Option<serde_json::Value>,
     /// Normally 1.
     pub exit: Exit,
 }
@@ -103,12 +105,12 @@ impl Fault {
     /// With one of the shared codes.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code: code.as_str(), message: message.into(), hint: None, exit: Exit::Error }
+        Self { code: code.as_str(), message: message.into(), hint: None, mistakes: None, exit: Exit::Error }
     }
     /// With a word of the command's own.
     #[must_use]
     pub fn word(word: Word, message: impl Into<String>) -> Self {
-        Self { code: word.as_str(), message: message.into(), hint: None, exit: Exit::Error }
+        Self { code: word.as_str(), message: message.into(), hint: None, mistakes: None, exit: Exit::Error }
     }
     /// With something to do about it.
     #[must_use]

@@ -15,10 +15,11 @@ fn main() -> ExitCode {
             return if error.print().is_ok() { exit.into() } else { Exit::Error.into() };
         }
     };
+    let output = cli.output;
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            show::fault(&error.into());
+            show::fault(output, &error.into());
             return Exit::Error.into();
         }
     };
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(fault) => {
-            show::fault(&fault);
+            show::fault(output, &fault);
             fault.exit.into()
         }
     }

@@ -35,9 +35,23 @@ pub fn note(text: &str) {
     drop(writeln!(anstream::stderr(), "{text}"));
 }
 
-/// Writes an error to the standard error.
-pub fn fault(fault: &Fault) {
+/// Writes an error to the standard error, and for machines also as a document to the standard output.
+pub fn fault(output: Output, fault: &Fault) {
     note(&fault_text(fault));
+    if output == Output::Json
+        && let Err(unwritten) = json(&fault_document(fault))
+    {
+        note(&fault_text(&unwritten));
+    }
+}
+
+/// `{"error": {code, message, hint}}`, with `mistakes` if it is a manifest's.
+fn fault_document(fault: &Fault) -> serde_json::Value {
+    let mut error = serde_json::json!({ "code": fault.code, "message": fault.message, "hint": fault.hint });
+    if let Some(mistakes) = &fault.mistakes {
+        error["mistakes"] = mistakes.clone();
+    }
+    serde_json::json!({ "error": error })
 }
 
 fn fault_text(fault: &Fault) -> String {
@@ -114,5 +128,8 @@ pub(crate) mod tests {
     fn errors_name_their_code_and_what_to_do() {
         let text = bare(&fault_text(&Fault::word(Word::Connect, "nothing listens at c:7443").hint("start it")));
         assert_eq!(text, "error[connect]: nothing listens at c:7443\n  hint: start it");
+        let document = fault_document(&Fault::word(Word::Connect, "nothing listens at c:7443"));
+        let error = serde_json::json!({ "code": "connect", "message": "nothing listens at c:7443", "hint": null });
+        assert_eq!(document, serde_json::json!({ "error": error }));
     }
 }

@@ -108,7 +108,7 @@ pub enum TokenCommand {
         #[arg(long, value_delimiter = ',', value_parser = label_pair, value_name = "KEY=VALUE,…")]
         labels: Vec<(LabelKey, LabelValue)>,
         /// How long it may be used
-        #[arg(long, default_value = "1h", value_name = "SPAN")]
+        #[arg(long, default_value = "1h", value_name = "SPAN", value_parser = token_ttl)]
         ttl: Span,
         /// How many hosts may use it
         #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
@@ -153,6 +153,13 @@ impl std::str::FromStr for LabelChange {
         let key = text.strip_suffix('-').ok_or("write KEY=VALUE to set a label, or KEY- to remove it")?;
         Ok(Self::Remove(key.parse().map_err(|e: drover_proto::name::NameError| e.to_string())?))
     }
+}
+
+/// The coordinator has the same bounds; here nothing is rounded up to them.
+fn token_ttl(text: &str) -> Result<Span, String> {
+    const MOST_MS: u64 = 30 * 86_400 * 1000;
+    let ttl: Span = text.parse().map_err(|e: drover_proto::duration::SpanError| e.to_string())?;
+    if (1000..=MOST_MS).contains(&ttl.as_ms()) { Ok(ttl) } else { Err("a token lives between 1s and 30d".to_owned()) }
 }
 
 fn label_pair(text: &str) -> Result<(LabelKey, LabelValue), String> {

@@ -41,6 +41,9 @@ fn documented_lines_parse() {
         "hosts label web-1",
         "rollback mono --to 0",
         "hosts label h x",
+        "token create --ttl 500ms",
+        "token create --ttl 31d",
+        "token create --ttl 0s",
     ] {
         assert!(Cli::try_parse_from(std::iter::once("drover").chain(line.split(' '))).is_err(), "{line}");
     }

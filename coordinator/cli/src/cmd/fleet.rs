@@ -1,6 +1,8 @@
 //! `drover hosts`, `token`, `operator` and `audit`: who belongs to this coordinator, and who did what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use drover_proto::{code::Code, name::LabelKey};
 
 use crate::{
     args::{HostsCommand, LabelChange, OperatorCommand, Output, TokenCommand},
@@ -22,6 +24,7 @@ pub async fn hosts(command: Option<HostsCommand>, output: Output) -> Outcome {
             show::document(output, &host, |host| show::fleet::host(host, now_ms()))?;
         }
         HostsCommand::Label { host, changes } => {
+            once(changes.iter().map(|(LabelChange::Set(key, _) | LabelChange::Remove(key))| key))?;
             let (mut set, mut remove) = (BTreeMap::new(), Vec::new());
             for change in changes {
                 match change {
@@ -45,6 +48,7 @@ pub async fn tokens(command: TokenCommand, output: Output) -> Outcome {
     let mut client = Client::connect().await?;
     match command {
         TokenCommand::Create { labels, ttl, uses } => {
+            once(labels.iter().map(|(key, _)| key))?;
             let made = client.create_token(&labels, ttl.as_ms().div_ceil(1000), uses).await?;
             match output {
                 Output::Json => show::json(&serde_json::json!({
@@ -97,10 +101,35 @@ pub async fn audit(limit: u32, output: Output) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// Refuses a label that is given more than once: one value would win unsaid.
+fn once<'a>(keys: impl Iterator<Item = &'a LabelKey>) -> Result<(), Fault> {
+    let mut seen = BTreeSet::new();
+    for key in keys {
+        if !seen.insert(key) {
+            return Err(Fault::new(Code::Invalid, format!("the label {key} is given twice")).hint("give it once"));
+        }
+    }
+    Ok(())
+}
+
 /// Says that something without a document has been done.
 pub(super) fn done(output: Output, message: &str) -> Result<(), Fault> {
     match output {
         Output::Json => show::json(&serde_json::json!({ "message": message })),
         Output::Table => show::print(&format!("{message}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Labels as they are typed.
+    use super::*;
+
+    #[test]
+    fn a_label_is_given_once() {
+        let keys: Vec<LabelKey> = ["role", "zone", "role"].iter().map(|key| key.parse().unwrap()).collect();
+        assert!(once(keys[..2].iter()).is_ok());
+        let fault = once(keys.iter()).unwrap_err();
+        assert_eq!((fault.code, fault.message.as_str()), ("invalid", "the label role is given twice"));
     }
 }

@@ -221,7 +221,8 @@ impl Decoder<'_> {
             self.reports.at(node, format!("holds {what}"), hint);
             return None;
         }
-        if text.ends_with('\\') {
+        // An env file quotes its values; a unit's lines are as they are.
+        if text.ends_with('\\') && !node.path.starts_with("env.") {
             self.reports.at(node, "ends in a backslash", "the next line on the host would be joined to it");
             return None;
         }

@@ -27,6 +27,14 @@ units:
 }
 
 #[test]
+fn a_backslash_at_the_end_joins_lines_of_units_only() {
+    let env = minimal("env: { values: { SHARE: 'C:\\data\\' } }\nartifact: { path: app }\n");
+    assert_eq!(shown(&loaded(&env).spec.env[&"SHARE".parse().unwrap()]), "C:\\data\\");
+    let unit = minimal("units: { a.service: { exec: /bin/a, description: 'a\\' } }\n");
+    assert!(faults(&unit).0.iter().any(|fault| fault.contains("ends in a backslash")), "{:?}", faults(&unit));
+}
+
+#[test]
 fn text_folded_over_lines_is_one_line() {
     let spec = loaded(&minimal("units:\n  a.service:\n    exec: >\n      /bin/a --one\n      --two\n")).spec;
     let text = shown(&spec.units[&"a.service".parse().unwrap()].text);
