@@ -29,7 +29,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CA_LIFE_DAYS: u32 = 3650;
 const CLIENT_LIFE_DAYS: u32 = 365;
 /// Clocks of hosts may be behind ours by this much.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(60 * 60);
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A CSR of ours has 200 bytes.
 const MAX_CSR_BYTES: usize = 16 << 10;
 

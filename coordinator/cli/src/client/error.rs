@@ -78,7 +78,7 @@ pub(super) fn of_connection(text: &str, address: &str) -> Option<Fault> {
             format!("the coordinator at {address} is not the one that made this token: its CA has another fingerprint");
         return fault(Word::WrongCoordinator, message, "check the address, and that the token is this coordinator's");
     }
-    if has(&["invalid peer certificate: Expired", "invalid peer certificate: certificate expired", "NotValidYet"]) {
+    if has(&["invalid peer certificate: Expired", "invalid peer certificate: certificate expired", "not valid yet"]) {
         let message = format!("the certificate of the coordinator at {address} is out of its time");
         return fault(
             Word::CoordinatorCertificate,
@@ -221,6 +221,10 @@ mod tests {
             ("received fatal alert: CertificateRevoked", "revoked"),
             ("received fatal alert: UnknownCA", "certificate"),
             ("invalid peer certificate: UnknownIssuer", "wrong-coordinator"),
+            (
+                "invalid peer certificate: certificate not valid yet: verification time 1795178436 (UNIX), but …",
+                "coordinator-certificate",
+            ),
             ("unexpected error: the coordinator is not the one …: its CA has another fingerprint", "wrong-coordinator"),
             ("tcp connect error: Connection refused (os error 111)", "connect"),
         ] {
