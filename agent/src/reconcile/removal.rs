@@ -30,7 +30,7 @@ impl Work<'_> {
         self.shared.board.app(&self.app, |status| {
             status.desired = None;
             status.rollout = 0;
-            status.phase = Phase::Removing { step: "looking".to_owned() };
+            status.phase = Phase::Removing { step: "reading what is there".to_owned() };
         });
         match self.take_away().await {
             Ok(()) => {

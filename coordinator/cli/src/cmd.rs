@@ -74,7 +74,7 @@ fn load_file(file: &Path, environment: Option<&EnvironmentName>, output: Output)
         }
         let number = show::count(mistakes.len(), "mistake");
         let mut fault = Fault::new(Code::Manifest, format!("{number} in {}; nothing was sent", file.display()))
-            .hint("docs/MANIFEST.md describes every field; `drover validate` checks without sending");
+            .hint("/usr/share/doc/drover/MANIFEST.md and `drover schema` have every field; `drover validate` checks without sending");
         fault.mistakes = serde_json::to_value(&mistakes).ok();
         fault
     })

@@ -94,6 +94,17 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
+/// `plain`, cut to what fits a line of progress or a cell: the whole is told once, at the end.
+#[must_use]
+pub fn short(text: &str) -> String {
+    const MOST_CHARS: usize = 100;
+    let text = plain(text);
+    match text.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+        None => text,
+    }
+}
+
 /// `plain`, for text of several lines; those after the first are indented.
 #[must_use]
 pub fn plain_lines(text: &str) -> String {

@@ -152,8 +152,9 @@ impl Rollouts {
             })
             .await?;
         rollout.id = id;
-        let to = wish.target.map_or("removal".to_owned(), |release| format!("{}/{release}", wish.app));
-        let subject = format!("{id} ({}): {} of {to} on {} hosts", wish.app, wish.kind.word(), hosts.len());
+        let what = wish.target.map_or(wish.app.to_string(), |release| format!("{}/{release}", wish.app));
+        let kind = if wish.target.is_none() { "removal" } else { wish.kind.word() };
+        let subject = format!("{id}: {kind} of {what} on {}", count(hosts.len()));
         store.record(&wish.by, "rollout begin", &subject, now_ms).await?;
         for (older, handle) in self.handles() {
             if handle.app == wish.app && self.tell(older, What::Superseded { by: id }).await.is_err() {
@@ -349,6 +350,10 @@ impl Rollouts {
         self.0.sessions.spec_changed(&host.id);
         Ok(())
     }
+}
+
+fn count(hosts: usize) -> String {
+    if hosts == 1 { "1 host".to_owned() } else { format!("{hosts} hosts") }
 }
 
 /// Whether a host has all of these labels.

@@ -310,7 +310,7 @@ impl Step {
                 continue;
             }
             if host.link == Link::Up {
-                self.rollout.hosts[index].state = HostState::Fetching { step: "host spec written".to_owned() };
+                self.rollout.hosts[index].state = HostState::Fetching { step: "told to begin".to_owned() };
                 self.ask(index, self.rollout.target, false);
             } else if self.gone(host) {
                 self.rollout.hosts[index].state =

@@ -16,13 +16,13 @@ pub enum RolloutCommand {
     },
     /// One rollout, host by host, with the evidence of failures
     Status {
-        /// The rollout's number
-        id: u64,
+        /// The rollout's number [default: the newest]
+        id: Option<u64>,
     },
     /// Watch a rollout to its end; exit code 0 only when it succeeded
     Watch {
-        /// The rollout's number
-        id: u64,
+        /// The rollout's number [default: the newest]
+        id: Option<u64>,
         /// Stop watching after this long, with exit code 3; the rollout goes on
         #[arg(long, value_name = "SPAN")]
         timeout: Option<Span>,

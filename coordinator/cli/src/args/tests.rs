@@ -19,6 +19,8 @@ fn documented_lines_parse() {
         "rollout list",
         "rollout list mono@staging",
         "rollout watch 7 --timeout 1m",
+        "rollout status",
+        "rollout watch",
         "rollout abort 7",
         "rollback mono --to 17",
         "remove mono --yes",

@@ -20,7 +20,7 @@ pub fn hosts(hosts: &[HostView], now_unix_ms: i64) -> String {
     for host in hosts {
         rows.add_row(vec![
             Cell::new(&host.name),
-            state_cell(if host.connected { "connected" } else { "offline" }),
+            state_cell(link(host)),
             Cell::new(pairs(&host.labels)),
             Cell::new(plain(&pairs(&host.apps))),
             Cell::new(plain(&host.agent_version)),
@@ -31,21 +31,31 @@ pub fn hosts(hosts: &[HostView], now_unix_ms: i64) -> String {
     finish(&rows, "no hosts; `drover token create` lets the first one in")
 }
 
+/// Whether its stream is up; a host that has just been enrolled was never there before.
+fn link(host: &HostView) -> &'static str {
+    match (host.connected, host.last_seen_unix_ms) {
+        (true, _) => "connected",
+        (false, Some(_)) => "offline",
+        (false, None) => "not yet",
+    }
+}
+
 /// `drover hosts show`.
 #[must_use]
 pub fn host(host: &HostDetail, now_unix_ms: i64) -> String {
     let mut out = String::new();
     let view = &host.host;
     let mut say = |name: &str, value: String| {
-        out.push_str(&format!("{:<12}{value}\n", format!("{name}:")));
+        out.push_str(&format!("{:<13}{value}\n", format!("{name}:")));
     };
     say("host", view.name.bold().to_string());
     say("id", view.id.to_string());
     say(
         "state",
-        format!("{}, seen {}", if view.connected { "connected" } else { "offline" }, {
-            relative_or_dash(view.last_seen_unix_ms, now_unix_ms)
-        }),
+        match view.last_seen_unix_ms {
+            Some(at) => format!("{}, seen {}", link(view), relative(at, now_unix_ms)),
+            None => format!("{}, never seen", link(view)),
+        },
     );
     say("labels", pairs(&view.labels));
     say("os", plain(&view.os));
@@ -190,6 +200,14 @@ web-1  connected  role=web  mono=17  0.1.0  60s ago  Debian GNU/Linux 12 (bookwo
 web-2  offline    role=web  mono=17  0.1.0  60s ago  Debian GNU/Linux 12 (bookworm)
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_host_that_was_never_there_is_not_offline() {
+        let mut new = host("web-1", false);
+        new.last_seen_unix_ms = None;
+        let text = bare(&hosts(&[new], 100_000));
+        assert!(text.contains("web-1  not yet") && !text.contains("offline"), "{text}");
     }
 
     #[test]

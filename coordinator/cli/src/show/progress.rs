@@ -11,8 +11,8 @@ use drover_proto::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    plain,
-    rollout::{spread, subject},
+    rollout::{spread, state_word, subject},
+    short,
     table::{Tone, paint, tone},
 };
 use crate::fault::Fault;
@@ -101,12 +101,12 @@ impl Lines {
             lines.push(state.clone());
         }
         for target in &view.targets {
-            let said = (target.state.word(), cause(&target.state));
+            let said = (state_word(view, target), cause(&target.state));
             if self.hosts.get(&target.host) != Some(&said) {
                 // Everybody is pending at first; that is no news.
                 if said.0 != "pending" || self.hosts.contains_key(&target.host) {
-                    let line =
-                        format!("{:<width$}  {:<11}  {}", target.host.as_str(), said.0, plain(&target.state.detail()));
+                    let (host, detail) = (target.host.as_str(), short(&target.state.detail()));
+                    let line = format!("{host:<width$}  {:<11}  {detail}", said.0);
                     lines.push(line.trim_end().to_owned());
                 }
                 self.hosts.insert(target.host.clone(), said);
@@ -123,7 +123,7 @@ impl Lines {
 }
 
 fn rollout_line(view: &RolloutView) -> String {
-    let reason = view.summary.state.reason().map(|r| format!(": {}", plain(&r))).unwrap_or_default();
+    let reason = view.summary.state.reason().map(|r| format!(": {}", short(&r))).unwrap_or_default();
     let hint = match view.summary.state {
         RolloutState::Paused { .. } => format!(" (go on with: drover rollout resume {})", view.summary.id),
         _ => String::new(),
@@ -166,7 +166,7 @@ impl Live {
         self.head.set_message(drawn(&format!("{} · {}", paint(word, &rollout_line(view)), spread(view))));
         let width = view.targets.iter().map(|t| t.host.as_str().len()).max().unwrap_or(0);
         for target in &view.targets {
-            let word = target.state.word();
+            let word = state_word(view, target);
             let is_moving = matches!(tone(word), Tone::Wait) && word != "skipped";
             // With very many hosts only those that move or failed have a line.
             if view.targets.len() > MAX_DRAWN_HOSTS && !is_moving && tone(word) != Tone::Bad {
@@ -184,7 +184,7 @@ impl Live {
             }
             let padded = paint(word, &format!("{word:<11}"));
             let name = target.host.as_str();
-            line.set_message(drawn(&format!("{name:<width$}  {padded}  {}", plain(&target.state.detail()))));
+            line.set_message(drawn(&format!("{name:<width$}  {padded}  {}", short(&target.state.detail()))));
         }
     }
 }

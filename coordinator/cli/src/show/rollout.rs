@@ -10,7 +10,7 @@ use drover_proto::{
 use owo_colors::OwoColorize as _;
 
 use super::{
-    count, plain,
+    count, plain, short,
     table::{finish, paint, state_cell, table},
 };
 use crate::fault::Exit;
@@ -42,6 +42,15 @@ pub fn subject(view: &RolloutView) -> String {
     }
 }
 
+/// One word for a host: where an app was taken away, a host that is done is `removed`.
+#[must_use]
+pub fn state_word(view: &RolloutView, target: &RolloutHostView) -> &'static str {
+    match (view.summary.release, &target.state) {
+        (None, HostState::Healthy) => "removed",
+        _ => target.state.word(),
+    }
+}
+
 /// Everything about it: a line, the hosts, failures, what to do next.
 #[must_use]
 pub fn text(view: &RolloutView) -> String {
@@ -50,6 +59,9 @@ pub fn text(view: &RolloutView) -> String {
         if let Some(failure) = &target.failure {
             push(&mut out, "");
             push(&mut out, &failure_text(target.host.as_str(), failure));
+        } else if short(&target.state.detail()) != plain(&target.state.detail()) {
+            push(&mut out, "");
+            push(&mut out, &format!("{}: {}", target.host.bold(), plain(&target.state.detail())));
         }
     }
     push(&mut out, "");
@@ -66,7 +78,7 @@ pub fn text(view: &RolloutView) -> String {
 #[must_use]
 pub fn verdict(view: &RolloutView) -> String {
     let word = view.summary.state.word();
-    let reason = view.summary.state.reason().map(|r| format!(": {}", plain(&r))).unwrap_or_default();
+    let reason = view.summary.state.reason().map(|r| format!(": {}", short(&r))).unwrap_or_default();
     format!("rollout {}: {} {}{reason}", view.summary.id, subject(view), paint(word, word))
 }
 
@@ -76,9 +88,9 @@ fn hosts(view: &RolloutView) -> String {
         let before = target.before.map_or_else(|| "-".to_owned(), |number| number.to_string());
         rows.add_row(vec![
             Cell::new(&target.host),
-            state_cell(target.state.word()),
+            state_cell(state_word(view, target)),
             Cell::new(before),
-            Cell::new(plain(&target.state.detail())),
+            Cell::new(short(&target.state.detail())),
         ]);
     }
     finish(&rows, "no hosts")
@@ -146,9 +158,10 @@ fn is_bad(target: &RolloutHostView) -> bool {
 pub fn spread(view: &RolloutView) -> String {
     let mut words: Vec<(&str, usize)> = Vec::new();
     for target in &view.targets {
-        match words.iter_mut().find(|(word, _)| *word == target.state.word()) {
+        let state = state_word(view, target);
+        match words.iter_mut().find(|(word, _)| *word == state) {
             Some((_, number)) => *number += 1,
-            None => words.push((target.state.word(), 1)),
+            None => words.push((state, 1)),
         }
     }
     let said: Vec<String> = words.iter().map(|(word, number)| format!("{number} {word}")).collect();

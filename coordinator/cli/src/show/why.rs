@@ -91,6 +91,9 @@ fn app_text(out: &mut String, host: &HostDetail, app: &AppName, now_unix_ms: i64
     let name = &host.host.name;
     if status.failure.is_some() || matches!(status.phase, Phase::Degraded { .. }) {
         push(out, "  Next:");
+        if matches!(status.phase, Phase::Degraded { .. }) {
+            push(out, "    drover apply -f drover.yaml    puts it back as its manifest says");
+        }
         push(out, &format!("    drover logs {app} --host {name}"));
         push(out, &format!("    drover rollout status {}", status.rollout));
     }

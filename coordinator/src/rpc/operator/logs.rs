@@ -73,7 +73,11 @@ async fn hosts(services: &Services, app: &AppName, only: &str) -> Result<Vec<Hos
     }
     let mut hosts = store.hosts().await.map_err(store_failed)?;
     hosts.retain(|host| having.contains_key(&host.id));
-    if hosts.is_empty() { Err(not_found(format!("host with app {app}"))) } else { Ok(hosts) }
+    match hosts.is_empty() {
+        false => Ok(hosts),
+        true if store.releases(app).await.map_err(store_failed)?.is_empty() => Err(not_found(format!("app {app}"))),
+        true => Err(not_found(format!("host with app {app}"))),
+    }
 }
 
 /// The reader is gone.

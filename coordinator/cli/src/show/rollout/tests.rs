@@ -67,6 +67,25 @@ Next:
 }
 
 #[test]
+fn a_long_cause_is_whole_only_once() {
+    let cause = format!("the step failed: {}", "x".repeat(200));
+    let view = view(
+        RolloutState::Failed { cause: cause.clone() },
+        vec![("web-1", HostState::Failed { cause: cause.clone() })],
+    );
+    let text = bare(&text(&view));
+    assert_eq!(text.matches(&cause).count(), 1, "{text}");
+    assert_eq!(text.matches('…').count(), 2, "{text}");
+}
+
+#[test]
+fn a_host_whose_app_is_gone_is_removed() {
+    let mut view = view(RolloutState::Succeeded, vec![("web-1", HostState::Healthy)]);
+    view.summary.release = None;
+    assert_eq!(spread(&view), "1 host: 1 removed");
+}
+
+#[test]
 fn only_success_is_success() {
     let cause = String::new();
     assert_eq!(exit(&RolloutState::Succeeded), Exit::Done);
