@@ -176,10 +176,26 @@ fn judge(status: &tonic::Status, was_up: bool) -> End {
         NotFound, Ok, OutOfRange, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented,
         Unknown,
     };
-    let why = status.message().to_owned();
+    let why = reason(status);
     match status.code() {
         Unauthenticated | PermissionDenied | FailedPrecondition | Unimplemented => End::Refused(why),
         Ok | Aborted | AlreadyExists | Cancelled | DataLoss | DeadlineExceeded | Internal | InvalidArgument
         | NotFound | OutOfRange | ResourceExhausted | Unavailable | Unknown => End::Closed { was_up, why },
     }
+}
+
+/// What the coordinator said; for a broken connection, the innermost cause, and for TLS alerts what to do.
+fn reason(status: &tonic::Status) -> String {
+    if std::error::Error::source(status).is_none() {
+        return status.message().to_owned();
+    }
+    let cause = super::innermost(status);
+    let advice = if cause.contains("CertificateExpired") {
+        "this host's certificate has expired (or a clock is wrong); enroll again with --replace"
+    } else if cause.contains("CertificateRevoked") || cause.contains("UnknownCA") {
+        "the coordinator does not accept this host's certificate; enroll again with --replace"
+    } else {
+        return cause;
+    };
+    format!("{advice} ({cause})")
 }
