@@ -62,7 +62,9 @@ async fn put(dir: &StateDir, backup: fs::File, force: bool, who: &str, refused: 
          Unused tokens are revoked ({revoked}): make new ones.\n\
          Warning: operators and hosts that were revoked or removed after this backup was made are welcome again. Start the \
          coordinator (systemctl start drover-coordinator), look through `drover operator list` and `drover hosts`, and \
-         revoke or remove them again. Hosts keep what they run until the next apply.",
+         revoke or remove them again.\n\
+         Warning: releases made after this backup are unknown to it. Hosts keep what they run until the next change to \
+         them, which then brings all of a host's apps to what this backup knows: apply the newest manifests at once.",
         contents.files.keys().filter(|name| name.starts_with("blobs/")).count(),
         contents.ca_fingerprint.short()
     ))
