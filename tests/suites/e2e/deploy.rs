@@ -106,3 +106,49 @@ fn the_operators_command_speaks_json_and_finishes_words() {
     let bash = fleet.alice.run(&["completion", "bash"]).ok();
     assert!(bash.contains("rollout"), "completion of the shell");
 }
+
+#[test]
+fn every_mistake_is_told_at_once_and_nothing_is_sent() {
+    let fleet = Fleet::start(&["web-1"]);
+    let tiny = Tiny::new();
+    fleet.alice.apply(&tiny.manifest()).ok();
+    let pid = fleet.hosts[0].main_pid("tiny.service");
+    let mistakes = r#"version: 1
+app: Tiny
+targets: { labels: { role: web } }
+strategy: { max_paralel: 1, canary: 1, min_healthy_time: 10m, healthy_deadline: 5m }
+artifact: { path: ../outside }
+env: { values: { PORT: "80\n00" } }
+units:
+  tiny.service: { exec: "/bin/true\nExecStartPost=/bin/evil", user: www-data }
+  tiny: { exec: /bin/true }
+files:
+  - { path: /etc/../passwd, content: x, mode: "4755" }
+  - { path: /etc/b, from: no-such-file }
+checks:
+  web: { http: "ftp://x/", timeout: soon }
+"#;
+    tiny.write("drover.yaml", mistakes);
+    let output = fleet.alice.apply(&tiny.manifest());
+    assert_eq!(output.status, 1, "{output}");
+    let said = output.fails();
+    let each = [
+        ("Tiny", 2),
+        ("max_paralel", 4),
+        ("canary", 4),
+        ("../outside", 5),
+        ("PORT", 6),
+        ("exec", 8),
+        ("tiny", 9),
+        ("/etc/../passwd", 11),
+        ("4755", 11),
+        ("no-such-file", 12),
+        ("soon", 14),
+    ];
+    for (word, line) in each {
+        assert!(said.contains(word) && said.contains(&format!("drover.yaml:{line}:")), "{word} in line {line}: {said}");
+    }
+    assert!(said.contains("max_parallel"), "a hint for what was mistyped: {said}");
+    assert_eq!(fleet.alice.json(&["releases", "tiny"]).as_array().map(Vec::len), Some(1), "nothing was sent");
+    assert_eq!(fleet.hosts[0].main_pid("tiny.service"), pid);
+}
