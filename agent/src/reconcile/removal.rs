@@ -32,15 +32,16 @@ impl Work<'_> {
             status.rollout = 0;
             status.phase = Phase::Removing { step: "reading what is there".to_owned() };
         });
+        // A first release that failed ends in its removal, and why it failed is still to be told; a release that ran and is
+        // no longer wanted has nothing to explain.
+        let untold = if self.ledger.current.is_none() { self.ledger.failure.clone() } else { None };
         match self.take_away().await {
             Ok(()) => {
                 self.shared.forget(&self.app);
-                // A first release that failed ends in its removal; why it failed is still to be told.
-                let failure = self.ledger.failure.clone();
                 self.shared.board.app(&self.app, |status| {
                     status.running = None;
                     status.parts.clear();
-                    status.failure = failure;
+                    status.failure = untold;
                     status.phase = Phase::Removed;
                 });
                 tracing::info!(app = %self.app, "removed");

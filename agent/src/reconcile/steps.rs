@@ -163,8 +163,13 @@ impl Work<'_> {
 
     /// Removes what no release needs any more. A damaged ledger may have named anything, so then all is kept.
     pub(super) fn clean_up(&self) {
-        if !self.shared.ledgers.damaged().contains_key(&self.app) {
-            super::cleanup::trees(&self.shared.parts.layout, &self.ledger);
+        match self.shared.ledgers.damaged().get(&self.app) {
+            None => super::cleanup::trees(&self.shared.parts.layout, &self.ledger),
+            Some(aside) => tracing::warn!(
+                app = %self.app,
+                "old releases are kept, and fill the disk, until {} is looked at and deleted",
+                aside.display()
+            ),
         }
     }
 
