@@ -171,7 +171,7 @@ async fn shake_hands(
             }
         },
     };
-    let place = match places.take(&caller) {
+    let place = match places.take(&caller, address.ip()) {
         Ok(place) => place,
         Err(e) if caller == Caller::Anonymous => {
             tracing::debug!(%address, error = %e, "connection refused");

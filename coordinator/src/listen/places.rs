@@ -25,6 +25,8 @@ pub(super) struct Limits {
     pub per_caller: usize,
     /// Connections without a certificate; the next one is refused.
     pub anonymous: usize,
+    /// Connections of one address without a certificate; the next one is refused.
+    pub anonymous_per_address: usize,
     /// For a connection without a certificate: enough to enrol, and then it is cut.
     pub anonymous_life: Duration,
 }
@@ -37,6 +39,7 @@ impl Default for Limits {
             known: 8192,
             per_caller: 8,
             anonymous: 64,
+            anonymous_per_address: 16,
             anonymous_life: Duration::from_secs(30),
         }
     }
@@ -59,7 +62,8 @@ pub(super) enum Full {
 /// Whose places are counted.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Key {
-    Address(IpAddr),
+    Handshakes(IpAddr),
+    Anonymous(IpAddr),
     Host(String),
     Operator(String),
 }
@@ -90,7 +94,7 @@ impl Drop for Counted {
 /// A connection's place; free again when it is dropped.
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
-    _counted: Option<Counted>,
+    _counted: Counted,
 }
 
 /// All there are.
@@ -120,21 +124,23 @@ impl Places {
     }
     /// One of an address's handshakes, unless it has enough.
     pub fn handshake_with(&self, address: IpAddr) -> Option<Counted> {
-        self.count(Key::Address(address), self.limits.handshakes_per_address)
+        self.count(Key::Handshakes(address), self.limits.handshakes_per_address)
     }
     /// A place for a connection whose other end is known by now.
-    pub fn take(&self, caller: &Caller) -> Result<Place, Full> {
-        let key = match caller {
+    pub fn take(&self, caller: &Caller, address: IpAddr) -> Result<Place, Full> {
+        let limits = &self.limits;
+        let (key, most, pool, full) = match caller {
             Caller::Anonymous => {
-                let permit = self.anonymous.clone().try_acquire_owned().map_err(|_| Full::Anonymous)?;
-                return Ok(Place { _permit: permit, _counted: None });
+                (Key::Anonymous(address), limits.anonymous_per_address, &self.anonymous, Full::Anonymous)
             }
-            Caller::Host { id, .. } => Key::Host(id.to_string()),
-            Caller::Operator { name, .. } => Key::Operator(name.to_string()),
+            Caller::Host { id, .. } => (Key::Host(id.to_string()), limits.per_caller, &self.known, Full::Known),
+            Caller::Operator { name, .. } => {
+                (Key::Operator(name.to_string()), limits.per_caller, &self.known, Full::Known)
+            }
         };
-        let counted = self.count(key, self.limits.per_caller).ok_or(Full::Caller)?;
-        let permit = self.known.clone().try_acquire_owned().map_err(|_| Full::Known)?;
-        Ok(Place { _permit: permit, _counted: Some(counted) })
+        let counted = self.count(key, most).ok_or(Full::Caller)?;
+        let permit = pool.clone().try_acquire_owned().map_err(|_| full)?;
+        Ok(Place { _permit: permit, _counted: counted })
     }
 
     fn count(&self, key: Key, most: usize) -> Option<Counted> {

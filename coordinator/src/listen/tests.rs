@@ -171,14 +171,17 @@ async fn one_caller_cannot_take_every_place() {
     let places = Places::new(Limits { per_caller: 2, known: 3, ..Limits::default() });
     let host = |id: &str| Caller::Host { id: id.parse().unwrap(), serial: "1".to_owned() };
     let (one, other) = (host(HOST), host("h-000000000000000b"));
-    let held = [places.take(&one).unwrap(), places.take(&one).unwrap()];
-    assert_eq!(places.take(&one).err(), Some(places::Full::Caller));
-    let third = places.take(&other).unwrap();
-    assert_eq!(places.take(&other).err(), Some(places::Full::Known));
+    let address: std::net::IpAddr = "127.0.0.1".parse().unwrap();
+    let held = [places.take(&one, address).unwrap(), places.take(&one, address).unwrap()];
+    assert_eq!(places.take(&one, address).err(), Some(places::Full::Caller));
+    let third = places.take(&other, address).unwrap();
+    assert_eq!(places.take(&other, address).err(), Some(places::Full::Known));
     drop(held);
-    places.take(&one).unwrap();
+    places.take(&one, address).unwrap();
     drop(third);
-    let address = "127.0.0.1".parse().unwrap();
     let all: Vec<_> = (0..200).filter_map(|_| places.handshake_with(address)).collect();
     assert_eq!(all.len(), places.limits.handshakes_per_address);
+    let strangers: Vec<_> = (0..200).map_while(|_| places.take(&Caller::Anonymous, address).ok()).collect();
+    assert_eq!(strangers.len(), places.limits.anonymous_per_address);
+    places.take(&Caller::Anonymous, "127.0.0.2".parse().unwrap()).expect("another address still gets in");
 }
