@@ -65,7 +65,8 @@ impl Store {
         }
         let mut tx = self.begin().await?;
         sqlx::query(
-            "INSERT INTO numbers (app, highest) SELECT $1, $2 WHERE (SELECT COUNT(*) FROM numbers) < $3
+            "INSERT INTO numbers (app, highest) SELECT $1, $2
+             WHERE $1 = '' OR EXISTS (SELECT 1 FROM numbers WHERE app = $1) OR (SELECT COUNT(*) FROM numbers) < $3
              ON CONFLICT (app) DO UPDATE SET highest = CASE WHEN highest > $2 THEN highest ELSE $2 END",
         )
         .bind(app)
