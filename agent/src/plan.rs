@@ -137,22 +137,28 @@ fn gate(wanted: &Rendered) -> Step {
     step(action, Reason::ProveHealth)
 }
 
-/// The index of the first step that touches what runs; everything before only prepares.
-#[must_use]
-pub fn switch_at(steps: &[Step]) -> usize {
-    steps.iter().position(|step| !prepares(&step.action)).unwrap_or(steps.len())
+/// A leg of an activation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leg {
+    /// Host needs, and the new release beside the one that runs.
+    Ready,
+    /// What may still say no before anything that runs is touched.
+    Check,
+    /// From here on what runs is touched.
+    Switch,
 }
 
-fn prepares(action: &Action) -> bool {
+/// Which leg of an activation a step belongs to. Without a wildcard: a new action is a decision here.
+#[must_use]
+pub fn leg(action: &Action) -> Leg {
     match action {
         Action::InstallPackages(_)
         | Action::CreateUser(_)
         | Action::EnsureDirectory(_)
         | Action::Fetch { .. }
         | Action::Unpack { .. }
-        | Action::Build { .. }
-        | Action::Validate { staged: true, .. }
-        | Action::Hook { when: HookPoint::BeforeSwitch, .. } => true,
+        | Action::Build { .. } => Leg::Ready,
+        Action::Validate { staged: true, .. } | Action::Hook { when: HookPoint::BeforeSwitch, .. } => Leg::Check,
         Action::Hook { when: HookPoint::AfterSwitch, .. }
         | Action::Validate { staged: false, .. }
         | Action::WriteFile { .. }
@@ -165,8 +171,14 @@ fn prepares(action: &Action) -> bool {
         | Action::Restart(_)
         | Action::Reload(_)
         | Action::Gate { .. }
-        | Action::Commit => false,
+        | Action::Commit => Leg::Switch,
     }
+}
+
+/// The index of the first step that touches what runs; everything before only prepares.
+#[must_use]
+pub fn switch_at(steps: &[Step]) -> usize {
+    steps.iter().position(|step| leg(&step.action) == Leg::Switch).unwrap_or(steps.len())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::{
     gate::GateEnd,
     ledger::{Activation, Settled, Stage},
     observe::Observed,
-    plan::switch_at,
+    plan::{Leg, leg, switch_at},
     render::{FileKind, Rendered, render},
     report::now_unix_ms,
 };
@@ -88,7 +88,7 @@ impl Work<'_> {
     ) -> Result<(Observed, Plan), Stop> {
         let (mut observed, mut plan) = self.look(Some(rendered)).await?;
         refuse(&plan)?;
-        let ready = plan.steps.iter().take_while(|step| makes_ready(&step.action)).count();
+        let ready = plan.steps.iter().take_while(|step| leg(&step.action) == Leg::Ready).count();
         if ready > 0 {
             self.prepare(&plan.steps[..ready], desired, rendered, &observed).await?;
             (observed, plan) = self.look(Some(rendered)).await?;
@@ -280,18 +280,6 @@ pub(super) fn refuse(plan: &Plan) -> Result<(), StepFailure> {
     let Some(first) = plan.refusals.first() else { return Ok(()) };
     let all = plan.refusals.iter().map(|refusal| refusal.message.clone()).collect();
     Err(StepFailure::new(first.code, "plan", first.message.clone()).with("refused", all))
-}
-
-fn makes_ready(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::InstallPackages(_)
-            | Action::CreateUser(_)
-            | Action::EnsureDirectory(_)
-            | Action::Fetch { .. }
-            | Action::Unpack { .. }
-            | Action::Build { .. }
-    )
 }
 
 /// The steps from the switch on. An activation that was interrupted in the gate (`gating`) had carried all of them out,
