@@ -42,7 +42,7 @@ e2e: setup deb-dev ## only the suites of tests/, among them all that boot hosts 
 shipped: setup deb ## the packages that ship, installed and used on Debian 11 hosts (glibc 2.31, systemd 247)
 	tests/lab/mkrootfs --suite bullseye
 	DROVER_PACKAGES=$(CURDIR)/target/debian/dist LAB_ROOTFS=$$(tests/lab/mkrootfs --suite bullseye --path) \
-	  $(NEXTEST) -E 'test(deploy::a_release_reaches_three_hosts) + test(failures::what_fails_before_the_switch)'
+	  $(NEXTEST) -E 'test(deploy::a_release_reaches_three_hosts) + test(failures::what_fails_before_the_switch) + test(the_binaries_need_no_glibc)'
 
 bench: ## the benchmarks, if a crate has any (benches/)
 	@if compgen -G '*/benches/*.rs' >/dev/null; then cargo bench --locked --workspace --benches; \
