@@ -14,6 +14,7 @@ use crate::{
     blob::Blobs,
     config::Config,
     desired::Desired,
+    event::Events,
     host::{files, systemd::Systemd},
     link::{Answered, Link},
     reconcile::{self, Handle, Reconciler},
@@ -30,9 +31,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (connection, connected) = watch::channel(None);
     let blobs = Blobs::open(config.state_dir.join("blobs"), connected).context("cannot make the blob directory")?;
     let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
-    let (handle, reconciler) =
-        Reconciler::open(reconcile::Parts { layout: (&config).into(), desired: desired.clone(), blobs, systemd })
-            .context("cannot read the ledgers")?;
+    let events = Events::default();
+    let (handle, reconciler) = Reconciler::open(reconcile::Parts {
+        layout: (&config).into(),
+        desired: desired.clone(),
+        blobs,
+        systemd,
+        events,
+    })
+    .context("cannot read the ledgers")?;
     let link = Link {
         state_dir: config.state_dir.clone(),
         desired,

@@ -16,4 +16,5 @@ pub mod exec;
 pub mod gate;
 pub mod check;
 pub mod report;
+pub mod event;
 pub mod host;

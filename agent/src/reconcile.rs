@@ -31,6 +31,7 @@ use self::decide::{Task, decide};
 use crate::{
     blob::Blobs,
     desired::Desired,
+    event::Events,
     exec,
     host::{facts, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
@@ -51,6 +52,8 @@ pub struct Parts {
     pub blobs: Blobs,
     /// systemd.
     pub systemd: Systemd,
+    /// Told what is done unasked.
+    pub events: Events,
 }
 
 /// The reconciler could not be opened.

@@ -1,8 +1,8 @@
 //! The contract between drover's programs, and the only crate that all of them see.
 //!
 //! Read in this order: `name` and `digest` (the words), `template`, `app` and `strategy` (what an operator asks for),
-//! `spec` (what a host is told), `plan` (what a host will do), `status` (what it reports), `view` (what an operator
-//! sees), `code` (errors), `limits`, `token`, `tls`, and `wire` (the generated messages).
+//! `spec` (what a host is told), `plan` (what a host will do), `status` and `event` (what it reports), `view` (what an
+//! operator sees), `code` (errors), `limits`, `token`, `tls`, and `wire` (the generated messages).
 
 pub mod name;
 pub mod digest;
@@ -14,6 +14,7 @@ pub mod strategy;
 pub mod spec;
 pub mod plan;
 pub mod status;
+pub mod event;
 pub mod rollout;
 pub mod view;
 pub mod code;

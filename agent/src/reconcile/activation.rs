@@ -6,6 +6,7 @@ use std::time::Duration;
 use drover_proto::{
     app::HookPoint,
     code::Code,
+    event::EventKind,
     name::{AbsPath, UnitName},
     plan::{Action, Plan, Step},
     spec::DesiredApp,
@@ -31,15 +32,17 @@ impl Work<'_> {
     /// Goes on with an activation that the agent's end interrupted.
     pub(super) async fn resume(&mut self, desired: &DesiredApp) -> End {
         let Some(activation) = self.ledger.activation.clone() else { return self.activate(desired, None).await };
-        tracing::warn!(app = %self.app, release = %desired.release, stage = ?activation.stage, "the agent was interrupted here; going on");
         let step = format!("going on with {} after the agent was interrupted", desired.release);
+        self.tell(EventKind::ActivationResumed, &step);
         self.shared.board.phase(&self.app, Phase::Activating { step });
         self.activate(desired, Some(activation)).await
     }
 
     /// Activates a release. `interrupted`: its switch had begun already.
     pub(super) async fn activate(&mut self, desired: &DesiredApp, interrupted: Option<Activation>) -> End {
-        tracing::info!(app = %self.app, release = %desired.release, rollout = desired.rollout, "activating");
+        if interrupted.is_none() {
+            self.tell(EventKind::ActivationStarted, format!("activating {}", desired.release));
+        }
         self.shared.say(&self.ledger, Some(desired));
         let (touched, began) = match (&interrupted, &self.ledger.activation) {
             (Some(activation), _) => (true, activation.started_unix_ms),
@@ -237,7 +240,7 @@ impl Work<'_> {
                     self.ledger = uncommitted;
                     return self.give_up(desired, failed).await;
                 }
-                tracing::info!(app = %self.app, release = %desired.release, "healthy and committed");
+                self.tell(EventKind::ActivationCommitted, format!("{} is healthy and committed", desired.release));
                 self.clean_up();
                 // The parts first: who reads "healthy" reads what it was seen by.
                 self.refresh(desired).await;
@@ -255,6 +258,10 @@ impl Work<'_> {
             return self.revert(desired, failure).await;
         }
         let to = self.ledger.current.as_ref().map(|current| current.release.clone());
+        self.tell(
+            EventKind::ActivationReverted,
+            format!("{} failed, nothing was touched: {}", desired.release, failure.cause),
+        );
         let phase = Phase::Reverted { to, cause: failure.cause.clone() };
         self.settle_failed(desired, failure, phase);
         End::Settled

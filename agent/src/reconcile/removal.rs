@@ -4,6 +4,7 @@ use std::{fs, io};
 
 use drover_proto::{
     code::Code,
+    event::EventKind,
     name::ReleaseId,
     plan::Action,
     status::{Failure, Phase},
@@ -44,7 +45,7 @@ impl Work<'_> {
                     status.failure = untold;
                     status.phase = Phase::Removed;
                 });
-                tracing::info!(app = %self.app, "removed");
+                self.tell(EventKind::AppRemoved, "removed from this host");
                 End::Settled
             }
             Err(Stop::Superseded) => End::Superseded,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use drover_proto::{
     code::Code,
+    event::EventKind,
     name::AbsPath,
     plan::{Action, Plan},
     spec::DesiredApp,
@@ -55,7 +56,8 @@ impl Work<'_> {
         let to = previous.map(|previous| previous.release);
         match went {
             Ok(()) => {
-                tracing::warn!(app = %self.app, to = ?to, "is back on what it had");
+                let back = to.as_ref().map_or_else(|| "nothing, as before".to_owned(), ToString::to_string);
+                self.tell(EventKind::ActivationReverted, format!("back on {back}: {}", failure.cause));
                 self.clean_up();
                 let phase = Phase::Reverted { to, cause: failure.cause.clone() };
                 self.settle_failed(desired, failure, phase);
@@ -73,6 +75,7 @@ impl Work<'_> {
                 let failure = both(failure, second);
                 let there = |path: &AbsPath| !matches!(files::state(path), Ok(FileState::Missing));
                 self.ledger.gave_up(self.previous().as_ref(), there);
+                self.tell(EventKind::ActivationFailed, format!("going back failed: {}", failure.cause));
                 let phase = Phase::Failed { cause: failure.cause.clone() };
                 self.settle_failed(desired, failure, phase);
                 End::Settled

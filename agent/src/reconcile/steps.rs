@@ -5,6 +5,7 @@ use std::time::Duration;
 use drover_proto::{
     app::HookPoint,
     code::Code,
+    event::EventKind,
     plan::{Action, Plan, Step},
     spec::DesiredApp,
     status::{Failure, Phase},
@@ -176,6 +177,11 @@ impl Work<'_> {
     /// From now on the app's status holds none of the values of its secrets.
     pub(super) fn conceal(&self) {
         self.shared.board.conceal(&self.app, self.redactor());
+    }
+
+    /// Something happened to this app, in one sentence.
+    pub(super) fn tell(&self, kind: EventKind, message: impl AsRef<str>) {
+        self.shared.parts.events.emit(Some(&self.app), kind, self.redactor().text(message.as_ref()));
     }
 
     /// A failed step as the report carries it.

@@ -100,7 +100,7 @@ fn open(dir: &TempDir) -> (Desired, Reconciler) {
     let desired = Desired::open(&layout.state_dir).unwrap();
     let blobs = Blobs::open(at("state/blobs"), watch::channel(None).1).unwrap();
     let systemd = Systemd::connect_to("unix:path=/nonexistent");
-    let parts = Parts { layout, desired: desired.clone(), blobs, systemd };
+    let parts = Parts { layout, desired: desired.clone(), blobs, systemd, events: crate::event::Events::default() };
     (desired, Reconciler::open(parts).unwrap().1)
 }
 

@@ -1,0 +1,87 @@
+//! Something that happened on a host and that nobody asked for just then: what an agent did by itself, how an activation
+//! ended. Kept by the agent until the coordinator has it; shown by `drover events`.
+//!
+//! Like the status it only tells: unknown fields and kinds are let through.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::AppName;
+
+/// One event, as the agent's outbox keeps it and the coordinator stores it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// When it happened, by the host's clock; Unix ms.
+    pub at_unix_ms: i64,
+    /// Of which app; none = of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppName>,
+    /// What.
+    pub kind: EventKind,
+    /// One plain sentence, without secrets.
+    pub message: String,
+}
+
+/// What happened, in a word that does not change.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The agent has started.
+    AgentStarted,
+    /// Something else runs or stands there than the release says.
+    DriftFound,
+    /// It is as the release says again.
+    DriftRepaired,
+    /// It cannot be repaired, or its budget is spent: it is left, and reported.
+    DriftLeft,
+    /// A unit that systemd had given up on was started again.
+    UnitRestarted,
+    /// The restart budget of a unit is spent: it is left, and reported.
+    RestartsSpent,
+    /// An activation has begun.
+    ActivationStarted,
+    /// An activation that the agent's end had interrupted goes on.
+    ActivationResumed,
+    /// A release is committed.
+    ActivationCommitted,
+    /// A release failed, and what ran before runs again.
+    ActivationReverted,
+    /// A release failed, and going back failed too.
+    ActivationFailed,
+    /// An app is gone from the host.
+    AppRemoved,
+    /// A damaged file of the agent's own was put aside.
+    StateSetAside,
+    /// The host has a new certificate.
+    CertificateRenewed,
+    /// Events were dropped, since the coordinator was away for longer than there was room.
+    EventsDropped,
+    /// A kind that this build does not know.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(word)) => f.write_str(&word),
+            Ok(_) | Err(_) => Err(fmt::Error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The words on the wire.
+    use super::*;
+
+    #[test]
+    fn a_kind_is_one_word_and_an_unknown_one_gets_through() {
+        assert_eq!(EventKind::DriftRepaired.to_string(), "drift-repaired");
+        let newer: EventKind = serde_json::from_str("\"reactor-scrammed\"").unwrap();
+        assert_eq!(newer, EventKind::Other("reactor-scrammed".to_owned()));
+        assert_eq!(newer.to_string(), "reactor-scrammed");
+        assert_eq!(serde_json::from_str::<EventKind>("\"agent-started\"").unwrap(), EventKind::AgentStarted);
+    }
+}
