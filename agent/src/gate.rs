@@ -29,7 +29,6 @@ use crate::{
         journal,
         systemd::{Systemd, UnitState},
     },
-    observe::is_template,
     render::Rendered,
 };
 
@@ -130,7 +129,7 @@ impl Gate<'_> {
 
     async fn units(&self) -> BTreeMap<UnitName, Result<UnitState, String>> {
         let mut units = BTreeMap::new();
-        for (name, _) in self.wanted.started().filter(|(name, _)| !is_template(name)) {
+        for (name, _) in self.wanted.started().filter(|(name, _)| !name.is_template()) {
             units.insert(name.clone(), self.systemd.unit(name).await.map_err(|error| error.to_string()));
         }
         units

@@ -17,7 +17,10 @@ use serde::{Deserialize, Serialize};
 
 pub use store::{LedgerError, Ledgers};
 
-use crate::render::{FileKind, Rendered, RenderedFile};
+use crate::{
+    host::systemd::UnitState,
+    render::{FileKind, Rendered, RenderedFile},
+};
 
 /// One app's ledger.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -75,6 +78,15 @@ pub struct AdoptedUnit {
     pub enabled: bool,
     /// Running.
     pub active: bool,
+}
+
+impl From<&UnitState> for AdoptedUnit {
+    fn from(state: &UnitState) -> Self {
+        Self {
+            enabled: matches!(state.unit_file_state.as_str(), "enabled" | "enabled-runtime"),
+            active: matches!(state.active_state.as_str(), "active" | "reloading" | "activating"),
+        }
+    }
 }
 
 /// A file of somebody else that was put aside.
@@ -179,6 +191,15 @@ impl AppLedger {
         }
         if let FileKind::Unit(name) = &file.kind {
             self.owned_units.entry(name.clone()).or_insert(OwnedUnit { adopted: unit_before });
+        }
+    }
+
+    /// The instances of templates, which have no files of their own, are this app's from now on. `before` says how one was
+    /// that somebody else had.
+    pub fn claim_instances(&mut self, rendered: &Rendered, before: impl Fn(&UnitName) -> Option<AdoptedUnit>) {
+        for (name, unit) in rendered.units.iter().filter(|(name, unit)| **name != unit.file) {
+            let owned = || OwnedUnit { adopted: before(name).filter(|_| unit.adopt) };
+            self.owned_units.entry(name.clone()).or_insert_with(owned);
         }
     }
 

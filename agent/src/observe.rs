@@ -150,7 +150,7 @@ async fn units(
     let wanted = wanted.iter().flat_map(|rendered| rendered.units.keys());
     let names: BTreeSet<&UnitName> = wanted.chain(ledger.owned_units.keys()).collect();
     let mut units = BTreeMap::new();
-    for name in names.into_iter().filter(|name| !is_template(name)) {
+    for name in names.into_iter().filter(|name| !name.is_template()) {
         let state = systemd.unit(name).await.map_err(|e| failed(name, e))?;
         units.insert(name.clone(), state);
     }
@@ -169,7 +169,7 @@ async fn unknown_neighbours(
     let own = |name: &UnitName| wanted.is_some_and(|rendered| rendered.units.contains_key(name));
     let mut unknown = BTreeSet::new();
     for name in names.into_iter().filter(|name| !own(name)) {
-        let known = !is_template(name) && {
+        let known = !name.is_template() && {
             let state = systemd.unit(name).await.map_err(|e| failed(name, e))?;
             state.load_state != "not-found"
         };
@@ -178,12 +178,6 @@ async fn unknown_neighbours(
         }
     }
     Ok(unknown)
-}
-
-/// `name@.service`: it is a pattern for units, and has no state itself.
-#[must_use]
-pub fn is_template(unit: &UnitName) -> bool {
-    unit.as_str().contains("@.")
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ mod layout;
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
-    app::{AppSpec, HookPoint, HostNeeds},
+    app::{AppSpec, HookPoint, HostNeeds, Unit},
     digest::{Digest, Hasher},
     duration::Span,
     name::{AbsPath, AppName, CheckName, HostName, LabelKey, LabelValue, ReleaseId, RolloutId, UnitName, UserName},
+    port::Port,
     secret::Secret,
     spec::{DesiredApp, HostSpec},
     strategy::Strategy,
@@ -178,6 +179,10 @@ pub struct RenderedUnit {
     pub fingerprint: Digest,
     /// The files of this app that its text names.
     pub names: BTreeSet<AbsPath>,
+    /// Whose file it is read from: its own, or of an instance its template's.
+    pub file: UnitName,
+    /// Where it listens.
+    pub ports: BTreeSet<Port>,
 }
 
 /// One hook.
@@ -232,12 +237,7 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
     for (i, part) in spec.files.iter().enumerate() {
         files.push(filler.file(i, part)?);
     }
-    let units = texts.into_iter().map(|(name, text)| {
-        let unit = &spec.units[&name];
-        let (fingerprint, names) = fingerprint(&text, &files);
-        (name, RenderedUnit { text, enable: unit.enable, start: unit.start, adopt: unit.adopt, fingerprint, names })
-    });
-    let units = units.collect();
+    let units = texts.into_iter().flat_map(|(name, text)| units(&name, &spec.units[&name], text, &files)).collect();
     Ok(Rendered {
         app: spec.app.clone(),
         release: desired.release.clone(),
@@ -262,6 +262,20 @@ fn tree_key(spec: &AppSpec) -> Result<Option<String>, RenderError> {
     let build = artifact.build.as_ref().map(|build| (&build.user, &build.run, &build.env));
     let digest = Digest::of_json(&(artifact.digest, build)).map_err(|e| error("artifact", e.to_string()))?;
     Ok(Some(digest.hex()[..24].to_owned()))
+}
+
+/// A unit; a template and its instances, each of which is a unit that runs.
+fn units(name: &UnitName, unit: &Unit, text: String, files: &[RenderedFile]) -> Vec<(UnitName, RenderedUnit)> {
+    let (fingerprint, names) = fingerprint(&text, files);
+    let (Unit { enable, start, adopt, .. }, ports) = (unit, unit.ports.clone());
+    let (enable, start, adopt, file) = (*enable, *start, *adopt, name.clone());
+    let whole = RenderedUnit { text, enable, start, adopt, fingerprint, names, file, ports };
+    if unit.instances.is_empty() {
+        return vec![(name.clone(), whole)];
+    }
+    let instances = unit.runs_as(name).into_iter().map(|instance| (instance, whole.clone()));
+    let pattern = RenderedUnit { enable: false, start: false, ports: BTreeSet::new(), ..whole.clone() };
+    instances.chain([(name.clone(), pattern)]).collect()
 }
 
 fn unit_file(name: &UnitName, text: &str, path: AbsPath, adopt: bool) -> Result<RenderedFile, RenderError> {

@@ -1,6 +1,7 @@
 //! What this host says of itself: one status, published whenever it changes. `reconcile` writes it, `link` sends it up.
 
 mod redact;
+mod timer;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,7 @@ pub use redact::Redactor;
 use crate::{
     gate::verdict::{self, Standing},
     host::{files::FileState, systemd::UnitState},
-    observe::{Observed, Seen, is_template},
+    observe::{Observed, Seen},
     render::Rendered,
 };
 
@@ -105,8 +106,13 @@ pub fn parts(
         parts.push(part("artifact", tree.directory.as_str(), tree.key.clone(), seen, observed.tree_sealed));
     }
     for (name, unit) in &rendered.units {
-        if let Some(state) = observed.units.get(name).filter(|_| !is_template(name)) {
-            parts.push(unit_part(name, unit.start, state));
+        if let Some(state) = observed.units.get(name).filter(|_| !name.is_template()) {
+            let mut part = unit_part(name, unit.start, state);
+            if name.kind() == "timer" {
+                let job = state.triggers.parse().ok().and_then(|job: UnitName| observed.units.get_key_value(&job));
+                part.observed.push_str(&timer::runs(state, job, timer::Now::read()));
+            }
+            parts.push(part);
         }
     }
     for file in &rendered.files {

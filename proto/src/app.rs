@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     duration::Span,
-    name::{AbsPath, AppName, CheckName, EnvKey, LabelKey, LabelValue, PackageName, SecretName, UnitName, UserName},
+    name::{
+        AbsPath, AppName, CheckName, EnvKey, InstanceName, LabelKey, LabelValue, PackageName, SecretName, UnitName,
+        UserName,
+    },
+    port::Port,
     strategy::Strategy,
     template::{Argv, Template},
 };
@@ -131,6 +135,23 @@ pub struct Unit {
     pub start: bool,
     /// Take over a unit file that drover does not own; the original comes back on revert or remove.
     pub adopt: bool,
+    /// Of a template: `enable` and `start` are meant for each `name@INSTANCE.service`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub instances: BTreeSet<InstanceName>,
+    /// Where it listens: a host on which something else does refuses the release before anything is touched.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ports: BTreeSet<Port>,
+}
+
+impl Unit {
+    /// The units of systemd that it stands for: itself, or the instances of a template.
+    pub fn runs_as(&self, name: &UnitName) -> BTreeSet<UnitName> {
+        if self.instances.is_empty() {
+            return BTreeSet::from([name.clone()]);
+        }
+        // `check` has said of each that it makes a name.
+        self.instances.iter().filter_map(|instance| name.instance(instance).ok()).collect()
+    }
 }
 
 /// A file with its content.

@@ -13,6 +13,7 @@ pub mod app;
 pub mod strategy;
 pub mod spec;
 pub mod plan;
+pub mod port;
 pub mod status;
 pub mod event;
 pub mod rollout;

@@ -18,6 +18,8 @@ pub const MAX_FILE_BYTES: usize = 512 << 10;
 pub const MAX_FILES_PER_APP: usize = 200;
 /// Units of one app.
 pub const MAX_UNITS_PER_APP: usize = 100;
+/// Ports of one unit.
+pub const MAX_PORTS_PER_UNIT: usize = 64;
 /// Arguments of one program.
 pub const MAX_ARGV: usize = 256;
 /// A secret's value.

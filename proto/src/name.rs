@@ -103,6 +103,10 @@ name!(
     UnitName, "unit name", check_unit
 );
 name!(
+    /// What stands between `@` and the suffix in the name of a template's instance, e.g. `1` in `worker@1.service`.
+    InstanceName, "instance name", check_instance
+);
+name!(
     /// An absolute path in its shortest form: no `.`, `..`, double or trailing slash, no control character.
     AbsPath, "absolute path", check_abs_path
 );
@@ -141,6 +145,23 @@ impl AppName {
     #[must_use]
     pub fn environment(&self) -> Option<EnvironmentName> {
         self.0.split_once('@').and_then(|(_, environment)| environment.parse().ok())
+    }
+}
+
+impl UnitName {
+    /// Whether it is a pattern for units (`worker@.service`), which has no state itself.
+    #[must_use]
+    pub fn is_template(&self) -> bool {
+        self.0.contains("@.")
+    }
+    /// The unit of this template for an instance: `worker@.service` and `1` make `worker@1.service`.
+    pub fn instance(&self, name: &InstanceName) -> Result<Self, NameError> {
+        self.0.replacen("@.", &format!("@{name}."), 1).parse()
+    }
+    /// `service`, `timer` …
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.0.rsplit_once('.').map_or("", |(_, kind)| kind)
     }
 }
 
@@ -242,6 +263,16 @@ fn check_unit(text: &str) -> Checked {
     )?;
     let named = SUFFIXES.iter().any(|suffix| text.strip_suffix(suffix).is_some_and(|stem| !stem.is_empty()));
     if named { Ok(()) } else { Err("end it in .service, .socket, .timer, .path, .target or .mount") }
+}
+
+fn check_instance(text: &str) -> Checked {
+    only(
+        text,
+        40,
+        |c| c.is_ascii_alphanumeric() || c == '_',
+        |c| c.is_ascii_alphanumeric() || "-_.:".contains(c),
+        "use letters, digits, '-', '_', '.' and ':', at most 40, beginning with a letter or digit",
+    )
 }
 
 fn check_abs_path(text: &str) -> Checked {

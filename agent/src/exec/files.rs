@@ -7,10 +7,7 @@ use drover_proto::{code::Code, name::AbsPath};
 
 use super::{Exec, StepFailure, accounts, directories};
 use crate::{
-    host::{
-        files::{self, FileError, FileState},
-        systemd::UnitState,
-    },
+    host::files::{self, FileError, FileState},
     ledger::{AdoptedUnit, AppLedger, Original},
     render::{FileKind, RenderedFile},
 };
@@ -105,7 +102,7 @@ impl Exec<'_> {
         let FileKind::Unit(name) = &file.kind else { return None };
         let state = self.observed.units.get(name)?;
         let elsewhere = !state.fragment_path.is_empty() && state.fragment_path != file.path.as_str();
-        (keep_original || elsewhere).then(|| adopted(state))
+        (keep_original || elsewhere).then(|| AdoptedUnit::from(state))
     }
 
     pub(super) fn remove_file(
@@ -133,13 +130,6 @@ impl Exec<'_> {
             Ok(()) | Err(_) => {}
         }
         Ok(())
-    }
-}
-
-fn adopted(state: &UnitState) -> AdoptedUnit {
-    AdoptedUnit {
-        enabled: matches!(state.unit_file_state.as_str(), "enabled" | "enabled-runtime"),
-        active: matches!(state.active_state.as_str(), "active" | "reloading" | "activating"),
     }
 }
 

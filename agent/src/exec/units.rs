@@ -13,7 +13,6 @@ use crate::{
         systemd::{JobResult, SystemdError},
     },
     ledger::AppLedger,
-    observe::is_template,
 };
 
 /// However little is left of the deadline, a job gets so long.
@@ -72,7 +71,7 @@ impl Exec<'_> {
         restart: bool,
         ledger: &mut AppLedger,
     ) -> Result<(), StepFailure> {
-        if is_template(unit) {
+        if unit.is_template() {
             return Ok(());
         }
         // A start limit that was hit by the release before does not count for this one.

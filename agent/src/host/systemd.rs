@@ -56,6 +56,14 @@ pub struct UnitState {
     pub active_enter_us: u64,
     /// `TimeoutStartSec=`, in µs; `u64::MAX` = none.
     pub timeout_start_us: u64,
+    /// Of a timer: when it elapses next by the calendar, unix time in µs; 0 or `u64::MAX` = not by the calendar.
+    pub next_elapse_us: u64,
+    /// Of a timer: when it elapses next by the time since boot, in µs since then; 0 or `u64::MAX` = not by that.
+    pub next_elapse_boot_us: u64,
+    /// Of a timer: when it elapsed last, unix time in µs; 0 = never.
+    pub last_trigger_us: u64,
+    /// Of a timer: the unit that it starts.
+    pub triggers: String,
 }
 
 /// How a job ended.
@@ -284,6 +292,10 @@ fn read_kind(state: &mut UnitState, mut properties: Properties) {
     take(from, "ExecMainStartTimestamp", &mut state.exec_main_start_us);
     take(from, "ExecMainExitTimestamp", &mut state.exec_main_exit_us);
     take(from, "TimeoutStartUSec", &mut state.timeout_start_us);
+    take(from, "NextElapseUSecRealtime", &mut state.next_elapse_us);
+    take(from, "NextElapseUSecMonotonic", &mut state.next_elapse_boot_us);
+    take(from, "LastTriggerUSec", &mut state.last_trigger_us);
+    take(from, "Unit", &mut state.triggers);
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use super::{
 use crate::{
     host::systemd::UnitState,
     ledger::{OwnedUnit, unit_effect},
-    observe::is_template,
     render::{FileKind, Rendered, RenderedUnit},
 };
 
@@ -42,7 +41,7 @@ pub(super) fn changes(input: &Input<'_>, files: &FileChanges, refusals: &mut Ref
     let unknown = UnitState::default();
     for wanted in input.wanted.iter() {
         for (name, unit) in &wanted.units {
-            let Some(path) = unit_path(wanted, name) else { continue };
+            let Some(path) = unit_path(wanted, &unit.file) else { continue };
             let state = input.observed.units.get(name).unwrap_or(&unknown);
             refuse(input, name, unit, state, &path, refusals);
             changes.daemon_reload |= state.need_daemon_reload;
@@ -134,7 +133,7 @@ fn running(
     state: &UnitState,
     path: &AbsPath,
 ) -> Option<Step> {
-    if is_template(name) {
+    if name.is_template() {
         return None;
     }
     let effect = input.ledger.effects.get(&unit_effect(name));
@@ -187,7 +186,7 @@ impl UnitChanges {
         let Some(state) = input.observed.units.get(name) else { return };
         let reason = if input.wanted.is_some() { Reason::Dropped } else { Reason::AppRemoved };
         let file_goes = files.remove.iter().any(|step| {
-            matches!(&step.action, Action::RemoveFile { path, .. } if path.as_str().ends_with(&format!("/{name}")))
+            matches!(&step.action, Action::RemoveFile { path, .. } if path.as_str() == state.fragment_path || path.as_str().ends_with(&format!("/{name}")))
         });
         self.daemon_reload |= state.need_daemon_reload;
         let before = owned.adopted;

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     exec::{self, StepFailure, Undo},
     gate::GateEnd,
-    ledger::{Activation, Settled, Stage},
+    ledger::{Activation, AdoptedUnit, Settled, Stage},
     observe::Observed,
     plan::{Leg, leg, switch_at},
     render::{FileKind, Rendered, render},
@@ -139,7 +139,7 @@ impl Work<'_> {
         let gating = interrupted.as_ref().is_some_and(|activation| activation.stage == Stage::Gating);
         let steps = left_to_do(&plan.steps[switch_at(&plan.steps)..], gating);
         let before = self.ledger.clone();
-        let times = match self.journal(desired, rendered, &steps, interrupted) {
+        let times = match self.journal(desired, rendered, observed, &steps, interrupted) {
             Ok(times) => times,
             Err(failed) => {
                 // What is not on disk has not begun.
@@ -193,6 +193,7 @@ impl Work<'_> {
         &mut self,
         desired: &DesiredApp,
         rendered: &Rendered,
+        observed: &Observed,
         steps: &[Step],
         interrupted: Option<Activation>,
     ) -> Result<GateTimes, StepFailure> {
@@ -202,6 +203,8 @@ impl Work<'_> {
         let units: Vec<UnitName> = steps.iter().filter_map(|step| run_by(&step.action, rendered)).collect();
         let files: Vec<AbsPath> = steps.iter().filter_map(|step| written_by(&step.action, rendered)).collect();
         self.ledger.expect(units, files);
+        let there = |name: &UnitName| observed.units.get(name).filter(|state| !state.fragment_path.is_empty());
+        self.ledger.claim_instances(rendered, |name| there(name).map(AdoptedUnit::from));
         let strategy = &desired.spec.strategy;
         let switched = interrupted.and_then(|activation| activation.switched_unix_ms).unwrap_or(now);
         if let Some(activation) = &mut self.ledger.activation {

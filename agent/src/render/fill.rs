@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use drover_proto::{
     app::{Content, FilePart, Probe},
     digest::Digest,
-    name::{AbsPath, CheckName},
+    name::{AbsPath, CheckName, UnitName},
     secret::Secret,
     spec::DesiredApp,
     template::{Argv, Hole, Segment, Template},
@@ -122,10 +122,16 @@ impl Filler<'_> {
             group: part.group.clone(),
             mode: part.mode,
             validate,
-            reload: part.reload.clone(),
-            restart: part.restart.clone(),
+            reload: self.running(&part.reload),
+            restart: self.running(&part.restart),
             adopt: part.adopt,
         })
+    }
+
+    /// The units to be told of a change: of a template of this app its instances.
+    fn running(&self, units: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+        let own = &self.desired.spec.units;
+        units.iter().flat_map(|name| own.get(name).map_or_else(|| [name.clone()].into(), |u| u.runs_as(name))).collect()
     }
 
     fn validate(&self, field: &str, argv: &Argv) -> Result<Validate, RenderError> {

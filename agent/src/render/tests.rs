@@ -54,7 +54,14 @@ pub(crate) fn file_part(path: &str, content: &str, mode: u32) -> FilePart {
 }
 
 pub(crate) fn unit(text: &str) -> Unit {
-    Unit { text: template(text), enable: true, start: true, adopt: false }
+    Unit {
+        text: template(text),
+        enable: true,
+        start: true,
+        adopt: false,
+        instances: BTreeSet::new(),
+        ports: BTreeSet::new(),
+    }
 }
 
 /// The example: an API from an artifact with a secret, behind a site.

@@ -37,7 +37,8 @@ impl fmt::Display for Collision {
 /// What an app claims, in words.
 #[must_use]
 pub fn claims(spec: &AppSpec) -> BTreeSet<String> {
-    let units = spec.units.keys().map(|unit| format!("unit {unit}"));
+    let names = spec.units.iter().flat_map(|(name, unit)| unit.runs_as(name).into_iter().chain([name.clone()]));
+    let units = names.map(|unit| format!("unit {unit}"));
     units.chain(spec.files.iter().map(|file| format!("file {}", file.path))).collect()
 }
 

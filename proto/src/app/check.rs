@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{AppError, AppSpec, HostNeeds, Probe, SecretSource};
+use super::{AppError, AppSpec, HostNeeds, Probe, SecretSource, Unit};
 use crate::{
     limits,
-    name::AbsPath,
+    name::{AbsPath, UnitName},
     template::{Argv, Hole},
 };
 
@@ -142,18 +142,38 @@ impl Found {
     }
 
     pub(super) fn units(&mut self, app: &AppSpec) {
-        if app.units.len() > limits::MAX_UNITS_PER_APP {
-            self.say("units", format!("at most {} units", limits::MAX_UNITS_PER_APP));
+        let count: usize = app.units.values().map(|unit| 1 + unit.instances.len()).sum();
+        if count > limits::MAX_UNITS_PER_APP {
+            self.say("units", format!("at most {} units, instances included", limits::MAX_UNITS_PER_APP));
         }
         for (name, unit) in &app.units {
-            if name.as_str().contains("@.") && unit.start {
-                self.say(
-                    format!("units.{name}"),
-                    "a template unit cannot be started itself: say start: false and enable: false",
-                );
+            if name.is_template() && unit.start && unit.instances.is_empty() {
+                let what = "a template unit cannot be started itself: name its instances: [\"1\", \"2\"], or say start: false and enable: false";
+                self.say(format!("units.{name}"), what);
+            }
+            self.instances(app, name, unit);
+            if unit.ports.len() > limits::MAX_PORTS_PER_UNIT {
+                self.say(format!("units.{name}.ports"), format!("at most {} ports", limits::MAX_PORTS_PER_UNIT));
             }
             if is_drovers_unit(name.as_str()) {
                 self.say(format!("units.{name}"), "drover does not manage its own units");
+            }
+        }
+    }
+
+    fn instances(&mut self, app: &AppSpec, name: &UnitName, unit: &Unit) {
+        let field = || format!("units.{name}.instances");
+        if !unit.instances.is_empty() && !name.is_template() {
+            self.say(field(), "only a template has instances: name the unit NAME@.service");
+            return;
+        }
+        for instance in &unit.instances {
+            match name.instance(instance) {
+                Ok(full) if app.units.contains_key(&full) => {
+                    self.say(field(), format!("{full} is declared under units: already"));
+                }
+                Ok(_) => {}
+                Err(error) => self.say(field(), error.to_string()),
             }
         }
     }

@@ -19,6 +19,8 @@ fn minimal() -> AppSpec {
                 enable: true,
                 start: true,
                 adopt: false,
+                instances: BTreeSet::new(),
+                ports: BTreeSet::new(),
             },
         )]),
         files: vec![],
@@ -110,4 +112,26 @@ fn a_strategy_that_can_never_make_progress_is_refused() {
     let mut app = minimal();
     app.strategy.min_healthy_time = Span::from_secs(300);
     assert_eq!(app.check()[0].field, "strategy.min_healthy_time");
+}
+
+#[test]
+fn only_templates_have_instances_and_each_is_a_unit_of_its_own() {
+    let mut app = minimal();
+    let unit = app.units[&"mono.service".parse().unwrap()].clone();
+    let text = serde_json::to_string(&unit).unwrap();
+    assert!(!text.contains("instances") && !text.contains("ports"), "as older agents read it: {text}");
+    let instances: BTreeSet<InstanceName> = ["1", "eu:2"].map(|name| name.parse().unwrap()).into();
+    let template = Unit { instances: instances.clone(), ..unit.clone() };
+    let name: UnitName = "worker@.service".parse().unwrap();
+    let names: Vec<String> = template.runs_as(&name).iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["worker@1.service", "worker@eu:2.service"]);
+    app.units.insert(name.clone(), template.clone());
+    assert_eq!(app.check(), vec![]);
+    app.units.insert("worker@1.service".parse().unwrap(), unit.clone());
+    app.units.insert("plain.service".parse().unwrap(), template);
+    app.units.insert("bare@.service".parse().unwrap(), unit);
+    let said: Vec<String> = app.check().iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 3, "{said:#?}");
+    assert!(said[0].starts_with("units.bare@.service: ") && said[1].starts_with("units.plain.service.instances: "));
+    assert!(said[2].contains("worker@1.service is declared under units: already"), "{said:#?}");
 }

@@ -5,6 +5,7 @@ mod failures;
 mod files;
 mod identity;
 mod interruptions;
+mod jobs;
 mod mono;
 mod operations;
 

@@ -79,6 +79,7 @@ impl Host {
         let plan = self.plan(Some(desired));
         assert_eq!(plan.refusals, vec![]);
         let wanted = rendered(desired);
+        self.ledger.claim_instances(&wanted, |_| None);
         for step in &plan.steps {
             self.carry_out(&step.action, Some(&wanted));
         }
@@ -150,12 +151,13 @@ impl Host {
             size: 0,
         };
         self.observed.files.insert(path.clone(), SeenFile { seen: Seen::Is(state), text: None });
-        if let FileKind::Unit(name) = &file.kind {
-            let fragment_path = path.to_string();
-            let unit = self.unit(name.as_str());
-            unit.fragment_path = fragment_path;
-            if unit.unit_file_state.is_empty() {
-                unit.unit_file_state = "disabled".into();
+        if let FileKind::Unit(of) = &file.kind {
+            for (name, _) in wanted.units.iter().filter(|(name, unit)| unit.file == *of && !name.is_template()) {
+                let unit = self.unit(name.as_str());
+                unit.fragment_path = path.to_string();
+                if unit.unit_file_state.is_empty() {
+                    unit.unit_file_state = "disabled".into();
+                }
             }
         }
     }

@@ -23,6 +23,7 @@ mod content;
 mod env;
 mod health;
 mod host;
+mod timer;
 mod unit;
 
 pub(super) use host::ArtifactSource;

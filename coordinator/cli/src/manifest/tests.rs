@@ -79,6 +79,14 @@ fn the_example_loads_as_it_is_and_for_staging() {
 }
 
 #[test]
+fn the_workers_load() {
+    let spec = load(&example("worker/drover.yaml"), None).unwrap_or_else(|all| panic!("{all:#?}")).spec;
+    assert_eq!(spec.check(), vec![]);
+    assert_eq!(spec.units[&"worker@.service".parse().unwrap()].instances.len(), 2);
+    assert!(!spec.units[&"worker-report.service".parse().unwrap()].start);
+}
+
+#[test]
 fn an_environment_lies_over_the_manifest_field_by_field() {
     let manifest = minimal(
         "env: { values: { A: \"1\", B: \"2\" }, secrets: { KEY: { generate: 32 } } }\n\

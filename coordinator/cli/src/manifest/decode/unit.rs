@@ -8,7 +8,10 @@ use drover_proto::{
     template::Template,
 };
 
-use super::{Decoder, flag, one_or_many, span};
+use super::{
+    Decoder, flag, one_or_many, span,
+    timer::{self, Course},
+};
 use crate::manifest::{
     holes::Allow,
     unit_text::{UnitText, escape_percent, quote},
@@ -16,7 +19,7 @@ use crate::manifest::{
 };
 
 /// Fields that go with every form of a unit.
-const COMMON: [&str; 5] = ["text", "from", "enable", "start", "adopt"];
+const COMMON: [&str; 7] = ["text", "from", "enable", "start", "adopt", "instances", "ports"];
 /// Fields of any kind of typed unit; all others are a service's.
 const GENERAL: [&str; 5] = ["description", "after", "wants", "requires", "options"];
 
@@ -28,25 +31,29 @@ impl Decoder<'_> {
         let has_env = root.get("env").is_some_and(|env| {
             ["values", "secrets"].iter().any(|k| env.get(k).is_some_and(|map| !map.entries().is_empty()))
         });
+        let timed = timer::started(root);
         let mut units = BTreeMap::new();
         for (key, node) in root.get("units").into_iter().flat_map(Node::entries) {
             let name: Option<UnitName> = self.parse_at(key.at, &node.path, &key.text);
             if !matches!(node.value, Value::Map(_)) {
                 continue;
             }
+            let course = Course::of(&key.text, node, &timed);
             let text = match (node.get("text"), node.get("from")) {
-                (None, None) => self.typed(name.as_ref().map_or("a.service", UnitName::as_str), node, has_env),
-                (verbatim, from) => self.verbatim(node, verbatim, from),
+                (None, None) => self.typed(name.as_ref().map_or("a.service", UnitName::as_str), node, course, has_env),
+                (verbatim, from) => self.verbatim(node, verbatim, from, course),
             };
-            let (enable, start, adopt) = (flag(node, "enable"), flag(node, "start"), flag(node, "adopt"));
+            let (Course { enable, start, .. }, adopt) = (course, flag(node, "adopt"));
+            let (instances, ports) = (self.names(node.get("instances")), self.names(node.get("ports")));
             if let Some(name) = name {
-                units.insert(name, Unit { text: text.unwrap_or_default(), enable, start, adopt });
+                let text = text.unwrap_or_default();
+                units.insert(name, Unit { text, enable, start, adopt, instances, ports });
             }
         }
         units
     }
 
-    fn verbatim(&mut self, node: &Node, text: Option<&Node>, from: Option<&Node>) -> Option<Template> {
+    fn verbatim(&mut self, node: &Node, text: Option<&Node>, from: Option<&Node>, course: Course) -> Option<Template> {
         for (key, value) in node.entries().iter().filter(|(key, _)| !COMMON.contains(&key.text.as_str())) {
             let message = format!("{} cannot stand beside a verbatim unit", key.text);
             self.reports.at(value, message, "write it into the unit's text, or describe the whole unit by fields");
@@ -70,7 +77,7 @@ impl Decoder<'_> {
             self.reports.at(place, "holds a NUL character", "");
         }
         let installs = plain.lines().any(|line| line.trim() == "[Install]");
-        if flag(node, "enable") && !installs {
+        if course.enable && !installs {
             self.reports.at(
                 place,
                 "has no [Install] section, so it cannot be enabled",
@@ -80,24 +87,29 @@ impl Decoder<'_> {
         Some(template)
     }
 
-    fn typed(&mut self, name: &str, node: &Node, has_env: bool) -> Option<Template> {
+    fn typed(&mut self, name: &str, node: &Node, course: Course, has_env: bool) -> Option<Template> {
         let before = self.reports.list.len();
         let mut unit = UnitText::default();
         self.unit_section(node, &mut unit);
-        if name.ends_with(".service") {
-            self.service_section(node, &mut unit, has_env);
-        } else {
-            for (key, value) in node.entries() {
-                let key = key.text.as_str();
-                let known = COMMON.contains(&key) || GENERAL.contains(&key);
-                if !known && crate::manifest::table::UNIT.field(key).is_some() {
-                    let hint = "for other kinds of units use options: { Section: { Key: value } }";
-                    self.reports.at(value, format!("{key} is a field of .service units"), hint);
-                }
+        let (is_service, is_timer) = (name.ends_with(".service"), name.ends_with(".timer"));
+        for (key, value) in node.entries() {
+            let key = key.text.as_str();
+            let of_timers = timer::FIELDS.contains(&key);
+            let general = COMMON.contains(&key) || GENERAL.contains(&key);
+            let fits = general || if of_timers { is_timer } else { is_service };
+            if !fits && crate::manifest::table::UNIT.field(key).is_some() {
+                let kind = if of_timers { "timer" } else { "service" };
+                let hint = "for other kinds of units use options: { Section: { Key: value } }";
+                self.reports.at(value, format!("{key} is a field of .{kind} units"), hint);
             }
         }
+        if is_service {
+            self.service_section(node, &mut unit, course, has_env);
+        } else if is_timer && self.reports.list.len() == before {
+            self.timer_section(node, &mut unit);
+        }
         self.options(node, &mut unit);
-        if flag(node, "enable") && !unit.has_section("Install") {
+        if course.enable && !unit.has_section("Install") {
             unit.set("Install", "WantedBy", Template::literal(wanted_by(name)));
         }
         (self.reports.list.len() == before).then(|| unit.finish())
@@ -119,10 +131,14 @@ impl Decoder<'_> {
         }
     }
 
-    fn service_section(&mut self, node: &Node, unit: &mut UnitText, has_env: bool) {
+    fn service_section(&mut self, node: &Node, unit: &mut UnitText, course: Course, has_env: bool) {
         const S: &str = "Service";
         let word = |key: &str| node.get(key).and_then(Node::scalar).map(|s| s.text.clone());
-        unit.set(S, "Type", Template::literal(word("type").unwrap_or_else(|| "exec".into())));
+        unit.set(
+            S,
+            "Type",
+            Template::literal(word("type").unwrap_or_else(|| if course.timed { "oneshot" } else { "exec" }.into())),
+        );
         for (key, directive) in [("user", "User"), ("group", "Group")] {
             if let Some(name) = self.name_of::<UserName>(node, key) {
                 unit.set(S, directive, Template::literal(name.as_str()));

@@ -17,7 +17,7 @@ pub(in crate::manifest) static UNIT: Object = Object {
         f("wants", OneOrMany(&Text("unit")), "`Wants=`", "network-online.target"),
         f("requires", OneOrMany(&Text("unit")), "`Requires=`", "redis-server.service"),
         f("type", Choice(&["simple", "exec", "notify", "oneshot", "forking"]), "`Type=`", "notify")
-            .depends("`exec`, in a .service"),
+            .depends("`exec`, in a .service; `oneshot` if a timer here starts it"),
         f("user", Text("user"), "`User=`", "www-data").depends("root"),
         f("group", Text("group"), "`Group=`", "www-data").depends("the user's group"),
         f("working_directory", Text("path"), "`WorkingDirectory=`", "/srv")
@@ -59,12 +59,32 @@ pub(in crate::manifest) static UNIT: Object = Object {
             "Anything else of systemd, by section and key; a list gives the key several times.",
             "{ Service: { PrivateTmp: true } }",
         ),
-        f("enable", Bool, "Started at boot.", "false").default("true"),
-        f("start", Bool, "Running; `false` for what a timer or socket starts.", "false").default("true"),
+        f("on_calendar", OneOrMany(&Text("line")), "In a .timer: `OnCalendar=`.", "daily"),
+        f("on_boot_sec", Duration, "In a .timer: `OnBootSec=`", "5m"),
+        f("on_unit_active_sec", Duration, "In a .timer: `OnUnitActiveSec=`, from the last run to the next.", "1h"),
+        f("persistent", Bool, "In a .timer: `Persistent=`, what was missed is made up for.", "true"),
+        f("randomized_delay_sec", Duration, "In a .timer: `RandomizedDelaySec=`", "10m"),
+        f("unit", Text("unit"), "In a .timer: `Unit=`, what it starts.", "report.service")
+            .depends("the .service of the same name"),
+        f(
+            "instances",
+            List(&Text("instance")),
+            "Of a template (`name@.service`): the instances that run.",
+            "[\"1\", \"2\"]",
+        ),
+        f(
+            "ports",
+            OneOrMany(&Text("port")),
+            "Where it listens: a host on which something else does is refused by `plan`.",
+            "[5000, \"127.0.0.1:53/udp\"]",
+        ),
+        f("enable", Bool, "Started at boot.", "false").depends("`true`; `false` if a timer here starts it"),
+        f("start", Bool, "Running; `false` for what a timer or socket starts.", "false")
+            .depends("`true`; `false` if a timer here starts it"),
         f("adopt", Bool, "Take over a unit file that is there already; it comes back when the app goes.", "true")
             .default("false"),
     ],
-    not_built: &["logs", "run_once", "restart_on_change", "handover", "stop_signal", "instances"],
+    not_built: &["logs", "run_once", "restart_on_change", "handover", "stop_signal"],
 };
 
 pub(super) static LIMITS: Object = Object {

@@ -88,6 +88,57 @@ fn other_kinds_of_units_take_options() {
 }
 
 #[test]
+fn a_timer_has_fields_of_its_own_and_its_service_waits_for_it() {
+    let manifest = minimal(
+        "units:
+  n.timer: { on_calendar: [daily, \"Sat 03:00\"], on_boot_sec: 5m, persistent: true, randomized_delay_sec: 90s }
+  n.service: { exec: /bin/n }
+  v.timer: { on_unit_active_sec: 1h, unit: other.service }
+  other.service: { exec: /bin/o, start: true }
+",
+    );
+    let timer = "[Unit]\nDescription=mono\n\n[Timer]\nOnCalendar=daily\nOnCalendar=Sat 03:00\nOnBootSec=300000ms\n\
+                 RandomizedDelaySec=90000ms\nPersistent=true\n\n[Install]\nWantedBy=timers.target\n";
+    assert_eq!(unit_text(&manifest, "n.timer"), timer);
+    assert!(unit_text(&manifest, "v.timer").contains("OnUnitActiveSec=3600000ms\nUnit=other.service\n"));
+    let service = unit_text(&manifest, "n.service");
+    assert!(service.contains("Type=oneshot") && !service.contains("[Install]"), "{service}");
+    let spec = loaded(&manifest).spec;
+    let course = |name: &str| spec.units.get(&name.parse().unwrap()).map(|unit| (unit.enable, unit.start));
+    assert_eq!(course("n.timer"), Some((true, true)));
+    assert_eq!(course("n.service"), Some((false, false)));
+    assert_eq!(course("other.service"), Some((false, true)), "what is said counts");
+}
+
+#[test]
+fn instances_and_ports_go_with_every_form_of_a_unit() {
+    let manifest = minimal(
+        "units:
+  w@.service: { exec: /bin/w %i, instances: [1, eu], ports: 80 }
+  v@.service: { text: \"[Service]\", enable: false, instances: [a], ports: [\"[::1]:53/udp\", 99] }
+",
+    );
+    let spec = loaded(&manifest).spec;
+    let unit = |name: &str| spec.units[&name.parse().unwrap()].clone();
+    let names: Vec<String> =
+        unit("w@.service").runs_as(&"w@.service".parse().unwrap()).iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["w@1.service", "w@eu.service"]);
+    assert_eq!(unit("v@.service").ports.iter().map(ToString::to_string).collect::<Vec<_>>(), ["99", "[::1]:53/udp"]);
+    let (said, _) = faults(&minimal(
+        "units:
+  a.service: { exec: /bin/a, instances: [1] }
+  b@.service: { exec: /bin/b, instances: [../x] }
+  c@.service: { exec: /bin/c }
+  d.service: { exec: /bin/d, ports: [http] }
+  e.service: { exec: /bin/e, on_calendar: daily }
+  f.timer: { persistent: true }
+",
+    ));
+    let at: Vec<&str> = said.iter().map(|s| s.split(": ").next().unwrap()).collect();
+    assert_eq!(at, ["5", "6", "7", "8", "9", "10"], "{said:#?}");
+}
+
+#[test]
 fn verbatim_units_are_taken_as_they_are() {
     let text = "[Service]\n# {{ \"{{\" }}\nExecStart={{ release }}/run %i\n[Install]\nWantedBy=x.target\n";
     let indented = text.replace('\n', "\n      ");
