@@ -44,9 +44,8 @@ shipped: setup deb ## the packages that ship, installed and used on Debian 11 ho
 	DROVER_PACKAGES=$(CURDIR)/target/debian/dist LAB_ROOTFS=$$(tests/lab/mkrootfs --suite bullseye --path) \
 	  $(NEXTEST) -E 'test(deploy::a_release_reaches_three_hosts) + test(failures::what_fails_before_the_switch) + test(the_binaries_need_no_glibc)'
 
-bench: ## the benchmarks, if a crate has any (benches/)
-	@if compgen -G '*/benches/*.rs' >/dev/null; then cargo bench --locked --workspace --benches; \
-	else echo 'no crate has benchmarks yet'; fi
+bench: setup deb deb-dev ## drover's figures beside named peers, with the packages that ship: the tables of docs/BENCHMARKS.md (B='idle soak' for some)
+	DROVER_PACKAGES=$(CURDIR)/target/debian/dist target/$(TARGET)/debug/figures $(B)
 
 deb: ## the three packages that ship, in target/debian/dist
 	packaging/setup --packages-only

@@ -121,9 +121,10 @@ pub struct Cli {
 
 /// The command as it was built beside this test.
 pub fn binary(name: &str) -> PathBuf {
-    let exe = std::env::current_exe().expect("a test knows where it is");
-    let directory = exe.parent().and_then(Path::parent).expect("tests run from target/…/deps");
-    directory.join(name)
+    let exe = std::env::current_exe().expect("a program knows where it is");
+    let directory = exe.parent().expect("a program lies in a directory");
+    // Tests lie in target/…/deps, the programs beside it.
+    if directory.ends_with("deps") { directory.with_file_name(name) } else { directory.join(name) }
 }
 
 impl Cli {

@@ -1,0 +1,49 @@
+//! The agent's memory over an hour at a hundred times the normal rate of events: is there a slope?
+//!
+//! A host whose units never die tells a few events a day; one in ten seconds is taken as normal for a busy one. Here a unit
+//! dies ten times a second, is started again each time, and every time is an event.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use drover_tests::{fleet::Fleet, tiny::Tiny};
+
+use crate::{setting, subject::Subject};
+
+const MANIFEST: &str = "\
+version: 1
+app: mayfly
+targets: { labels: { role: web } }
+strategy: { min_healthy_time: 1ms, healthy_deadline: 30s, progress_deadline: 60s }
+restart_budget: { attempts: 1000000, window: 1d, backoff: 1ms }
+units:
+  mayfly.service: { description: dies, exec: /bin/sleep 0.1, restart: \"no\" }
+";
+
+/// `BENCH_SOAK_MINUTES`: how long; the memory is read every twentieth of it.
+pub fn measure() -> String {
+    let minutes = setting("BENCH_SOAK_MINUTES", 60);
+    let fleet = Fleet::start(&["w1"]);
+    let host = fleet.host("w1");
+    let app = Tiny::new();
+    app.write("drover.yaml", MANIFEST);
+    let applied = fleet.alice.apply(&app.manifest());
+    println!("{applied}");
+    let agent = Subject::new(host, "drover-agent.service", "drover-agent");
+    let (began, pid) = (Instant::now(), host.main_pid("drover-agent.service"));
+    let events = || fleet.alice.json(&["events", "-n", "1"]);
+    let mut rows = format!(
+        "Memory at ten events a second; first {}\n\n| minute | RSS, MiB | PSS, MiB |\n|---|---|---|\n",
+        events()
+    );
+    for _ in 0..20 {
+        sleep(Duration::from_secs(minutes * 60 / 20));
+        let memory = agent.memory();
+        let minute = began.elapsed().as_secs() / 60;
+        rows.push_str(&format!("| {minute} | {:.2} | {:.2} |\n", memory.rss, memory.pss));
+    }
+    assert_eq!(host.main_pid("drover-agent.service"), pid, "the agent was started again meanwhile");
+    format!("{rows}\nlast {}\n", events())
+}
