@@ -1,6 +1,7 @@
 //! The unified diff of a file, secrets masked. Beside `plan`.
 
 use drover_proto::limits::MAX_DIFF_BYTES;
+use imara_diff::{Algorithm, Diff, Hunk, InternedInput, Token};
 
 use crate::{
     host::files::FileState,
@@ -9,6 +10,8 @@ use crate::{
     render::{FileKind, Rendered, RenderedFile},
 };
 
+/// Unchanged lines shown around a change.
+const CONTEXT_LINES: u32 = 3;
 /// A file that every local user may read holds no secrets of others.
 const WORLD_READABLE: u32 = 0o004;
 
@@ -49,16 +52,73 @@ fn old_text(
 }
 
 fn unified(old: &str, new: &str, path: &str) -> String {
-    let diff = similar::TextDiff::from_lines(old, new);
+    let input = InternedInput::new(old, new);
+    // Histogram has an answer in time for any two files, also for such as were made to be slow.
+    let mut diff = Diff::compute(Algorithm::Histogram, &input);
+    diff.postprocess_lines(&input);
     let from = if old.is_empty() { "/dev/null" } else { path };
-    let text = diff.unified_diff().context_radius(3).header(from, path).to_string();
-    if text.len() <= MAX_DIFF_BYTES {
-        return text;
+    let mut text = format!("--- {from}\n+++ {path}\n");
+    let changes: Vec<Hunk> = diff.hunks().collect();
+    for near in changes.chunk_by(|one, next| next.before.start - one.before.end <= 2 * CONTEXT_LINES) {
+        if text.len() > MAX_DIFF_BYTES {
+            break;
+        }
+        hunk(&mut text, near, &input);
     }
-    let mut end = MAX_DIFF_BYTES - 100;
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    if text.len() > MAX_DIFF_BYTES {
+        let end = text.floor_char_boundary(MAX_DIFF_BYTES - 100);
+        text.truncate(text[..end].rfind('\n').map_or(end, |at| at + 1));
+        text.push_str("(… the diff goes on)\n");
     }
-    let whole_lines = text[..end].rfind('\n').map_or(end, |at| at + 1);
-    format!("{}(… {} more bytes of diff)\n", &text[..whole_lines], text.len() - whole_lines)
+    text
+}
+
+/// Changes with so few lines between them that their context meets, as one hunk.
+fn hunk(text: &mut String, changes: &[Hunk], input: &InternedInput<&str>) {
+    let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return };
+    let lead = first.before.start.min(CONTEXT_LINES);
+    let tail = (input.before.len() as u32).saturating_sub(last.before.end).min(CONTEXT_LINES);
+    let range = |start: u32, end: u32| {
+        let (start, end) = (start - lead, end + tail);
+        // A range without lines is named by the line before it.
+        format!("{},{}", if end > start { start + 1 } else { start }, end - start)
+    };
+    let (before, after) = (range(first.before.start, last.before.end), range(first.after.start, last.after.end));
+    text.push_str(&format!("@@ -{before} +{after} @@\n"));
+    let mut put = |sign: char, tokens: &[Token]| {
+        for token in tokens {
+            let line = input.interner[*token];
+            let end = if line.ends_with('\n') { "" } else { "\n" };
+            text.extend([sign.encode_utf8(&mut [0; 4]), line, end]);
+        }
+    };
+    let mut at = first.before.start - lead;
+    for change in changes {
+        put(' ', &input.before[at as usize..change.before.start as usize]);
+        put('-', &input.before[change.before.start as usize..change.before.end as usize]);
+        put('+', &input.after[change.after.start as usize..change.after.end as usize]);
+        at = change.before.end;
+    }
+    put(' ', &input.before[at as usize..(at + tail) as usize]);
+}
+
+#[cfg(test)]
+mod tests {
+    //! What people read, for files however large.
+    use super::*;
+
+    #[test]
+    fn a_diff_has_its_header_its_context_and_an_end() {
+        let (old, new) = ("a\nb\nc\nd\ne\nf\n", "a\nb\nc\nd\nX\nf\n");
+        let expected = "--- /etc/x\n+++ /etc/x\n@@ -2,5 +2,5 @@\n b\n c\n d\n-e\n+X\n f\n";
+        assert_eq!(unified(old, new, "/etc/x"), expected);
+        assert_eq!(unified("", "a\n", "/etc/x"), "--- /dev/null\n+++ /etc/x\n@@ -0,0 +1,1 @@\n+a\n");
+        let far: Vec<String> = (1..=20).map(|n| n.to_string()).collect();
+        let other: Vec<String> = far.iter().map(|n| n.replace("20", "x").replace("19", "y")).skip(1).collect();
+        let hunks = "@@ -1,4 +1,3 @@\n-1\n 2\n 3\n 4\n@@ -16,5 +15,5 @@\n 16\n 17\n 18\n-19\n-20\n+y\n+x\n";
+        assert!(unified(&far.join("\n"), &other.join("\n"), "/x").ends_with(hunks), "as diff -u has it");
+        let lines = |seed: usize| (0..40_000).map(|n| format!("{}\n", n * seed % 65_537)).collect::<String>();
+        let large = unified(&lines(7), &lines(11), "/etc/x");
+        assert!(large.len() <= MAX_DIFF_BYTES && large.ends_with("(… the diff goes on)\n"));
+    }
 }
