@@ -3,6 +3,7 @@
 use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
+use drover_proto::event::EventKind;
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -14,7 +15,7 @@ use crate::{
     blob::Blobs,
     config::Config,
     desired::Desired,
-    event::Events,
+    event,
     host::{files, systemd::Systemd},
     link::{Answered, Link},
     reconcile::{self, Handle, Reconciler},
@@ -31,7 +32,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (connection, connected) = watch::channel(None);
     let blobs = Blobs::open(config.state_dir.join("blobs"), connected).context("cannot make the blob directory")?;
     let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
-    let events = Events::default();
+    let (events, outbox, spooling) = event::open(&config.state_dir, config.events.max_bytes);
+    // Before anything is said: what was spooled under another identity is not for this one.
+    if let Ok(Some(identity)) = crate::identity::Identity::load(&config.state_dir) {
+        outbox.bind(identity.host).await;
+    }
+    events.emit(None, EventKind::AgentStarted, concat!("drover-agent ", env!("CARGO_PKG_VERSION"), " has started"));
     let (handle, reconciler) = Reconciler::open(reconcile::Parts {
         layout: (&config).into(),
         desired: desired.clone(),
@@ -46,15 +52,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         reconcile: handle.clone(),
         connection,
         answered: Answered::default(),
+        outbox: outbox.clone(),
     };
 
     let mut tasks = JoinSet::new();
+    tasks.spawn(spooling);
     tasks.spawn(reconciler.run());
     tasks.spawn(link.run());
     tasks.spawn(keep_status_file(handle, config.state_dir.clone()));
     tasks.spawn(feed_watchdog());
     notify(&[NotifyState::Ready]);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "agent started");
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -67,6 +74,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     notify(&[NotifyState::Stopping]);
     tracing::info!("agent stopping; workloads go on");
+    outbox.close().await;
     tasks.shutdown().await;
     Ok(())
 }

@@ -20,6 +20,25 @@ pub struct Config {
     pub env_dir: PathBuf,
     /// A `tracing` filter, e.g. `info` or `drover_agent=debug`.
     pub log: String,
+    /// What is kept of events until the coordinator has them.
+    pub events: EventsConfig,
+}
+
+/// `[events]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventsConfig {
+    /// On the disk, at most; then the oldest are dropped.
+    pub max_bytes: u64,
+}
+
+/// `events.max_bytes`, least and most.
+const EVENTS_BYTES: (u64, u64) = (16 << 10, 1 << 30);
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self { max_bytes: 8 << 20 }
+    }
 }
 
 impl Default for Config {
@@ -29,6 +48,7 @@ impl Default for Config {
             releases_dir: "/var/lib/drover/releases".into(),
             env_dir: "/var/lib/drover/env".into(),
             log: "info".to_owned(),
+            events: EventsConfig::default(),
         }
     }
 }
@@ -41,6 +61,13 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
+        let config: Self = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        let (least, most) = EVENTS_BYTES;
+        anyhow::ensure!(
+            (least..=most).contains(&config.events.max_bytes),
+            "{} is not valid: events.max_bytes is between {least} and {most}",
+            path.display()
+        );
+        Ok(config)
     }
 }

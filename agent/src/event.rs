@@ -1,22 +1,103 @@
 //! What the agent tells without being asked. Whoever does something by itself calls `Events::emit`; `link` sends the
 //! events up in their order.
+//!
+//! Read `repeats` (what is said over and over), `segment` and `spool` (events on the disk), `outbox` (the task between
+//! them and `link`). Here: the end that everybody has, which never waits.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use drover_proto::{
     event::{Event, EventKind},
+    limits::MAX_EVENT_MESSAGE_BYTES,
     name::AppName,
 };
+use tokio::sync::mpsc;
 
+pub use outbox::Outbox;
+pub use spool::Batch;
+
+use self::{outbox::Writer, segment::Dropped, spool::Spool};
 use crate::report::now_unix_ms;
 
-/// Takes events from every part of the agent. Cheap to clone; never waits.
+mod outbox;
+mod repeats;
+mod segment;
+mod spool;
+
+/// Events on their way to the spool; more are counted and told as dropped.
+const QUEUE: usize = 1024;
+/// Within the agent's state directory.
+const DIRECTORY: &str = "events";
+
+/// Takes events from every part of the agent. Cheap to clone; never waits. The default only logs.
 #[derive(Clone, Default)]
-pub struct Events {}
+pub struct Events(Option<Queue>);
+
+#[derive(Clone)]
+struct Queue {
+    events: mpsc::Sender<Event>,
+    missed: Arc<Mutex<Dropped>>,
+}
 
 impl Events {
     /// Something happened. `message`: one plain sentence, without secrets; `app`: none = of the host.
     pub fn emit(&self, app: Option<&AppName>, kind: EventKind, message: impl Into<String>) {
-        let event = Event { at_unix_ms: now_unix_ms(), app: app.cloned(), kind, message: message.into() };
+        let event = Event { at_unix_ms: now_unix_ms(), app: app.cloned(), kind, message: one_line(message.into()) };
         let app = event.app.as_ref().map(AppName::as_str);
         tracing::info!(app, kind = %event.kind, "{}", event.message);
+        let Some(queue) = &self.0 else { return };
+        if let Err(mpsc::error::TrySendError::Full(event)) = queue.events.try_send(event) {
+            let mut missed = queue.missed.lock().unwrap_or_else(PoisonError::into_inner);
+            *missed = missed.and(Dropped::one(event.at_unix_ms));
+        }
+    }
+}
+
+/// The ends of the spool below `state_dir`, and its task, which runs until the agent stops.
+pub fn open(state_dir: &Path, max_bytes: u64) -> (Events, Outbox, impl Future<Output = ()> + Send + 'static) {
+    let directory = state_dir.join(DIRECTORY);
+    let spool = Spool::open(&directory, max_bytes, run_id());
+    let (sender, events) = mpsc::channel(QUEUE);
+    let missed = Arc::<Mutex<Dropped>>::default();
+    let (outbox, writer) = Writer::new(directory, spool, events, missed.clone());
+    (Events(Some(Queue { events: sender, missed })), outbox, writer.run())
+}
+
+/// Random, for this run of the agent.
+fn run_id() -> String {
+    match fs::read_to_string("/proc/sys/kernel/random/uuid") {
+        Ok(id) => id.trim().to_owned(),
+        // Without /proc; as good as random for one host.
+        Err(_) => format!("{}-{}", now_unix_ms(), std::process::id()),
+    }
+}
+
+/// Within its limit, and without line breaks.
+fn one_line(mut text: String) -> String {
+    if text.len() > MAX_EVENT_MESSAGE_BYTES {
+        let end = (0..=MAX_EVENT_MESSAGE_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    if text.contains(|c: char| c.is_control()) {
+        text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is emitted fits.
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_within_its_limit() {
+        assert_eq!(one_line("a\nb\x1bc".to_owned()), "a b c");
+        let long = one_line("\u{20ac}".repeat(1000));
+        assert!(long.len() <= MAX_EVENT_MESSAGE_BYTES && long.len() > MAX_EVENT_MESSAGE_BYTES - 3);
+        assert_ne!(run_id(), run_id());
     }
 }

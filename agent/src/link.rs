@@ -1,4 +1,4 @@
-//! The stream to the coordinator. Specs go in to `desired`, the status watch goes out, jobs are answered; nothing else in
+//! The stream to the coordinator. Specs go in to `desired`, the status watch and events go out, jobs are answered; nothing else in
 //! the agent knows that a network exists. Reconnects for ever.
 
 mod jobs;
@@ -10,7 +10,7 @@ use drover_proto::tls;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::{desired::Desired, identity::Identity, reconcile::Handle};
+use crate::{desired::Desired, event::Outbox, identity::Identity, reconcile::Handle};
 
 pub use jobs::Answered;
 pub use session::End;
@@ -27,6 +27,8 @@ pub struct Link {
     pub connection: watch::Sender<Option<Channel>>,
     /// The jobs that were answered.
     pub answered: Answered,
+    /// Events to be sent.
+    pub outbox: Outbox,
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

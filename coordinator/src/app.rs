@@ -73,7 +73,8 @@ impl App {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
     let _lock = lock(&config.state_dir)?;
-    let app = App::open(&config.state_dir).await?;
+    let mut app = App::open(&config.state_dir).await?;
+    app.store = app.store.keeping((&config.events).into());
     let services = Services::start(app.store.clone(), app.blobs.clone(), app.ca.clone(), app.stop.clone()).await?;
     let (address, connections) = listen::bind(config.listen, listen::server_config(&app.ca)?, app.stop.clone()).await?;
     let served = Server::builder()

@@ -8,6 +8,8 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::store::Retention;
+
 /// Where the settings are unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/drover/coordinator.toml";
 
@@ -21,6 +23,33 @@ pub struct Config {
     pub state_dir: StateDir,
     /// What is logged: a level, or a filter in tracing's syntax.
     pub log: String,
+    /// How many events are kept.
+    pub events: EventsConfig,
+}
+
+/// `[events]`
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventsConfig {
+    /// Of all hosts together.
+    pub max_total: u32,
+    /// Of one host.
+    pub max_per_host: u32,
+    /// For so long.
+    pub max_days: u32,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self { max_total: 100_000, max_per_host: 10_000, max_days: 90 }
+    }
+}
+
+impl From<&EventsConfig> for Retention {
+    fn from(config: &EventsConfig) -> Self {
+        let EventsConfig { max_total, max_per_host, max_days } = *config;
+        Self { max_total, max_per_host, max_age_ms: i64::from(max_days) * 86_400_000 }
+    }
 }
 
 impl Default for Config {
@@ -29,6 +58,7 @@ impl Default for Config {
             listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
             state_dir: StateDir("/var/lib/drover-coordinator".into()),
             log: "info".to_owned(),
+            events: EventsConfig::default(),
         }
     }
 }
@@ -68,6 +98,11 @@ impl Config {
             toml::from_str(&text).map_err(|e| ConfigError::Refused { path: shown.clone(), reason: e.to_string() })?;
         if !config.state_dir.0.is_absolute() {
             return Err(ConfigError::Refused { path: shown, reason: "state_dir must be an absolute path".to_owned() });
+        }
+        let EventsConfig { max_total, max_per_host, max_days } = config.events;
+        if max_total == 0 || max_per_host == 0 || max_days == 0 {
+            let reason = "in [events], max_total, max_per_host and max_days are at least 1".to_owned();
+            return Err(ConfigError::Refused { path: shown, reason });
         }
         Ok(config)
     }
@@ -133,6 +168,8 @@ mod tests {
         assert_eq!(Config::read(Path::new("/nonexistent/coordinator.toml")).unwrap(), Config::default());
         assert_eq!(read("").unwrap(), Config::default());
         assert_eq!(read("listen = \"127.0.0.1:1\"\n").unwrap().listen.port(), 1);
+        let events = read("[events]\nmax_days = 7\n").unwrap().events;
+        assert_eq!(Retention::from(&events), Retention { max_age_ms: 7 * 86_400_000, ..Retention::default() });
     }
 
     #[test]
@@ -141,5 +178,6 @@ mod tests {
         assert!(said.contains("coordinator.toml") && said.contains("line 2") && said.contains("listen_port"), "{said}");
         assert!(read("listen = \"everywhere\"").unwrap_err().to_string().contains("line 1"));
         assert!(read("state_dir = \"here\"").is_err());
+        assert!(read("[events]\nmax_total = 0").unwrap_err().to_string().contains("max_total"));
     }
 }

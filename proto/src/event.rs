@@ -1,5 +1,5 @@
 //! Something that happened on a host and that nobody asked for just then: what an agent did by itself, how an activation
-//! ended. Kept by the agent until the coordinator has it; shown by `drover events`.
+//! ended, what became of hosts and rollouts. Kept by the agent until the coordinator has it; shown by `drover events`.
 //!
 //! Like the status it only tells: unknown fields and kinds are let through.
 
@@ -57,6 +57,14 @@ pub enum EventKind {
     CertificateRenewed,
     /// Events were dropped, since the coordinator was away for longer than there was room.
     EventsDropped,
+    /// A host has been enrolled; told by the coordinator, as are the next three.
+    HostEnrolled,
+    /// A host has been removed.
+    HostRemoved,
+    /// A rollout has begun.
+    RolloutStarted,
+    /// A rollout is over.
+    RolloutEnded,
     /// A kind that this build does not know.
     #[serde(untagged)]
     Other(String),

@@ -40,3 +40,9 @@ pub const KEEPALIVE_TIMEOUT_MS: u64 = 5_000;
 pub const PLAN_TIMEOUT_MS: u64 = 20_000;
 /// The time-to-live of a plan job: the host says that it was too slow before nobody listens any more.
 pub const PLAN_TTL_MS: u64 = PLAN_TIMEOUT_MS - 3_000;
+/// What an event says, in bytes.
+pub const MAX_EVENT_MESSAGE_BYTES: usize = 2000;
+/// Events of one batch.
+pub const MAX_BATCH_EVENTS: usize = 200;
+/// One batch of events, as JSON.
+pub const MAX_BATCH_BYTES: usize = 64 << 10;

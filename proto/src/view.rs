@@ -260,3 +260,27 @@ pub struct AuditView {
     /// Of what, e.g. `siliconflow (version 2)`.
     pub subject: String,
 }
+
+/// `drover events`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EventView {
+    /// The coordinator's number for it: events are numbered as they come in.
+    pub id: i64,
+    /// When it happened, by the clock of the host (or of the coordinator, when it is its own event).
+    pub at_unix_ms: i64,
+    /// When the coordinator learned of it, by its own clock.
+    pub received_unix_ms: i64,
+    /// Of which host; none = of no host in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// That host's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<HostId>,
+    /// Of which app; none = of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppName>,
+    /// What, in a word: `drover_proto::event::EventKind`.
+    pub kind: String,
+    /// One plain sentence.
+    pub message: String,
+}

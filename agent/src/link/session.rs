@@ -1,4 +1,4 @@
-//! One connection: hello, then specs and jobs in, acknowledgements and reports out, until it breaks.
+//! One connection: hello, then specs and jobs in, acknowledgements, reports and events out, until it breaks.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use drover_proto::{
     name::HostId,
     status::HostStatus,
     wire::{
-        FromAgent, Hello, HostSpecDocument, Report, SpecAck, agent_link_client::AgentLinkClient,
+        Events, EventsAck, FromAgent, Hello, HostSpecDocument, Report, SpecAck, agent_link_client::AgentLinkClient,
         from_agent::Message as Out, spec_ack::Outcome as WireOutcome, to_agent::Message as In,
     },
 };
@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::{Link, jobs::Jobs};
-use crate::{desired::Outcome, host::facts, identity::Identity};
+use crate::{desired::Outcome, event::Batch, host::facts, identity::Identity};
 
 /// Messages waiting to be sent; then senders wait.
 const OUTBOX_MESSAGES: usize = 64;
@@ -60,7 +60,10 @@ pub(super) async fn run(link: &Link, identity: &Identity, channel: Channel) -> E
         out,
         channel,
         up: false,
+        takes_events: false,
+        unacked: None,
     };
+    link.outbox.bind(identity.host.clone()).await;
     let mut status = link.reconcile.status();
     status.mark_changed();
     let mut next_report = tokio::time::Instant::now();
@@ -80,6 +83,9 @@ pub(super) async fn run(link: &Link, identity: &Identity, channel: Channel) -> E
                 if let Err(end) = session.report(report).await { return end; }
                 next_report = tokio::time::Instant::now() + REPORT_PAUSE;
             }
+            batch = link.outbox.next(), if session.takes_events && session.unacked.is_none() => {
+                if let Err(end) = session.events(batch).await { return end; }
+            }
         }
     }
 }
@@ -91,6 +97,10 @@ struct Session<'a> {
     out: mpsc::Sender<FromAgent>,
     channel: Channel,
     up: bool,
+    /// The coordinator understands events.
+    takes_events: bool,
+    /// The last event of the batch that is under way: its run, and its number there.
+    unacked: Option<(String, u64)>,
 }
 
 impl Session<'_> {
@@ -110,6 +120,7 @@ impl Session<'_> {
                     "connected"
                 );
                 self.up = true;
+                self.takes_events = welcome.takes_events;
                 self.link.connection.send_replace(Some(self.channel.clone()));
                 Ok(())
             }
@@ -122,6 +133,7 @@ impl Session<'_> {
                 self.jobs.cancel(&cancel.job_id);
                 Ok(())
             }
+            In::EventsAck(ack) => self.acked(ack).await,
         }
     }
 
@@ -150,6 +162,26 @@ impl Session<'_> {
 
     async fn report(&self, host_status_json: Vec<u8>) -> Result<(), End> {
         self.send(Out::Report(Report { host_status_json })).await
+    }
+
+    async fn events(&mut self, batch: Batch) -> Result<(), End> {
+        let events_json = serde_json::to_vec(&batch.events).unwrap_or_default();
+        self.unacked = Some((batch.spool.clone(), batch.last_seq()));
+        self.send(Out::Events(Events { spool_id: batch.spool, first_seq: batch.first_seq, events_json })).await
+    }
+
+    async fn acked(&mut self, ack: EventsAck) -> Result<(), End> {
+        let acked = (ack.spool_id, ack.up_to_seq);
+        match self.unacked.take() {
+            Some(unacked) if unacked == acked => {
+                self.link.outbox.acked(acked.0, acked.1).await;
+                Ok(())
+            }
+            Some(_) | None => {
+                let why = "the coordinator acknowledged events that were not sent".to_owned();
+                Err(End::Closed { was_up: false, why })
+            }
+        }
     }
 
     async fn send(&self, message: Out) -> Result<(), End> {

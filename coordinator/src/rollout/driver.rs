@@ -6,6 +6,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use drover_proto::{
+    event::EventKind,
     name::{Generation, HostId},
     rollout::RolloutState,
     view::RolloutView,
@@ -156,6 +157,10 @@ impl Driver {
                 let subject = format!("{} ({}): {}", rollout.id, rollout.app, rollout.state.word());
                 let who = &rollout.started_by;
                 self.insist(|| store.record(who, "rollout end", &subject, clock::unix_ms())).await?;
+                let (app, kind) = (Some(&rollout.app), EventKind::RolloutEnded);
+                let why = rollout.state.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
+                let said = format!("rollout {}: {}{why}", rollout.id, rollout.state.word());
+                self.insist(|| store.record_event(app, kind.clone(), said.clone(), clock::unix_ms())).await?;
                 Ok(None)
             }
         }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use drover_proto::{
+    event::EventKind,
     name::{AppName, HostId, RolloutId},
     rollout::RolloutState,
     view::RolloutView,
@@ -156,6 +157,8 @@ impl Rollouts {
         let kind = if wish.target.is_none() { "removal" } else { wish.kind.word() };
         let subject = format!("{id}: {kind} of {what} on {}", count(hosts.len()));
         store.record(&wish.by, "rollout begin", &subject, now_ms).await?;
+        let said = format!("rollout {subject}, by {}", wish.by);
+        store.record_event(Some(&wish.app), EventKind::RolloutStarted, said, now_ms).await?;
         for (older, handle) in self.handles() {
             if handle.app == wish.app && self.tell(older, What::Superseded { by: id }).await.is_err() {
                 info!(rollout = older, "ended by itself as rollout {id} was to take its place");

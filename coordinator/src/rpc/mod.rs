@@ -3,7 +3,7 @@
 //! Read `authorise` (one table: who may call what), `enrolment` (getting a certificate), `link` (agents), `operator`
 //! (people; `lease` ends their streams). Here: what the calls share, and how errors become statuses. `app` serves the routes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use drover_proto::{
     code::{self, Code},
@@ -33,6 +33,8 @@ mod operator;
 
 /// Events of hosts that wait for `rollout`.
 const HOST_EVENTS: usize = 1024;
+/// Between two looks for old events: in between there may be more than are kept.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// One request of somebody without a certificate: a token, a name and a CSR.
 const MAX_ENROLMENT_BYTES: usize = 64 << 10;
 
@@ -60,6 +62,7 @@ impl Services {
         tokio::spawn(rollouts.clone().listen(heard));
         let agents = AgentStreams { store: store.clone(), sessions: sessions.clone(), events, stop: stop.clone() };
         let revocations = watch::Sender::new(());
+        tokio::spawn(sweep_events(store.clone(), stop.clone()));
         Ok(Self { store, blobs, ca, sessions, rollouts, agents, stop, revocations })
     }
     /// Waits until every rollout has stored where it is; after `stop` was cancelled.
@@ -83,6 +86,20 @@ impl Services {
                 self.store.clone(),
                 operator.max_decoding_message_size(most).max_encoding_message_size(most),
             ))
+    }
+}
+
+/// Drops old events now and then, until `stop`.
+async fn sweep_events(store: Store, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = store.sweep_events(clock::unix_ms()).await {
+            error!(%error, source = std::error::Error::source(&error).map(ToString::to_string), "store");
+        }
     }
 }
 

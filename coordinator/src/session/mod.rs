@@ -1,6 +1,6 @@
 //! Connected agents: host specs go down their streams, reports come up, jobs are asked and answered.
 //!
-//! Read `registry` (who is connected, and how to reach it), then `stream` (one agent's stream from hello to end; `report` keeps what it says within limits). Here:
+//! Read `registry` (who is connected, and how to reach it), then `stream` (one agent's stream from hello to end; `report` and `events` keep what it says within limits). Here:
 //! the host spec as a document, with the values of its secrets. `rpc/link` opens streams; `rollout` hears what hosts say
 //! as `HostEvent`s.
 
@@ -14,6 +14,7 @@ use drover_proto::{
 
 use crate::store::{Store, StoreError};
 
+mod events;
 pub mod registry;
 pub(crate) mod report;
 pub mod stream;

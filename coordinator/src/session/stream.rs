@@ -13,7 +13,8 @@ use drover_proto::{
     name::{AppName, Generation, HostId},
     status::HostStatus,
     wire::{
-        FromAgent, Hello, HostSpecDocument, Report, SpecAck, ToAgent, Welcome, from_agent, spec_ack::Outcome, to_agent,
+        Events, FromAgent, Hello, HostSpecDocument, Report, SpecAck, ToAgent, Welcome, from_agent, spec_ack::Outcome,
+        to_agent,
     },
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -24,6 +25,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Document, HostEvent, Sessions, document,
+    events::Batch,
     registry::Connection,
     report::{MAX_NAME_CHARS, MAX_REPORT_BYTES, MAX_SENTENCE_CHARS, one_line, trim, trim_reply},
 };
@@ -151,6 +153,7 @@ impl Stream {
             protocol_version: PROTOCOL_VERSION,
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             host_name: row.name.to_string(),
+            takes_events: true,
         };
         self.send(to_agent::Message::Welcome(welcome)).await?;
         self.send_spec(false).await?;
@@ -219,6 +222,7 @@ impl Stream {
                 self.all.sessions.answer(&self.host, number, reply);
                 Ok(())
             }
+            Some(from_agent::Message::Events(events)) => self.happened(events).await,
             Some(from_agent::Message::Hello(_)) => Err(code::status(Code::Protocol, "hello is said once")),
             None => Err(code::status(Code::Protocol, "the agent sent a message that this coordinator does not know")),
         }
@@ -289,6 +293,17 @@ impl Stream {
         self.all.store.save_report(&self.host, &text, clock::unix_ms()).await.map_err(failed)?;
         self.tell(HostEvent::Report(self.host.clone(), Arc::new(status))).await;
         Ok(())
+    }
+
+    /// Acknowledged only when it is stored.
+    async fn happened(&mut self, events: Events) -> Result<(), Status> {
+        let batch = Batch::read(events)?;
+        let store = &self.all.store;
+        store
+            .add_events(&self.host, &batch.spool, batch.first_seq, &batch.events, clock::unix_ms())
+            .await
+            .map_err(failed)?;
+        self.send(to_agent::Message::EventsAck(batch.ack())).await
     }
 
     /// What the host may speak of: the apps of its spec, and those that it had and is getting rid of.

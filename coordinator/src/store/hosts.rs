@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use drover_proto::{
+    event::EventKind,
     name::{Generation, HostId, HostName, LabelKey, LabelValue},
     token::TokenKind,
     view::RefusedSpec,
 };
 use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
 
-use super::{Result, Store, StoreError, audit, commit, from_int, from_json, parse, to_json, tokens};
+use super::{Result, Store, StoreError, audit, commit, events, from_int, from_json, parse, to_json, tokens};
 
 /// A host that is being enrolled; its labels come from its token.
 #[derive(Clone, Debug)]
@@ -116,7 +117,11 @@ impl Store {
         .map_err(|e| StoreError::Sql("enrol a host", e))?;
         let subject = format!("{} ({}) with token {token_id}", new.name, new.id);
         audit::record(&mut tx, &grant.created_by, "host enroll", &subject, now_ms).await?;
+        let said = format!("enrolled with a token of {}", grant.created_by);
+        events::record(&mut tx, Some((&new.id, new.name.as_str())), None, EventKind::HostEnrolled, said, now_ms)
+            .await?;
         commit(tx).await?;
+        self.events_changed();
         self.host(new.id.as_str()).await?.ok_or(StoreError::Damaged("a host"))
     }
     /// The host with this id or, failing that, this name.
@@ -172,7 +177,11 @@ impl Store {
             .ok_or_else(|| StoreError::NotFound(format!("host {id}")))?;
         revoke_certificates(&mut tx, "host", id.as_str(), now_ms).await?;
         audit::record(&mut tx, who, "host remove", &format!("{name} ({id})"), now_ms).await?;
-        commit(tx).await
+        let said = format!("removed by {who}");
+        events::record(&mut tx, Some((id, &name)), None, EventKind::HostRemoved, said, now_ms).await?;
+        commit(tx).await?;
+        self.events_changed();
+        Ok(())
     }
     /// Keeps what a host says of itself when it connects.
     pub async fn set_hello(&self, id: &HostId, agent_version: &str, os: &str, now_ms: i64) -> Result<()> {

@@ -14,6 +14,7 @@ const MIGRATIONS: &[Migration] = &[
     (1, include_str!("migrations/0001_first.sql")),
     (2, include_str!("migrations/0002_numbers.sql")),
     (3, include_str!("migrations/0003_refused.sql")),
+    (4, include_str!("migrations/0004_events.sql")),
 ];
 
 /// The version that this program reads and writes.

@@ -11,10 +11,12 @@ use sqlx::{
     Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::watch;
 
 use crate::vault::{Vault, VaultError};
 
 mod audit;
+mod events;
 mod hosts;
 mod migrate;
 mod numbers;
@@ -27,6 +29,7 @@ mod specs;
 mod tokens;
 mod verify;
 
+pub use events::{EventFilter, OfHost, Retention};
 pub use hosts::{Host, NewHost, StoredReport};
 pub use migrate::SCHEMA_VERSION;
 pub use operators::NewLogin;
@@ -146,6 +149,9 @@ pub struct Store {
     read: SqlitePool,
     write: SqlitePool,
     vault: Vault,
+    retention: Retention,
+    /// Told when there are more events.
+    events: watch::Sender<()>,
 }
 
 impl Store {
@@ -169,7 +175,12 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(open)?;
-        Ok(Self { read, write, vault })
+        Ok(Self { read, write, vault, retention: Retention::default(), events: watch::Sender::new(()) })
+    }
+    /// With other limits for events.
+    #[must_use]
+    pub fn keeping(self, retention: Retention) -> Self {
+        Self { retention, ..self }
     }
     /// Closes every connection, so that the write-ahead log is folded into the file.
     pub async fn close(&self) {
