@@ -196,6 +196,32 @@ pub enum Command {
         #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
         lines: u32,
     },
+    /// What happened by itself: drift repaired, units restarted, releases reverted, rollouts ended
+    ///
+    /// In the order in which the coordinator learned of it; TIME is when it happened. What a host could not send while it was cut off
+    /// comes when it is back.
+    #[command(
+        after_help = "Examples:\n  drover events -f\n  drover events --host web-1 --since 2h\n  drover events --app \
+        mono -n 200 -o json"
+    )]
+    Events {
+        /// Only of this host
+        #[arg(long, value_name = "HOST")]
+        host: Option<String>,
+        /// Only of this app
+        #[arg(long, value_name = "APP")]
+        app: Option<AppName>,
+        /// Only what happened within this span (e.g. 2h)
+        #[arg(long, value_name = "SPAN")]
+        since: Option<Span>,
+        /// Go on with new events until interrupted
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the newest to begin with
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
     /// Secrets that manifests name with `secret: NAME`; kept encrypted, never shown again
     Secret {
         /// What about them.

@@ -30,7 +30,9 @@ pub mod explain;
 pub mod login;
 pub mod push;
 
-pub use drover_proto::wire::{CreateTokenReply, LogLine, RolloutStarted, control_rollout_request::Control};
+pub use drover_proto::wire::{
+    CreateTokenReply, EventsRequest, LogLine, RolloutStarted, control_rollout_request::Control,
+};
 
 /// An answer: read, and as it came.
 #[derive(Clone, Debug)]
@@ -189,6 +191,11 @@ impl Client {
         let host = host.unwrap_or_default().to_owned();
         let reply = self.calls.logs(wire::LogsRequest { app: app.to_string(), host, follow, lines }).await;
         self.done(reply)
+    }
+
+    /// What happened; `Status` as it is, so that the caller can tell a lost connection.
+    pub async fn events(&mut self, request: EventsRequest) -> Result<tonic::Streaming<wire::View>, Status> {
+        self.calls.events(request).await.map(Response::into_inner)
     }
 
     /// Stores a secret's next version.

@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod apply;
+mod events;
 mod fleet;
 mod input;
 mod login;
@@ -51,6 +52,9 @@ async fn carry_out(cli: Cli) -> Outcome {
         }
         Command::Hosts { command } => fleet::hosts(command, output).await,
         Command::Logs { app, host, follow, lines } => logs::logs(&app, host.as_deref(), follow, lines, output).await,
+        Command::Events { host, app, since, follow, limit } => {
+            events::events(events::Wanted { host, app, since, limit }, follow, output).await
+        }
         Command::Secret { command } => secret::run(command, output).await,
         Command::Token { command } => fleet::tokens(command, output).await,
         Command::Operator { command } => fleet::operators(command, output).await,

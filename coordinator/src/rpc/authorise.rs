@@ -69,6 +69,7 @@ const TABLE: &[(&str, Who)] = &[
     ("/drover.v1.Operator/ListOperators", Who::Operator),
     ("/drover.v1.Operator/RevokeOperator", Who::Operator),
     ("/drover.v1.Operator/ListAudit", Who::Operator),
+    ("/drover.v1.Operator/Events", Who::Operator),
 ];
 
 /// What a handler learns of its caller.

@@ -31,6 +31,7 @@ use crate::{app::App, config::StateDir, listen};
 
 mod agent;
 mod claims;
+mod events;
 mod hostile;
 
 /// A coordinator that runs, and an operator who is logged in.

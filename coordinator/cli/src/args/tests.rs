@@ -29,6 +29,8 @@ fn documented_lines_parse() {
         "hosts",
         "hosts label web-1 role=web canary-",
         "logs mono --host web-1 -f -n 20",
+        "events",
+        "events -f --host web-1 --app mono --since 2h -n 10 -o json",
         "secret set siliconflow --env production",
         "token create --labels role=web,env=production --ttl 1h --uses 3",
         "operator revoke ada",
@@ -40,6 +42,7 @@ fn documented_lines_parse() {
     for line in [
         "apply -f d.yaml --detach --timeout 1m",
         "plan",
+        "events -n 0",
         "hosts label web-1",
         "rollback mono --to 0",
         "hosts label h x",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use drover_proto::{
-    view::RolloutView,
+    view::{EventView, RolloutView},
     wire::{
         self,
         operator_server::{Operator, OperatorServer},
@@ -39,6 +39,8 @@ pub(crate) struct Pushed {
 pub(crate) struct Double {
     /// Sent to whoever watches; after them the stream stays open.
     pub views: Vec<RolloutView>,
+    /// Sent to whoever follows; after them the stream stays open.
+    pub events: Vec<EventView>,
     /// Every blob that was pushed.
     pub blobs: Arc<Mutex<Vec<Pushed>>>,
 }
@@ -99,6 +101,7 @@ macro_rules! absent {
 impl Operator for Double {
     type WatchRolloutStream = Views;
     type LogsStream = Lines;
+    type EventsStream = Views;
 
     fn watch_rollout<'a, 'b>(&'a self, _: Request<wire::RolloutRequest>) -> Answer<'b, Views>
     where
@@ -134,6 +137,16 @@ impl Operator for Double {
         Self: 'b,
     {
         Box::pin(async { Ok(Response::new(stream::empty())) })
+    }
+    fn events<'a, 'b>(&'a self, request: Request<wire::EventsRequest>) -> Answer<'b, Views>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let after = request.into_inner().after_id;
+        let events: Vec<_> = self.events.iter().filter(|event| event.id > after).cloned().collect();
+        let views = events.into_iter().map(|event| Ok(wire::View { json: serde_json::to_vec(&[event]).unwrap() }));
+        Box::pin(async { Ok(Response::new(stream::iter(views).chain(stream::pending()).boxed() as Views)) })
     }
     absent! {
         plan(PlanRequest) -> PlanReply,

@@ -1,13 +1,13 @@
 //! What operators call. This file only says who asks and hands on; the calls are in one file per noun: `plan`, `apply`
-//! (the way of a release), `rollouts`, `hosts`, `views` (looking), `logs`, `secrets`, `tokens` (with operators), `blobs`.
+//! (the way of a release), `rollouts`, `hosts`, `views` (looking), `logs`, `events`, `secrets`, `tokens` (with operators), `blobs`.
 
 use drover_proto::{
     name::OperatorName,
     wire::{
         AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest, CreateTokenReply, CreateTokenRequest,
-        Empty, HostRequest, LabelHostRequest, LogLine, LogsRequest, OperatorRequest, PlanReply, PlanRequest,
-        PushBlobRequest, RemoveHostRequest, RemoveRequest, RollbackRequest, RolloutRequest, RolloutStarted,
-        SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
+        Empty, EventsRequest, HostRequest, LabelHostRequest, LogLine, LogsRequest, OperatorRequest, PlanReply,
+        PlanRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RollbackRequest, RolloutRequest,
+        RolloutStarted, SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
     },
 };
 use serde::Serialize;
@@ -20,6 +20,7 @@ use super::{
 
 mod apply;
 mod blobs;
+mod events;
 mod hosts;
 mod logs;
 mod plan;
@@ -159,5 +160,11 @@ impl operator_server::Operator for Operator {
     async fn list_audit(&self, request: Request<AuditRequest>) -> Reply<View> {
         let (_, request) = open(request)?;
         views::audit(&self.0, request.limit).await.map(Response::new)
+    }
+    type EventsStream = Leased<View>;
+    async fn events(&self, request: Request<EventsRequest>) -> Reply<Leased<View>> {
+        let lease = Lease::of(&self.0, &request)?;
+        let views = events::events(&self.0, request.into_inner()).await?;
+        Ok(Response::new(lease.hold(views)))
     }
 }

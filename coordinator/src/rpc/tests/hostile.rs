@@ -13,13 +13,13 @@ use tonic::Streaming;
 use super::*;
 
 /// A host whose every word the test says itself.
-struct Liar {
+pub(super) struct Liar {
     out: mpsc::Sender<FromAgent>,
-    incoming: Streaming<ToAgent>,
+    pub(super) incoming: Streaming<ToAgent>,
 }
 
 impl Liar {
-    async fn new(world: &World, identity: &Identity, hello: Hello) -> Result<Self, Status> {
+    pub(super) async fn new(world: &World, identity: &Identity, hello: Hello) -> Result<Self, Status> {
         let channel = dial(&world.address, client_config(&world.trust, Some(identity)).unwrap()).await.unwrap();
         let (out, outgoing) = mpsc::channel(64);
         let hello = Hello { protocol_version: drover_proto::PROTOCOL_VERSION, ..hello };
@@ -27,7 +27,7 @@ impl Liar {
         let incoming = AgentLinkClient::new(channel).session(ReceiverStream::new(outgoing)).await?.into_inner();
         Ok(Self { out, incoming })
     }
-    async fn say(&self, message: from_agent::Message) {
+    pub(super) async fn say(&self, message: from_agent::Message) {
         self.out.send(FromAgent { message: Some(message) }).await.unwrap();
     }
     async fn report(&self, status: &HostStatus) {
@@ -35,7 +35,7 @@ impl Liar {
         self.say(from_agent::Message::Report(Report { host_status_json })).await;
     }
     /// The stream is up by then.
-    async fn welcome(&mut self) {
+    pub(super) async fn welcome(&mut self) {
         let first = self.incoming.message().await.unwrap().and_then(|message| message.message);
         assert!(matches!(first, Some(to_agent::Message::Welcome(_))), "{first:?}");
     }

@@ -1,0 +1,128 @@
+//! What hosts do by themselves is told: once, in order, with the time at which it happened, whatever is cut or killed.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    sync::mpsc,
+    time::Duration,
+};
+
+use drover_tests::{
+    fleet::{Cli, Fleet},
+    lab::{Host, eventually},
+    tiny::Tiny,
+};
+use serde_json::Value;
+
+use crate::tiny_says;
+
+const SOON: Duration = Duration::from_secs(40);
+
+/// What is known of a host, oldest first.
+#[track_caller]
+fn events(cli: &Cli, host: &str) -> Vec<Value> {
+    let all = cli.json(&["events", "--host", host, "-n", "10000"]);
+    all.as_array().cloned().unwrap_or_default()
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events.iter().filter_map(|event| event["kind"].as_str()).collect()
+}
+
+fn at(event: &Value) -> i64 {
+    event["at_unix_ms"].as_i64().unwrap_or_default()
+}
+
+/// What the agent has logged as events since the host's first boot: `(kind, message)` in order.
+fn logged(host: &Host) -> Vec<String> {
+    host.journal("drover-agent").lines().filter(|line| line.contains("kind=")).map(str::to_owned).collect()
+}
+
+/// systemd starts it again.
+#[track_caller]
+fn end_agent(host: &Host, signal: &str) {
+    let starts = || logged(host).iter().filter(|line| line.contains("agent-started")).count();
+    let before = starts();
+    host.exec(&["systemctl", "kill", "-s", signal, "drover-agent"]).ok();
+    eventually("the agent runs again", SOON, || starts() > before);
+}
+
+#[test]
+fn events_of_a_host_that_was_cut_off_arrive_once_in_order_with_their_times() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    let tiny = Tiny::new();
+    fleet.alice.apply(&tiny.manifest()).ok();
+    let before = events(&fleet.alice, "web-1");
+    let first = kinds(&before);
+    assert!(first.starts_with(&["host-enrolled"]) && first.contains(&"agent-started"), "{before:#?}");
+    assert!(first.ends_with(&["activation-started", "activation-committed"]), "{before:#?}");
+
+    // Somebody follows, over all that comes.
+    let mut follower = fleet.alice.command(&["events", "-f", "-o", "json", "-n", "1"]);
+    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the command runs");
+    let (sender, followed) = mpsc::channel();
+    let lines = BufReader::new(follower.stdout.take().expect("it is piped")).lines();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    followed.recv_timeout(SOON).expect("the newest event to begin with");
+
+    // A release that fails is on its way when the host is cut off; its agent is killed and stopped, and the coordinator, too.
+    let tiny = tiny.version("2").behave("500").edit("healthy_deadline: 12s", "healthy_deadline: 4s");
+    fleet.alice.run(&["apply", "--detach", "-f", &tiny.manifest().display().to_string()]).ok();
+    eventually("the release is on the host", SOON, || {
+        let activation = logged(host).iter().filter(|line| line.contains("activation-started")).count();
+        if activation == 2 { Ok(()) } else { Err(host.journal("drover-agent")) }
+    });
+    host.cut(&fleet.coordinator);
+    end_agent(host, "KILL");
+    eventually("it is reverted", SOON, || {
+        let says = tiny_says(host);
+        let told = logged(host).iter().any(|line| line.contains("activation-reverted"));
+        if says["version"] == "1" && told { Ok(()) } else { Err(says.to_string()) }
+    });
+    end_agent(host, "TERM");
+    end_agent(host, "KILL");
+    fleet.coordinator.exec(&["systemctl", "restart", "drover-coordinator"]).ok();
+    let healed_unix_ms = host.exec(&["date", "+%s%3N"]).ok().trim().parse::<i64>().expect("a time");
+    host.heal(&fleet.coordinator);
+
+    let all = eventually("everything has arrived", SOON, || {
+        let all = events(&fleet.alice, "web-1");
+        let starts = kinds(&all).iter().filter(|kind| **kind == "agent-started").count();
+        if starts == 4 { Ok(all) } else { Err(format!("{all:#?}")) }
+    });
+    let came = &all[before.len()..];
+    let expected = logged(host);
+    let told: Vec<&Value> = all.iter().filter(|event| event["kind"] != "host-enrolled").collect();
+    assert_eq!(told.len(), expected.len(), "each once: {told:#?}\n{expected:#?}");
+    for (event, line) in told.iter().zip(&expected) {
+        assert!(line.contains(event["message"].as_str().expect("a message")), "{event:#}\n{line}");
+    }
+    assert!(came.is_sorted_by_key(at), "{came:#?}");
+    let reverted = came.iter().find(|event| event["kind"] == "activation-reverted").expect("it is told");
+    assert!(at(reverted) < healed_unix_ms && reverted["received_unix_ms"].as_i64() >= Some(healed_unix_ms));
+    assert_eq!(events(&fleet.alice, "web-1").len(), all.len(), "nothing comes twice later");
+
+    // The follower has seen the same, over the coordinator's restart.
+    let mut seen: Vec<String> = Vec::new();
+    let last = all.last().expect("events")["id"].as_i64();
+    while seen.last().map(|line| id(line)) < Some(last) {
+        seen.push(followed.recv_timeout(SOON).expect("the follower goes on"));
+    }
+    follower.kill().expect("it runs");
+    follower.wait().expect("it ends");
+    let of_host: Vec<Option<i64>> =
+        seen.iter().filter(|line| line.contains("\"web-1\"")).map(|line| id(line)).collect();
+    assert_eq!(of_host, came.iter().map(|event| event["id"].as_i64()).collect::<Vec<_>>());
+
+    // Tables, filters, and the rollouts among them.
+    let table = fleet.alice.run(&["events", "--app", "tiny", "--since", "1h"]).ok();
+    assert!(table.starts_with("TIME") && !table.contains("agent-started"), "{table}");
+    assert!(table.contains("rollout-started") && table.contains("activation-reverted"), "{table}");
+    assert_eq!(host.exec(&["sh", "-c", "cat /var/lib/drover/agent/events/*.jsonl | wc -c"]).ok().trim(), "0");
+}
+
+fn id(line: &str) -> Option<i64> {
+    let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    event["id"].as_i64()
+}
