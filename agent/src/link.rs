@@ -68,7 +68,10 @@ impl Link {
             Err(error) => return never_up(format!("{error:#}")),
         };
         match tls::dial(&identity.coordinator, config).await {
-            Ok(channel) => session::run(self, identity, channel).await,
+            Ok(channel) => match session::open(self, identity.clone(), channel).await {
+                Ok(session) => session.serve().await,
+                Err(end) => end,
+            },
             Err(error) => never_up(innermost(&error)),
         }
     }

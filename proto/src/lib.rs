@@ -29,5 +29,39 @@ pub mod wire {
     tonic::include_proto!("drover.v1");
 }
 
-/// The protocol this build speaks; see docs/ARCHITECTURE.md, "Versions".
-pub const PROTOCOL_VERSION: u32 = 1;
+/// The newest protocol that this build speaks; see docs/ARCHITECTURE.md, "Versions".
+pub const PROTOCOL_VERSION: u32 = 2;
+/// The oldest one.
+pub const MIN_PROTOCOL_VERSION: u32 = 1;
+
+/// What two programs speak with each other: the newest that both know. `None`: there is none. `newest` and `oldest` are
+/// what the other one says of itself; `oldest` 0 = it says nothing, and speaks `newest` only.
+#[must_use]
+pub fn common_protocol(newest: u32, oldest: u32) -> Option<u32> {
+    let oldest = if oldest == 0 { newest } else { oldest };
+    let common = newest.min(PROTOCOL_VERSION);
+    (common >= MIN_PROTOCOL_VERSION && common >= oldest).then_some(common)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Which versions understand each other.
+    use super::*;
+
+    #[test]
+    fn neighbours_understand_each_other() {
+        let rows = [
+            // what the other says of itself, what is spoken
+            (1, 0, Some(1)),
+            (2, 0, Some(2)),
+            (2, 1, Some(2)),
+            (3, 2, Some(2)),
+            (3, 0, None),
+            (4, 3, None),
+            (0, 0, None),
+        ];
+        for (newest, oldest, spoken) in rows {
+            assert_eq!(common_protocol(newest, oldest), spoken, "{newest} down to {oldest}");
+        }
+    }
+}

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use drover_proto::{
-    PROTOCOL_VERSION, limits,
+    MIN_PROTOCOL_VERSION, PROTOCOL_VERSION,
+    code::{self, Code},
+    limits,
     name::HostId,
     status::HostStatus,
     wire::{
-        Events, EventsAck, FromAgent, Hello, HostSpecDocument, Report, SpecAck, agent_link_client::AgentLinkClient,
-        from_agent::Message as Out, spec_ack::Outcome as WireOutcome, to_agent::Message as In,
+        Events, EventsAck, FromAgent, Hello, HostSpecDocument, Report, SpecAck, ToAgent, Welcome,
+        agent_link_client::AgentLinkClient, from_agent::Message as Out, spec_ack::Outcome as WireOutcome,
+        to_agent::Message as In,
     },
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::{Streaming, transport::Channel};
 
 use super::{Link, jobs::Jobs};
 use crate::{desired::Outcome, event::Batch, host::facts, identity::Identity};
@@ -38,65 +41,76 @@ pub enum End {
     Refused(String),
 }
 
-/// Runs one connection to its end.
-pub(super) async fn run(link: &Link, identity: &Identity, channel: Channel) -> End {
-    let (out, outbox) = mpsc::channel(OUTBOX_MESSAGES);
-    if out.send(FromAgent { message: Some(Out::Hello(hello(link, &identity.host))) }).await.is_err() {
-        return End::Closed { was_up: false, why: "the stream closed at once".to_owned() };
-    }
-    let mut client = AgentLinkClient::new(channel.clone())
-        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
-    let opened = tokio::time::timeout(WELCOME_TIMEOUT, client.session(ReceiverStream::new(outbox))).await;
-    let mut inbound = match opened {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return judge(&status, false),
-        Err(_) => return End::Closed { was_up: false, why: "the coordinator does not answer".to_owned() },
-    };
-    let mut session = Session {
-        link,
-        identity,
-        jobs: Jobs::new(link.reconcile.clone(), out.clone(), link.answered.clone()),
-        out,
-        channel,
-        up: false,
-        takes_events: false,
-        unacked: None,
-    };
-    link.outbox.bind(identity.host.clone()).await;
-    let mut status = link.reconcile.status();
-    status.mark_changed();
-    let mut next_report = tokio::time::Instant::now();
+/// Opens a stream and has it welcomed, with the newest protocol that both sides know. A coordinator of an older version
+/// refuses the newest, and is asked again with the one before.
+pub(super) async fn open<'a>(link: &'a Link, identity: Identity, channel: Channel) -> Result<Session<'a>, End> {
+    let mut protocol = PROTOCOL_VERSION;
     loop {
-        tokio::select! {
-            message = inbound.message() => match message {
-                Ok(Some(message)) => {
-                    let Some(message) = message.message else { continue };
-                    if let Err(end) = session.take(message).await { return end; }
-                }
-                Ok(None) => return End::Closed { was_up: session.up, why: "the coordinator closed the stream".to_owned() },
-                Err(error) => return judge(&error, session.up),
-            },
-            changed = async { tokio::time::sleep_until(next_report).await; status.changed().await }, if session.up => {
-                if changed.is_err() { return End::Closed { was_up: session.up, why: "the agent is stopping".to_owned() }; }
-                let report = session.document(&status.borrow_and_update());
-                if let Err(end) = session.report(report).await { return end; }
-                next_report = tokio::time::Instant::now() + REPORT_PAUSE;
+        match greet(link, &identity, &channel, protocol).await {
+            Ok((out, inbound, welcome)) => {
+                tracing::info!(
+                    coordinator = identity.coordinator,
+                    version = welcome.coordinator_version,
+                    protocol = welcome.protocol_version,
+                    host = welcome.host_name,
+                    "connected"
+                );
+                let jobs = Jobs::new(link.reconcile.clone(), out.clone(), link.answered.clone());
+                link.outbox.bind(identity.host.clone()).await;
+                let takes_events = welcome.takes_events;
+                return Ok(Session { link, identity, jobs, out, inbound, channel, takes_events, unacked: None });
             }
-            batch = link.outbox.next(), if session.takes_events && session.unacked.is_none() => {
-                if let Err(end) = session.events(batch).await { return end; }
+            Err(status) if code::of_status(&status) == Some(Code::Protocol) && protocol > MIN_PROTOCOL_VERSION => {
+                protocol -= 1;
             }
+            Err(status) => return Err(judge(&status, false)),
         }
     }
 }
 
-struct Session<'a> {
+type Greeted = (mpsc::Sender<FromAgent>, Streaming<ToAgent>, Welcome);
+
+/// Says hello with this protocol, and waits for the welcome, which is the coordinator's first word.
+async fn greet(link: &Link, identity: &Identity, channel: &Channel, protocol: u32) -> Result<Greeted, tonic::Status> {
+    let (out, outbox) = mpsc::channel(OUTBOX_MESSAGES);
+    let hello = FromAgent { message: Some(Out::Hello(hello(link, &identity.host, protocol))) };
+    out.send(hello).await.map_err(|_| tonic::Status::unavailable("the stream closed at once"))?;
+    let mut client = AgentLinkClient::new(channel.clone())
+        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
+    let greeting = async {
+        let mut inbound = client.session(ReceiverStream::new(outbox)).await?.into_inner();
+        let first = inbound.message().await?.and_then(|first| first.message);
+        Ok::<_, tonic::Status>((inbound, first))
+    };
+    let (inbound, first) = tokio::time::timeout(WELCOME_TIMEOUT, greeting)
+        .await
+        .map_err(|_| tonic::Status::unavailable("the coordinator does not answer"))??;
+    match first {
+        Some(In::Welcome(welcome)) if (MIN_PROTOCOL_VERSION..=protocol).contains(&welcome.protocol_version) => {
+            Ok((out, inbound, welcome))
+        }
+        Some(In::Welcome(welcome)) => Err(code::status(
+            Code::Protocol,
+            format!(
+                "the coordinator speaks protocol {}, this agent {MIN_PROTOCOL_VERSION} to {PROTOCOL_VERSION}: install the \
+                 same version of both",
+                welcome.protocol_version
+            ),
+        )),
+        Some(_) => Err(code::status(Code::Protocol, "the coordinator's first word is not a welcome")),
+        None => Err(tonic::Status::unavailable("the coordinator closed the stream at once")),
+    }
+}
+
+/// A stream on which this host is welcome.
+pub(super) struct Session<'a> {
     link: &'a Link,
-    identity: &'a Identity,
+    identity: Identity,
     jobs: Jobs,
     out: mpsc::Sender<FromAgent>,
+    inbound: Streaming<ToAgent>,
     channel: Channel,
-    up: bool,
     /// The coordinator understands events.
     takes_events: bool,
     /// The last event of the batch that is under way: its run, and its number there.
@@ -104,24 +118,40 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// Until the stream ends.
+    pub(super) async fn serve(mut self) -> End {
+        let closed = |why: &str| End::Closed { was_up: true, why: why.to_owned() };
+        self.link.connection.send_replace(Some(self.channel.clone()));
+        let mut status = self.link.reconcile.status();
+        status.mark_changed();
+        let mut next_report = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                message = self.inbound.message() => match message {
+                    Ok(Some(message)) => {
+                        let Some(message) = message.message else { continue };
+                        if let Err(end) = self.take(message).await { return end; }
+                    }
+                    Ok(None) => return closed("the coordinator closed the stream"),
+                    Err(error) => return judge(&error, true),
+                },
+                changed = async { tokio::time::sleep_until(next_report).await; status.changed().await } => {
+                    if changed.is_err() { return closed("the agent is stopping"); }
+                    let report = self.document(&status.borrow_and_update());
+                    if let Err(end) = self.report(report).await { return end; }
+                    next_report = tokio::time::Instant::now() + REPORT_PAUSE;
+                }
+                batch = self.link.outbox.next(), if self.takes_events && self.unacked.is_none() => {
+                    if let Err(end) = self.events(batch).await { return end; }
+                }
+            }
+        }
+    }
+
     async fn take(&mut self, message: In) -> Result<(), End> {
         match message {
-            In::Welcome(welcome) => {
-                if welcome.protocol_version != PROTOCOL_VERSION {
-                    return Err(End::Refused(format!(
-                        "it speaks protocol {}, this agent speaks {PROTOCOL_VERSION}",
-                        welcome.protocol_version
-                    )));
-                }
-                tracing::info!(
-                    coordinator = self.identity.coordinator,
-                    version = welcome.coordinator_version,
-                    host = welcome.host_name,
-                    "connected"
-                );
-                self.up = true;
-                self.takes_events = welcome.takes_events;
-                self.link.connection.send_replace(Some(self.channel.clone()));
+            In::Welcome(_) => {
+                tracing::warn!("the coordinator said welcome twice");
                 Ok(())
             }
             In::HostSpec(document) => self.accept(document).await,
@@ -185,15 +215,16 @@ impl Session<'_> {
     }
 
     async fn send(&self, message: Out) -> Result<(), End> {
-        let closed = |_| End::Closed { was_up: self.up, why: "the stream closed".to_owned() };
+        let closed = |_| End::Closed { was_up: true, why: "the stream closed".to_owned() };
         self.out.send(FromAgent { message: Some(message) }).await.map_err(closed)
     }
 }
 
-fn hello(link: &Link, host: &HostId) -> Hello {
+fn hello(link: &Link, host: &HostId, protocol_version: u32) -> Hello {
     let (generation, digest) = link.desired.held(host);
     Hello {
-        protocol_version: PROTOCOL_VERSION,
+        protocol_version,
+        min_protocol_version: MIN_PROTOCOL_VERSION,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         generation,
         spec_digest: digest.map(|d| d.to_string()).unwrap_or_default(),

@@ -33,6 +33,7 @@ mod agent;
 mod claims;
 mod events;
 mod hostile;
+mod overlap;
 
 /// A coordinator that runs, and an operator who is logged in.
 struct World {

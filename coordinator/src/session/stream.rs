@@ -6,8 +6,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use drover_proto::{
-    PROTOCOL_VERSION,
+    MIN_PROTOCOL_VERSION, PROTOCOL_VERSION,
     code::{self, Code},
+    common_protocol,
     digest::Digest,
     limits,
     name::{AppName, Generation, HostId},
@@ -123,11 +124,12 @@ impl Stream {
         let Some(from_agent::Message::Hello(mut hello)) = first.and_then(|first| first.message) else {
             return Err(code::status(Code::Protocol, "the agent must say hello first"));
         };
-        if hello.protocol_version != PROTOCOL_VERSION {
+        if common_protocol(hello.protocol_version, hello.min_protocol_version).is_none() {
             return Err(code::status(
                 Code::Protocol,
                 format!(
-                    "this coordinator speaks protocol {PROTOCOL_VERSION}, the agent {}: install the same version of both",
+                    "this coordinator speaks protocols {MIN_PROTOCOL_VERSION} to {PROTOCOL_VERSION}, the agent {}: \
+                     install the same version of both",
                     hello.protocol_version
                 ),
             ));
@@ -150,7 +152,8 @@ impl Stream {
         }
         self.all.store.set_held(&self.host, hello.generation).await.map_err(failed)?;
         let welcome = Welcome {
-            protocol_version: PROTOCOL_VERSION,
+            // `hello` made sure that there is one.
+            protocol_version: common_protocol(hello.protocol_version, hello.min_protocol_version).unwrap_or_default(),
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             host_name: row.name.to_string(),
             takes_events: true,

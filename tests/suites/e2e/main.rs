@@ -9,6 +9,7 @@ mod interruptions;
 mod jobs;
 mod mono;
 mod operations;
+mod overlap;
 
 use drover_tests::{
     fleet::{Cli, Fleet},

@@ -1,0 +1,96 @@
+//! An agent of protocol 1, as it was captured (tests/fixtures/protocol-1), is served; and which others are.
+
+use drover_proto::{
+    status::HostStatus,
+    view::HostDetail,
+    wire::{FromAgent, Hello, ToAgent, from_agent, to_agent},
+};
+use prost::Message as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::*;
+
+/// What the agent said on one stream.
+fn captured(which: &str) -> Vec<FromAgent> {
+    let name = format!("../tests/fixtures/protocol-1/AgentLink.Session.{which}.up.grpc");
+    let bytes = std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let (mut rest, mut messages) = (bytes.as_slice(), Vec::new());
+    while let [0, a, b, c, d, tail @ ..] = rest {
+        let (message, after) = tail.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+        messages.push(FromAgent::decode(message).unwrap());
+        rest = after;
+    }
+    messages
+}
+
+async fn open(world: &World, identity: &Identity, first: FromAgent) -> (mpsc::Sender<FromAgent>, Streaming<ToAgent>) {
+    let channel = dial(&world.address, client_config(&world.trust, Some(identity)).unwrap()).await.unwrap();
+    let (out, outgoing) = mpsc::channel(64);
+    out.send(first).await.unwrap();
+    let incoming = AgentLinkClient::new(channel).session(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
+    (out, incoming)
+}
+
+async fn detail(world: &mut World) -> HostDetail {
+    read(world.operator.get_host(HostRequest { host: "web-1".to_owned() }).await.unwrap().into_inner())
+}
+
+#[tokio::test]
+async fn an_agent_of_protocol_1_is_served() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    for (which, generation) in [("first", 0), ("again", 7)] {
+        let messages = captured(which);
+        let last = messages.iter().rev().find_map(|message| match &message.message {
+            Some(from_agent::Message::Report(report)) => Some(report.host_status_json.clone()),
+            _ => None,
+        });
+        let last: HostStatus = serde_json::from_slice(&last.unwrap()).unwrap();
+        let mut messages = messages.into_iter();
+        let (out, mut incoming) = open(&world, &identity, messages.next().unwrap()).await;
+        let welcome = incoming.message().await.unwrap().and_then(|message| message.message);
+        let Some(to_agent::Message::Welcome(welcome)) = welcome else { panic!("{welcome:?}") };
+        assert_eq!((welcome.protocol_version, welcome.host_name.as_str()), (1, "web-1"));
+        for message in messages {
+            out.send(message).await.unwrap();
+        }
+        let told = loop {
+            let told = detail(&mut world).await;
+            let report = world.app.store.report(&told.host.id).await.unwrap();
+            let seen: Option<HostStatus> = report.and_then(|report| serde_json::from_str(&report.status_json).ok());
+            if seen.is_some_and(|seen| seen.observed_unix_ms == last.observed_unix_ms) {
+                break told;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        assert!(told.host.connected, "the stream ended");
+        assert_eq!((told.host.agent_version.as_str(), told.host.generation_accepted), ("0.1.0", generation));
+        // It knows nothing that came later.
+        while let Ok(message) = tokio::time::timeout(Duration::from_millis(200), incoming.message()).await {
+            let message = message.unwrap().expect("the stream ended").message;
+            assert!(matches!(message, Some(to_agent::Message::HostSpec(_) | to_agent::Message::Job(_))), "{message:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_newer_agent_is_served_if_it_can_fall_back() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    let newest = drover_proto::PROTOCOL_VERSION;
+    let rows = [(newest, 0, Some(newest)), (newest + 1, newest, Some(newest)), (newest + 1, newest + 1, None)];
+    for (protocol_version, min_protocol_version, spoken) in rows {
+        let hello = Hello { protocol_version, min_protocol_version, ..Hello::default() };
+        let first = FromAgent { message: Some(from_agent::Message::Hello(hello)) };
+        let (_out, mut incoming) = open(&world, &identity, first).await;
+        let said = incoming.message().await.map(|message| match message.unwrap().message {
+            Some(to_agent::Message::Welcome(welcome)) => welcome.protocol_version,
+            other => panic!("{other:?}"),
+        });
+        match spoken {
+            Some(spoken) => assert_eq!(said.unwrap(), spoken),
+            None => assert_eq!(code::of_status(&said.unwrap_err()), Some(Code::Protocol)),
+        }
+    }
+}
