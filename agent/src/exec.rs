@@ -3,6 +3,7 @@
 mod accounts;
 mod directories;
 mod files;
+mod leftovers;
 mod needs;
 mod program;
 mod tree;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 pub use directories::prepare;
 pub use files::Undo;
+pub use leftovers::sweep;
 pub use tree::{discard_unsealed, remove_tree};
 
 use crate::{

@@ -1,9 +1,10 @@
 //! The host as the agent touches it: the only modules that read or change anything outside the agent's own state.
 //!
 //! `process` starts programs, `files` and `archive` write, `systemd` speaks to PID 1, `users` and `packages` meet host
-//! needs, `journal` and `facts` only look. No decisions are made here; `exec` and `check` call it.
+//! needs, `journal`, `facts` and `clock` only look. No decisions are made here; `exec` and `check` call it.
 
 pub mod archive;
+pub mod clock;
 pub mod facts;
 pub mod files;
 pub mod journal;

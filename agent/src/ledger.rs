@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use store::{LedgerError, Ledgers};
 
 use crate::{
-    host::systemd::UnitState,
+    host::{clock::Moment, systemd::UnitState},
     render::{FileKind, Rendered, RenderedFile},
 };
 
@@ -111,12 +111,24 @@ pub struct Activation {
     pub rollout: RolloutId,
     /// Unix ms.
     pub started_unix_ms: i64,
-    /// Unix ms; from here the deadline counts.
+    /// Unix ms.
     pub switched_unix_ms: Option<i64>,
+    /// From here the deadline counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched_at: Option<Moment>,
     /// The host is not as the committed release left it: failing means going back.
     pub touched: bool,
     /// How far it is.
     pub stage: Stage,
+}
+
+impl Activation {
+    /// From when the deadline counts.
+    #[must_use]
+    pub fn switched(&self) -> Moment {
+        let unix_ms = self.switched_unix_ms.unwrap_or(self.started_unix_ms);
+        self.switched_at.clone().unwrap_or_else(|| Moment { unix_ms, ..Moment::default() })
+    }
 }
 
 /// How far an activation is.

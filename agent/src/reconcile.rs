@@ -19,6 +19,7 @@ use std::{
 };
 
 use drover_proto::{
+    event::EventKind,
     name::{AppName, ReleaseId, RolloutId},
     spec::{DesiredApp, HostSpec},
     status::Phase,
@@ -27,16 +28,16 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 
 pub use handle::Handle;
 
-use self::decide::{Task, decide};
+use self::decide::{Task, decide, going_on};
 use crate::{
     blob::Blobs,
     desired::Desired,
     event::Events,
     exec,
-    host::{facts, systemd::Systemd},
+    host::{clock::Moment, facts, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
     render::{HostFacts, Layout},
-    report::{Board, now_unix_ms},
+    report::Board,
 };
 
 /// Between two looks at a host on which nothing is due.
@@ -73,6 +74,8 @@ struct Shared {
     ledgers: Ledgers,
     apps: Mutex<BTreeMap<AppName, AppLedger>>,
     board: Board,
+    /// Apps in whose activation the agent's end came, and of which it is not said yet what becomes of it.
+    interrupted: Mutex<BTreeSet<AppName>>,
 }
 
 impl Shared {
@@ -87,6 +90,10 @@ impl Shared {
     }
     fn all(&self) -> BTreeMap<AppName, AppLedger> {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Once.
+    fn take_interrupted(&self, app: &AppName) -> Option<()> {
+        self.interrupted.lock().unwrap_or_else(PoisonError::into_inner).remove(app).then_some(())
     }
     fn facts(&self) -> HostFacts {
         let spec = self.parts.desired.subscribe().borrow().clone();
@@ -132,16 +139,21 @@ impl Reconciler {
     pub fn open(parts: Parts) -> Result<(Handle, Self), OpenError> {
         exec::prepare(&parts.layout).map_err(OpenError::Layout)?;
         let ledgers = Ledgers::new(&parts.layout.state_dir);
-        let apps = Mutex::new(ledgers.load()?);
+        let apps = ledgers.load()?;
+        exec::sweep(&parts.layout, &apps);
+        let in_flight = apps.values().filter(|ledger| ledger.activation.is_some());
+        let interrupted = Mutex::new(in_flight.map(|ledger| ledger.app.clone()).collect());
+        let apps = Mutex::new(apps);
         let specs = parts.desired.subscribe();
         let board = Board::new(facts::boot_id());
-        let shared = Arc::new(Shared { parts, ledgers, apps, board });
+        let shared = Arc::new(Shared { parts, ledgers, apps, board, interrupted });
         Ok((Handle::new(shared.clone()), Self { shared, specs }))
     }
 
     /// Runs until the agent stops.
     pub async fn run(mut self) {
         self.say_what_is_known();
+        self.clean_up();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
@@ -178,6 +190,16 @@ impl Reconciler {
         }
     }
 
+    /// What the end of the agent kept from being cleaned up. An app whose activation goes on does that itself.
+    fn clean_up(&self) {
+        for (app, ledger) in self.shared.all() {
+            if ledger.activation.is_none() {
+                let facts = self.shared.facts();
+                Work { shared: &self.shared, specs: self.specs.clone(), app, facts, ledger }.clean_up();
+            }
+        }
+    }
+
     async fn pass(&self, spec: &HostSpec) {
         let known = self.shared.all().into_keys().chain(self.shared.ledgers.damaged().into_keys());
         let apps: BTreeSet<AppName> = spec.apps.keys().cloned().chain(known).collect();
@@ -208,10 +230,14 @@ impl Reconciler {
             (None, None) if self.shared.ledgers.damaged().contains_key(app) => AppLedger::new(app.clone()),
             (None, None) => return End::Settled,
         };
-        let task = decide(&ledger, desired.as_ref(), now_unix_ms());
+        let task = decide(&ledger, desired.as_ref(), &Moment::now());
+        let interrupted = self.shared.take_interrupted(app).and_then(|()| ledger.activation.clone());
         let facts = HostFacts::from(&*spec);
         let mut work = Work { shared: &self.shared, specs: self.specs.clone(), app: app.clone(), facts, ledger };
         work.conceal();
+        if let Some(activation) = interrupted {
+            work.tell(EventKind::ActivationResumed, going_on(&activation, &task));
+        }
         match task {
             Task::Nothing => {
                 self.shared.say(&work.ledger, desired.as_ref());

@@ -224,12 +224,25 @@ fn temporary_files_that_a_crash_left_are_removed_at_start() {
     };
     let (state, ledger) = (bench.layout.state_dir.clone(), bench.layout.state_dir.join("ledger"));
     [&state, &ledger, &bench.layout.env_dir].into_iter().for_each(|directory| left(directory));
-    fs::write(state.join(".drover-new"), "of enroll").unwrap();
-    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
-    fs::File::options().write(true).open(state.join(".drover-1-0")).unwrap().set_modified(old).unwrap();
-    directories::prepare(&bench.layout).unwrap();
+    fs::write(state.join(".drover-identity.json-new"), "of enroll").unwrap();
+    let mut of_app = AppLedger::new(bench.desired.spec.app.clone());
+    let path: drover_proto::name::AbsPath = bench.dir.path().join("site").to_string_lossy().parse().unwrap();
+    of_app.owned_files.insert(path.clone(), crate::ledger::OwnedFile::default());
+    let beside = bench.dir.path().join(format!(".drover-{}-0", &Digest::of(b"site").hex()[..16]));
+    let orphan = bench.layout.original_of(&of_app.app, &"/etc/else".parse().unwrap());
+    directories::make(orphan.parent().unwrap(), 0o700).unwrap();
+    let blob = state.join("blobs").join(Digest::of(b"used").hex());
+    let staged = bench.layout.work_dir().join("x/copy");
+    fs::create_dir(staged.parent().unwrap()).unwrap();
+    for left in [&beside, &orphan, &blob, &staged] {
+        fs::write(left, "left").unwrap();
+    }
+    sweep(&bench.layout, &std::collections::BTreeMap::from([(of_app.app.clone(), of_app)]));
+    for left in [&beside, &orphan, &blob, &staged] {
+        assert!(!left.exists(), "{}", left.display());
+    }
     for directory in [&state, &ledger, &bench.layout.env_dir] {
         assert_eq!((directory.join(".drover-1-0").exists(), directory.join("mono.env").exists()), (false, true));
     }
-    assert!(state.join(".drover-new").exists());
+    assert!(state.join(".drover-identity.json-new").exists());
 }

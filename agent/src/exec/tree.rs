@@ -170,12 +170,11 @@ pub fn discard_unsealed(layout: &Layout, rendered: &Rendered) {
     }
 }
 
-/// Removes one tree: first the marker, so that a half-removed one never counts as complete.
+/// Removes one tree: first the marker, on the disk too, so that a half-removed one never counts as complete.
 pub fn remove_tree(layout: &Layout, app: &drover_proto::name::AppName, key: &str) -> io::Result<()> {
-    let gone = |result: io::Result<()>| match result {
+    files::remove_private(&layout.seal_marker(app, key))?;
+    match fs::remove_dir_all(layout.releases_of(app).join(key)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
-    };
-    gone(fs::remove_file(layout.seal_marker(app, key)))?;
-    gone(fs::remove_dir_all(layout.releases_of(app).join(key)))
+    }
 }

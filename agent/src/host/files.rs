@@ -5,7 +5,10 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -29,6 +32,8 @@ const MAX_HASHED_BYTES: u64 = 16 * limits::MAX_FILE_BYTES as u64;
 
 /// How the names of files begin that are written beside the one that they will replace.
 pub const TEMPORARY: &str = ".drover-";
+/// Names that are tried for one of them.
+const MAX_TEMPORARY: u32 = 4;
 
 /// What is at a path. Owner and group are numbers; the mode has the permission bits (0o7777) only.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -190,7 +195,7 @@ pub fn write_atomic(path: &AbsPath, bytes: &[u8], uid: u32, gid: u32, mode: u32)
         return Err(FileError::io(path, "make its directory", Errno::NOENT));
     };
     refuse_unless_regular(path, &directory, &name)?;
-    let (temporary, file) = temporary(path, &directory)?;
+    let (temporary, file) = temporary(path, &directory, &name)?;
     let written = fill(file, bytes, uid, gid, mode)
         .and_then(|()| fs::renameat(&directory, &temporary, &directory, &name))
         .and_then(|()| fs::fsync(&directory));
@@ -218,10 +223,19 @@ fn refuse_unless_regular(path: &AbsPath, directory: &OwnedFd, name: &OsStr) -> R
     Err(FileError::unsafe_path(path, format!("{what} is in its place; remove it if a file may stand there")))
 }
 
-fn temporary(path: &AbsPath, directory: &OwnedFd) -> Result<(String, File), FileError> {
+/// The name of the file that is written beside the one named `name` to replace it: always the same, so that what a crash
+/// left can be found and is in nobody's way. Another `attempt` has another name.
+fn temporary_name(name: &OsStr, attempt: u32) -> String {
+    let hash = Digest::of(name.as_bytes()).hex();
+    format!("{TEMPORARY}{}-{attempt}", &hash[..16])
+}
+
+fn temporary(path: &AbsPath, directory: &OwnedFd, name: &OsStr) -> Result<(String, File), FileError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    for attempt in 0..100_u32 {
-        let name = format!("{TEMPORARY}{}-{attempt}", std::process::id());
+    for attempt in 0..MAX_TEMPORARY {
+        let name = temporary_name(name, attempt);
+        // Of a write that a crash cut short. What cannot be removed, such as a directory, keeps its name.
+        let (Ok(()) | Err(_)) = fs::unlinkat(directory, &name, AtFlags::empty());
         match fs::openat(directory, &name, flags, Mode::from_raw_mode(0o600)) {
             Ok(fd) => return Ok((name, File::from(fd))),
             Err(Errno::EXIST) => {}
@@ -229,6 +243,20 @@ fn temporary(path: &AbsPath, directory: &OwnedFd) -> Result<(String, File), File
         }
     }
     Err(FileError::io(path, "make a temporary file beside it", Errno::EXIST))
+}
+
+/// Removes what a write of `path` that a crash cut short has left beside it; `true`: there was something.
+pub fn remove_temporary(path: &AbsPath) -> Result<bool, FileError> {
+    let Some((directory, name)) = walk::parent(path, Missing::Tell)? else { return Ok(false) };
+    let mut removed = false;
+    for attempt in 0..MAX_TEMPORARY {
+        match fs::unlinkat(&directory, temporary_name(&name, attempt), AtFlags::empty()) {
+            Ok(()) => removed = true,
+            Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(error) => return Err(FileError::io(path, "remove a temporary file beside it", error)),
+        }
+    }
+    Ok(removed)
 }
 
 fn fill(mut file: File, bytes: &[u8], uid: u32, gid: u32, mode: u32) -> rustix::io::Result<()> {
@@ -298,13 +326,29 @@ pub fn free_space(path: &Path) -> Result<u64, FileError> {
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let directory: PathBuf = path.parent().unwrap_or(Path::new("/")).to_owned();
     let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&directory)?;
+        let name: String = path.file_name().unwrap_or_default().to_string_lossy().chars().take(32).collect();
+        let prefix = format!("{TEMPORARY}{name}-");
+        let mut file = tempfile::Builder::new().prefix(&prefix).tempfile_in(&directory)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
-        File::open(&directory)?.sync_all()
+        sync_directory(&directory)
     };
     write().map_err(|e| FileError::private(path, "write it", e))
+}
+
+/// Removes a file of the agent's own state, for good when this returns; one that is not there is as good as removed.
+pub fn remove_private(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync_directory(path.parent().unwrap_or(Path::new("/"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What was made, renamed or removed in a directory is on the disk when this returns.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,13 +1,19 @@
 //! systemd, over the system bus. Start, stop and the like wait for the job that they make, not only for the answer.
 //! `observe` reads units, `exec` changes them, `check` looks at one. `bus` keeps the connection.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use drover_proto::name::UnitName;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 use zbus::{MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, message::Type, names::UniqueName};
 
+use super::files;
 use bus::Bus;
 
 mod bus;
@@ -210,7 +216,8 @@ impl Systemd {
         let what = format!("EnableUnitFiles {unit}");
         let arguments = (vec![unit.as_str()], false, false);
         let answer = self.bus.call(&what, MANAGER_PATH, MANAGER, "EnableUnitFiles", &arguments).await?;
-        let (installable, _changes): (bool, Vec<(String, String, String)>) = body(&answer)?;
+        let (installable, changes): (bool, Vec<Change>) = body(&answer)?;
+        make_durable(&changes);
         self.daemon_reload().await?;
         Ok(installable)
     }
@@ -218,7 +225,8 @@ impl Systemd {
     pub async fn disable(&self, unit: &UnitName) -> Result<(), SystemdError> {
         let what = format!("DisableUnitFiles {unit}");
         let arguments = (vec![unit.as_str()], false);
-        self.bus.call(&what, MANAGER_PATH, MANAGER, "DisableUnitFiles", &arguments).await?;
+        let answer = self.bus.call(&what, MANAGER_PATH, MANAGER, "DisableUnitFiles", &arguments).await?;
+        make_durable(&body::<Vec<Change>>(&answer)?);
         self.daemon_reload().await
     }
     /// Forgets that a unit failed, and how often it was started; one that is not loaded has nothing to forget.
@@ -239,6 +247,19 @@ fn ended(signal: &Message, systemd: Option<&UniqueName<'_>>, job: &OwnedObjectPa
     }
     let (_, ended, _, result): (u32, OwnedObjectPath, String, String) = body(signal).ok()?;
     (ended == *job).then(|| JobResult::from_systemd(&result))
+}
+
+/// What systemd did to make a unit (not) start at boot: `symlink` or `unlink`, the link, where it leads.
+type Change = (String, String, String);
+
+/// systemd does not sync the links that it makes and removes: a power cut soon after would undo them.
+fn make_durable(changes: &[Change]) {
+    let directories = changes.iter().flat_map(|(_, link, _)| Path::new(link).ancestors().skip(1).take(2));
+    for directory in directories.collect::<BTreeSet<_>>().into_iter().filter(|directory| directory.is_dir()) {
+        if let Err(error) = files::sync_directory(directory) {
+            tracing::warn!(%error, directory = %directory.display(), "a power cut may undo what was enabled here");
+        }
+    }
 }
 
 type Properties = HashMap<String, OwnedVariant>;

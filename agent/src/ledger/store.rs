@@ -99,11 +99,7 @@ impl Ledgers {
     /// Forgets an app.
     pub fn remove(&self, app: &AppName) -> Result<(), LedgerError> {
         let path = self.path(app);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(LedgerError { action: "removed", path, source: error.into() }),
-        }
+        files::remove_private(&path).map_err(|error| LedgerError { action: "removed", path, source: error.into() })
     }
 
     fn path(&self, app: &AppName) -> PathBuf {

@@ -26,6 +26,7 @@ fn a_ledger_comes_back_as_it_was_and_only_root_reads_it() {
         rollout: 7,
         started_unix_ms: 1,
         switched_unix_ms: Some(2),
+        switched_at: None,
         touched: true,
         stage: Stage::Gating,
     });

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     exec::{self, StepFailure, Undo},
     gate::GateEnd,
+    host::clock::Moment,
     ledger::{Activation, AdoptedUnit, Settled, Stage},
     observe::Observed,
     plan::{Leg, leg, switch_at},
@@ -33,16 +34,12 @@ impl Work<'_> {
     pub(super) async fn resume(&mut self, desired: &DesiredApp) -> End {
         let Some(activation) = self.ledger.activation.clone() else { return self.activate(desired, None).await };
         let step = format!("going on with {} after the agent was interrupted", desired.release);
-        self.tell(EventKind::ActivationResumed, &step);
         self.shared.board.phase(&self.app, Phase::Activating { step });
         self.activate(desired, Some(activation)).await
     }
 
     /// Activates a release. `interrupted`: its switch had begun already.
     pub(super) async fn activate(&mut self, desired: &DesiredApp, interrupted: Option<Activation>) -> End {
-        if interrupted.is_none() {
-            self.tell(EventKind::ActivationStarted, format!("activating {}", desired.release));
-        }
         self.shared.say(&self.ledger, Some(desired));
         let (touched, began) = match (&interrupted, &self.ledger.activation) {
             (Some(activation), _) => (true, activation.started_unix_ms),
@@ -55,12 +52,15 @@ impl Work<'_> {
                 rollout: desired.rollout,
                 started_unix_ms: began,
                 switched_unix_ms: None,
+                switched_at: None,
                 touched,
                 stage: Stage::Preparing,
             });
             if let Err(failed) = self.keep() {
                 return self.give_up(desired, failed).await;
             }
+            // Told once it is on disk: what is told as begun is told as gone on with, too.
+            self.tell(EventKind::ActivationStarted, format!("activating {}", desired.release));
         }
         let rendered = match render(desired, &self.facts, &self.shared.parts.layout) {
             Ok(rendered) => rendered,
@@ -197,7 +197,6 @@ impl Work<'_> {
         steps: &[Step],
         interrupted: Option<Activation>,
     ) -> Result<GateTimes, StepFailure> {
-        let now = now_unix_ms();
         let changing = steps.iter().any(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit));
         let stage = if changing { Stage::Switching } else { Stage::Gating };
         let units: Vec<UnitName> = steps.iter().filter_map(|step| run_by(&step.action, rendered)).collect();
@@ -206,22 +205,26 @@ impl Work<'_> {
         let there = |name: &UnitName| observed.units.get(name).filter(|state| !state.fragment_path.is_empty());
         self.ledger.claim_instances(rendered, |name| there(name).map(AdoptedUnit::from));
         let strategy = &desired.spec.strategy;
-        let switched = interrupted.and_then(|activation| activation.switched_unix_ms).unwrap_or(now);
+        let deadline = strategy.healthy_deadline.as_duration();
+        let now = Moment::now();
+        let passed = interrupted.map_or(Duration::ZERO, |activation| now.since(&activation.switched(), deadline));
+        // By the clocks of today: they may have been set, or have begun anew with the host.
+        let switched = now.before(passed);
+        let since_unix_ms = switched.unix_ms;
         if let Some(activation) = &mut self.ledger.activation {
             activation.stage = stage;
-            activation.switched_unix_ms = Some(switched);
+            activation.switched_unix_ms = Some(since_unix_ms);
+            activation.switched_at = Some(switched);
             activation.touched |= changing;
         }
         self.keep()?;
-        let passed = Duration::from_millis(u64::try_from(now.saturating_sub(switched)).unwrap_or(0));
-        let deadline = strategy.healthy_deadline.as_duration();
         // While a rollout is paused no deadline runs, also not over a restart of the agent.
         let left = if desired.paused { deadline } else { deadline.saturating_sub(passed) };
         Ok(GateTimes {
             min_healthy: strategy.min_healthy_time.as_duration(),
             left,
             waited: Duration::ZERO,
-            since_unix_ms: switched,
+            since_unix_ms,
         })
     }
 

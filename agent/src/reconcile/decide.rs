@@ -7,7 +7,10 @@ use drover_proto::{
     status::{Failure, Phase},
 };
 
-use crate::ledger::{Activation, AppLedger, Settled, Stage};
+use crate::{
+    host::clock::Moment,
+    ledger::{Activation, AppLedger, Settled, Stage},
+};
 
 /// What is due.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,11 +32,11 @@ pub(super) enum Task {
     Remove,
 }
 
-/// Decides. `now_unix_ms` tells whether an interrupted activation still has time.
-pub(super) fn decide(ledger: &AppLedger, desired: Option<&DesiredApp>, now_unix_ms: i64) -> Task {
+/// Decides. `now` tells whether an interrupted activation still has time.
+pub(super) fn decide(ledger: &AppLedger, desired: Option<&DesiredApp>, now: &Moment) -> Task {
     let Some(desired) = desired else { return Task::Remove };
     if let Some(activation) = &ledger.activation
-        && let Some(task) = in_flight(activation, desired, now_unix_ms)
+        && let Some(task) = in_flight(activation, desired, now)
     {
         return task;
     }
@@ -55,7 +58,7 @@ pub(super) fn decide(ledger: &AppLedger, desired: Option<&DesiredApp>, now_unix_
 }
 
 /// An activation of what is still wanted; `None`: begin anew.
-fn in_flight(activation: &Activation, desired: &DesiredApp, now_unix_ms: i64) -> Option<Task> {
+fn in_flight(activation: &Activation, desired: &DesiredApp, now: &Moment) -> Option<Task> {
     let target = activation.desired.as_ref()?;
     if target.release != desired.release || target.rollout != desired.rollout {
         return None;
@@ -66,10 +69,8 @@ fn in_flight(activation: &Activation, desired: &DesiredApp, now_unix_ms: i64) ->
         Stage::Reverting(failure) => Some(Task::Revert { desired: boxed(), failure: failure.clone() }),
         Stage::Switching | Stage::Gating => {
             let deadline = desired.spec.strategy.healthy_deadline;
-            let switched = activation.switched_unix_ms.unwrap_or(activation.started_unix_ms);
-            let passed = now_unix_ms.saturating_sub(switched);
-            let deadline_ms = i64::try_from(deadline.as_ms()).unwrap_or(i64::MAX);
-            if desired.paused || passed < deadline_ms {
+            let passed = now.since(&activation.switched(), deadline.as_duration());
+            if desired.paused || passed < deadline.as_duration() {
                 return Some(Task::Resume(boxed()));
             }
             let cause = format!(
@@ -80,13 +81,39 @@ fn in_flight(activation: &Activation, desired: &DesiredApp, now_unix_ms: i64) ->
                 code: Code::Interrupted,
                 release: desired.release.clone(),
                 rollout: desired.rollout,
-                at_unix_ms: now_unix_ms,
+                at_unix_ms: now.unix_ms,
                 step: "activation".to_owned(),
                 cause,
                 evidence: Vec::new(),
             };
             Some(Task::Revert { desired: boxed(), failure: Box::new(failure) })
         }
+    }
+}
+
+/// What becomes of an activation that the agent's end interrupted, in one sentence.
+pub(super) fn going_on(interrupted: &Activation, task: &Task) -> String {
+    let target = interrupted.desired.as_ref().map(|desired| &desired.release);
+    let middle = match target {
+        Some(release) => format!("the agent was interrupted in the middle of activating {release}"),
+        None => "the agent was interrupted in the middle of a removal".to_owned(),
+    };
+    match (task, &interrupted.stage) {
+        (Task::Resume(desired), _) => format!("going on with {} after the agent was interrupted", desired.release),
+        (Task::Revert { desired, .. }, Stage::Reverting(_)) => {
+            format!("going on with going back from {} after the agent was interrupted", desired.release)
+        }
+        (Task::Revert { .. }, _) => format!("{middle}, and goes back"),
+        (Task::Activate(desired), Stage::Preparing) if target == Some(&desired.release) => {
+            format!(
+                "beginning again with {}: the agent was interrupted before it had touched anything",
+                desired.release
+            )
+        }
+        (Task::Activate(desired), _) => format!("{middle}; {} is wanted now", desired.release),
+        (Task::Remove, _) if target.is_none() => format!("{middle}, and goes on"),
+        (Task::Remove, _) => format!("{middle}; the app is to be removed now"),
+        (Task::Nothing, _) => middle,
     }
 }
 
@@ -103,6 +130,7 @@ mod tests {
             rollout: desired().rollout,
             started_unix_ms: 0,
             switched_unix_ms: switched,
+            switched_at: None,
             touched: switched.is_some(),
             stage,
         });
@@ -127,7 +155,8 @@ mod tests {
         let mut paused = want.clone();
         paused.paused = true;
         let late = i64::try_from(want.spec.strategy.healthy_deadline.as_ms()).unwrap() + 1000;
-        let failure = match decide(&in_stage(Stage::Gating, Some(0)), Some(&want), late) {
+        let at = |unix_ms| Moment { unix_ms, ..Moment::default() };
+        let failure = match decide(&in_stage(Stage::Gating, Some(0)), Some(&want), &at(late)) {
             Task::Revert { failure, .. } => failure,
             other => panic!("{other:?}"),
         };
@@ -165,7 +194,28 @@ mod tests {
             (reverted, Some(&other), 0, "nothing"),
         ];
         for (i, (ledger, desired, now, expected)) in table.into_iter().enumerate() {
-            assert_eq!(word(&decide(&ledger, desired, now)), expected, "row {i}");
+            assert_eq!(word(&decide(&ledger, desired, &at(now))), expected, "row {i}");
+        }
+    }
+    #[test]
+    fn it_is_said_what_becomes_of_what_was_interrupted() {
+        let want = desired();
+        let switching = in_stage(Stage::Switching, Some(0)).activation.unwrap();
+        let preparing = in_stage(Stage::Preparing, None).activation.unwrap();
+        let removing = Activation { desired: None, ..switching.clone() };
+        let mut newer = want.clone();
+        newer.release.number += 1;
+        let activate = |desired: &DesiredApp| Task::Activate(Box::new(desired.clone()));
+        let table = [
+            (&switching, Task::Resume(Box::new(want.clone())), "going on with mono/"),
+            (&preparing, activate(&want), "beginning again"),
+            (&switching, activate(&newer), "is wanted now"),
+            (&switching, Task::Remove, "to be removed now"),
+            (&removing, Task::Remove, "a removal, and goes on"),
+        ];
+        for (interrupted, task, words) in table {
+            let said = going_on(interrupted, &task);
+            assert!(said.contains(words), "{said}");
         }
     }
 }

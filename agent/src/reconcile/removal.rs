@@ -27,7 +27,6 @@ const JOBS: Duration = Duration::from_secs(180);
 impl Work<'_> {
     /// Removes the app. What fails is tried again at the next look.
     pub(super) async fn remove(&mut self) -> End {
-        tracing::info!(app = %self.app, "removing");
         self.shared.board.app(&self.app, |status| {
             status.desired = None;
             status.rollout = 0;
@@ -80,10 +79,12 @@ impl Work<'_> {
             rollout: 0,
             started_unix_ms: now_unix_ms(),
             switched_unix_ms: Some(now_unix_ms()),
+            switched_at: None,
             touched: true,
             stage: Stage::Switching,
         });
         self.keep()?;
+        tracing::info!(app = %self.app, "removing");
         let (observed, plan) = self.look(None).await?;
         let setting = Setting {
             wanted: None,

@@ -80,7 +80,7 @@ fn names(path: &Path) -> VecDeque<OsString> {
 }
 
 fn create(path: &AbsPath, here: &OwnedFd, name: &OsString) -> Result<OwnedFd, FileError> {
-    match fs::mkdirat(here, name, Mode::from_raw_mode(0o755)) {
+    match fs::mkdirat(here, name, Mode::from_raw_mode(0o755)).and_then(|()| fs::fsync(here)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(FileError::io(path, "make its directory", error)),
     }
