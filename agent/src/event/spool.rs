@@ -1,6 +1,6 @@
 //! Events on the disk, until the coordinator has them: files of lines, oldest first, within a limit of bytes.
 //!
-//! `outbox` owns the one spool; `segment` knows what is in a file. A file belongs to one run of the agent, whose random id
+//! `outbox` owns the one spool; `part` is one of its files, and `segment` knows what is in it. A file belongs to one run of the agent, whose random id
 //! and own count make a number that is never given twice, whatever a crash leaves behind: the coordinator counts by it.
 //! So what has been handed out need not be on the disk, and what was acknowledged need not be forgotten before a crash.
 //! Nothing here fails: without a disk the newest events are kept in memory, and what does not fit is counted and told.
@@ -8,7 +8,7 @@
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -18,18 +18,16 @@ use drover_proto::{
     limits::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS},
 };
 
-use super::segment::{self, Dropped, Record};
+use self::part::{Part, part_bytes};
+use super::segment::{Dropped, Record};
 use crate::report::now_unix_ms;
+
+mod part;
 
 /// What waits in memory while the disk cannot be written.
 const MAX_WAITING_BYTES: usize = 256 << 10;
-/// The spool in so many files: what is dropped is one of them.
-const PARTS: u64 = 8;
-/// The size of one file, least and most.
-const PART_BYTES: (u64, u64) = (2 << 10, 256 << 10);
 /// Damaged files that are kept for people.
 const KEEP_DAMAGED: usize = 4;
-const SUFFIX: &str = "jsonl";
 
 /// Events to be sent, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,38 +68,6 @@ pub struct Spool {
     dropped: Dropped,
 }
 
-struct Part {
-    path: PathBuf,
-    spool: String,
-    /// What is sound; behind it there may be what is left of a write that failed.
-    bytes: u64,
-    last_seq: u64,
-    acked_seq: u64,
-    /// What would be gone with it.
-    unsent: Dropped,
-}
-
-impl Part {
-    fn load(&self) -> io::Result<Vec<Record>> {
-        let mut bytes = Vec::new();
-        File::open(&self.path)?.take(self.bytes).read_to_end(&mut bytes)?;
-        let mut records = segment::decode(&bytes).map_err(|segment::Damaged| io::ErrorKind::InvalidData)?;
-        records.retain(|record| record.seq > self.acked_seq);
-        Ok(records)
-    }
-    fn note(&mut self, records: &[Record]) {
-        self.unsent = records.iter().map(Record::as_dropped).fold(self.unsent, Dropped::and);
-        self.last_seq = records.last().map_or(self.last_seq, |record| record.seq);
-    }
-    /// Reads it again, to know what is left of it.
-    fn reload(&mut self) -> io::Result<()> {
-        self.unsent = Dropped::default();
-        let records = self.load()?;
-        self.note(&records);
-        Ok(())
-    }
-}
-
 impl Spool {
     /// Takes over what earlier runs left in `directory`, which is made if it is missing. `id`: random, of this run.
     #[must_use]
@@ -133,13 +99,9 @@ impl Spool {
             fs::read_dir(&self.directory)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
         names.sort();
         for name in names {
-            let Some((number, spool)) = parse(&name) else { continue };
+            let Some((number, mut part)) = Part::found(&self.directory, &name) else { continue };
             self.next_number = self.next_number.max(number + 1);
-            let path = self.directory.join(&name);
-            let bytes = fs::metadata(&path)?.len();
-            let mut part = Part { path, spool, bytes, last_seq: 0, acked_seq: 0, unsent: Dropped::default() };
-            // Larger than any that was ever written here: no need to look into it.
-            let read = if bytes > 4 * PART_BYTES.1 { Err(io::ErrorKind::InvalidData.into()) } else { part.reload() };
+            let read = part.check();
             match read {
                 Ok(()) if part.unsent.count == 0 => self.remove(&part),
                 Ok(()) => self.files.push_back(part),
@@ -233,11 +195,10 @@ impl Spool {
         {
             return Ok(file);
         }
-        let path = self.directory.join(format!("{:012}-{}.{SUFFIX}", self.next_number, self.id));
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+        let part = Part::new(&self.directory, self.next_number, &self.id);
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&part.path)?;
         self.next_number += 1;
-        let spool = self.id.clone();
-        self.files.push_back(Part { path, spool, bytes: 0, last_seq: 0, acked_seq: 0, unsent: Dropped::default() });
+        self.files.push_back(part);
         Ok(file)
     }
 
@@ -355,7 +316,7 @@ impl Spool {
 
     /// Puts a damaged file where people can look at it, and says so.
     fn set_aside(&mut self, part: &Part, error: &io::Error) {
-        let aside = part.path.with_extension(format!("{SUFFIX}.damaged-{}", now_unix_ms()));
+        let aside = part.aside(now_unix_ms());
         let kept = match fs::rename(&part.path, &aside) {
             Ok(()) => format!("it lies in {}", aside.display()),
             Err(error) => format!("it could not be put aside ({error})"),
@@ -402,16 +363,6 @@ fn first(spool: &str, records: Vec<Record>) -> Batch {
 fn size(event: &Event) -> usize {
     let escapes = event.message.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
     256 + event.message.len() + escapes
-}
-
-fn part_bytes(limit_bytes: u64) -> u64 {
-    (limit_bytes / PARTS).clamp(PART_BYTES.0, PART_BYTES.1)
-}
-
-/// The number and the run of a file of the spool.
-fn parse(name: &str) -> Option<(u64, String)> {
-    let (number, spool) = name.strip_suffix(SUFFIX)?.strip_suffix('.')?.split_once('-')?;
-    Some((number.parse().ok()?, spool.to_owned()))
 }
 
 fn time(unix_ms: i64) -> String {
