@@ -122,6 +122,75 @@ fn events_of_a_host_that_was_cut_off_arrive_once_in_order_with_their_times() {
     assert_eq!(host.exec(&["sh", "-c", "cat /var/lib/drover/agent/events/*.jsonl | wc -c"]).ok().trim(), "0");
 }
 
+/// One event of an earlier run, as the agent keeps it.
+fn kept(number: i64) -> String {
+    format!(
+        "{{\"seq\":{number},\"event\":{{\"at_unix_ms\":{},\"kind\":\"drift-repaired\",\"message\":\"number {number}\"}}}}\n",
+        1_700_000_000_000 + number
+    )
+}
+
+#[test]
+fn what_was_too_much_is_dropped_and_told_and_damage_costs_one_file() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    host.exec(&["systemctl", "stop", "drover-agent"]).ok();
+    host.write_file("/etc/drover/agent.toml", b"[events]\nmax_bytes = 16384\n");
+    // As if it had been cut off for long: 30 files of 20 events, more than the limit; one damaged, and the last one torn.
+    for file in 0..30_i64 {
+        let mut text: String = (1..=20).map(|n| kept(file * 20 + n)).collect();
+        if file == 25 {
+            text = text.replacen("seq", "s\u{7}q", 1);
+        }
+        if file == 29 {
+            text.truncate(text.len() - 5);
+        }
+        host.write_file(&format!("/var/lib/drover/agent/events/{file:012}-earlier.jsonl"), text.as_bytes());
+    }
+    host.exec(&["systemctl", "start", "drover-agent"]).ok();
+    let all = eventually("they arrive", SOON, || {
+        let all = events(&fleet.alice, "web-1");
+        if kinds(&all).contains(&"events-dropped") { Ok(all) } else { Err(format!("{:?}", kinds(&all))) }
+    });
+    let numbers: Vec<i64> =
+        all.iter().filter(|e| e["kind"] == "drift-repaired").map(|e| at(e) - 1_700_000_000_000).collect();
+    let expected: Vec<i64> = (numbers[0]..=599).filter(|n| !(501..=520).contains(n)).collect();
+    assert_eq!(numbers, expected, "the newest, in order, but those of the damaged file and the torn one");
+    let told = |kind: &str| -> Vec<&str> {
+        all.iter().filter(|event| event["kind"] == kind).filter_map(|event| event["message"].as_str()).collect()
+    };
+    let dropped: i64 =
+        told("events-dropped").iter().filter_map(|text| text.split(' ').next()?.parse::<i64>().ok()).sum();
+    assert_eq!(dropped, numbers[0] - 1, "{:?}", told("events-dropped"));
+    let damaged = told("state-set-aside");
+    assert!(damaged.len() == 1 && damaged[0].contains("000000000025-earlier.jsonl.damaged-"), "{damaged:?}");
+}
+
+#[test]
+fn a_full_disk_costs_no_event_while_the_coordinator_is_there() {
+    let fleet = Fleet::start_empty(&[]);
+    let host = fleet.lab.host_with_disk("web-1", "300m");
+    drover_tests::fleet::install(&host, "drover-agent");
+    fleet.enroll(&host, &fleet.alice.token("role=web", 1));
+    let starts = || kinds(&events(&fleet.alice, "web-1")).iter().filter(|kind| **kind == "agent-started").count();
+    eventually("its first event arrives", SOON, || starts() == 1);
+    host.cut(&fleet.coordinator);
+    host.exec(&["sh", "-c", "cat /dev/zero > /var/lib/fill"]).fails();
+    let before = host.main_pid("drover-agent.service");
+    host.exec(&["systemctl", "kill", "-s", "KILL", "drover-agent"]).ok();
+    eventually("it runs without a disk", SOON, || {
+        let pid = host.main_pid("drover-agent.service");
+        pid != 0 && pid != before && host.is_active("drover-agent.service")
+    });
+    let spooled = host.sh("cat /var/lib/drover/agent/events/*.jsonl | wc -c");
+    assert_eq!(spooled.trim(), "0", "there is no room for it");
+    host.heal(&fleet.coordinator);
+    eventually("its event arrives from memory", SOON, || starts() == 2);
+    host.exec(&["rm", "/var/lib/fill"]).ok();
+    host.exec(&["systemctl", "restart", "drover-agent"]).ok();
+    eventually("it spools again", SOON, || starts() == 3);
+}
+
 fn id(line: &str) -> Option<i64> {
     let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     event["id"].as_i64()
