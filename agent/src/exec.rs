@@ -3,6 +3,7 @@
 mod accounts;
 mod directories;
 mod files;
+mod hooks;
 mod leftovers;
 mod needs;
 mod program;
@@ -23,6 +24,7 @@ use crate::{
     ledger::{AppLedger, LedgerError, Ledgers},
     observe::Observed,
     render::{Layout, Rendered},
+    report::Redactor,
 };
 
 /// What the steps of one activation work with.
@@ -43,6 +45,8 @@ pub struct Exec<'a> {
     pub observed: &'a Observed,
     /// When jobs are not waited for any longer.
     pub jobs_until: Instant,
+    /// Takes the values of secrets out of what programs said.
+    pub redactor: &'a Redactor,
 }
 
 /// A step that failed.
@@ -102,7 +106,7 @@ impl Exec<'_> {
             Action::Fetch { digest, size_bytes } => self.fetch(*digest, *size_bytes).await.map(drop),
             Action::Unpack { .. } => self.unpack().await,
             Action::Build { .. } => self.build().await,
-            Action::Hook { when, index, .. } => self.hook(*when, *index).await,
+            Action::Hook { when, index, .. } => self.hook(*when, *index, ledger).await,
             Action::WriteFile { path, keep_original, .. } => self.write_file(path, *keep_original, ledger, undo),
             Action::Validate { path, staged, .. } => self.validate(path, *staged).await,
             Action::RemoveFile { path, restore_original } => self.remove_file(path, *restore_original, ledger),
@@ -138,8 +142,10 @@ pub fn describe(action: &Action) -> String {
         }
         Action::Unpack { .. } => "unpacking the artifact".to_owned(),
         Action::Build { .. } => "building".to_owned(),
-        Action::Hook { when: HookPoint::BeforeSwitch, run, .. } => format!("hook before the switch: {}", run.join(" ")),
-        Action::Hook { when: HookPoint::AfterSwitch, run, .. } => format!("hook after the switch: {}", run.join(" ")),
+        Action::Hook { when, run, name, .. } => {
+            let point = if *when == HookPoint::BeforeSwitch { "before" } else { "after" };
+            format!("hook {} {point} the switch: {}", name.as_deref().unwrap_or_default(), run.join(" "))
+        }
         Action::WriteFile { path, .. } => format!("writing {path}"),
         Action::Validate { run, path, .. } => format!("{} for {path}", run.join(" ").trim()),
         Action::RemoveFile { path, restore_original: true } => format!("putting the original {path} back"),

@@ -3,6 +3,7 @@
 //!
 //! The transitions are here, pure, so that tests can carry out a plan without a host.
 
+mod once;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use drover_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use once::{Once, OnceState};
 pub use store::{LedgerError, Ledgers};
 
 use crate::{
@@ -48,6 +50,9 @@ pub struct AppLedger {
     pub failed_attempt: Option<(ReleaseId, RolloutId)>,
     /// How the last activation ended.
     pub settled: Option<Settled>,
+    /// What this host has done of the hooks that run on one host of a rollout only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
 }
 
 /// A file that an app has written.
@@ -185,7 +190,15 @@ impl AppLedger {
             failure: None,
             failed_attempt: None,
             settled: None,
+            once: None,
         }
+    }
+
+    /// A restart that this host has seen is not undone by a spec that does not know of it (the host was enrolled anew, or the
+    /// coordinator restored): units would be restarted for nothing.
+    pub fn remember_restart(&self, desired: &mut DesiredApp) {
+        let seen = self.current.as_ref().map_or(0, |current| current.restart);
+        desired.restart = desired.restart.max(seen);
     }
 
     /// Whether the file at `path` is this app's and not removed.
@@ -255,7 +268,8 @@ impl AppLedger {
             self.trees.insert(0, tree.key.clone());
         }
         self.trees.truncate(2);
-        self.current = Some(desired.clone());
+        // To go back to it one day is no reason to run again what runs once.
+        self.current = Some(DesiredApp { run_once: false, ..desired.clone() });
         self.activation = None;
         // Going back to an older release is no answer to why the newer one failed.
         let answered = |failure: &Failure| failure.release.number <= desired.release.number;

@@ -13,6 +13,7 @@ pub mod observe;
 pub mod render;
 pub mod plan;
 pub mod exec;
+pub mod outputs;
 pub mod gate;
 pub mod check;
 pub mod report;

@@ -18,9 +18,9 @@ use drover_proto::{
 };
 
 use crate::{
-    ledger::AppLedger,
+    ledger::{AppLedger, OnceState},
     observe::Observed,
-    render::{Layout, Rendered},
+    render::{Layout, Rendered, RenderedHook},
 };
 
 /// What planning looks at.
@@ -106,8 +106,8 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let to = input.wanted.map(|wanted| wanted.release.clone());
     if let Some(wanted) = input.wanted {
         if !steps.is_empty() || from != to {
-            steps.extend(hooks(wanted, HookPoint::AfterSwitch));
-            let before = hooks(wanted, HookPoint::BeforeSwitch);
+            steps.extend(hooks(wanted, input.ledger, HookPoint::AfterSwitch));
+            let before = hooks(wanted, input.ledger, HookPoint::BeforeSwitch);
             steps.splice(before_switch..before_switch, before);
         }
         steps.push(gate(wanted));
@@ -117,11 +117,15 @@ pub fn plan(input: &Input<'_>) -> Plan {
     Plan { app: input.app.clone(), from, to, steps, refusals: refusals.0 }
 }
 
-fn hooks(wanted: &Rendered, when: HookPoint) -> Vec<Step> {
-    let hooks = wanted.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when);
+/// Those that run on one host only run where the host may, once for its rollout.
+fn hooks(wanted: &Rendered, ledger: &AppLedger, when: HookPoint) -> Vec<Step> {
+    let done = |name: &str| ledger.once(wanted.rollout, &wanted.release, name) == Some(OnceState::Finished);
+    let is_due = |hook: &RenderedHook| !hook.run_once || (wanted.run_once && !done(&hook.name));
+    let hooks = wanted.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when && is_due(hook));
     hooks
         .map(|(index, hook)| {
-            let action = Action::Hook { when, index, run: hook.run.clone(), user: hook.user.clone() };
+            let (run, user, name) = (hook.run.clone(), hook.user.clone(), Some(hook.name.clone()));
+            let action = Action::Hook { when, index, run, user, name, run_once: hook.run_once };
             step(action, Reason::Declared)
         })
         .collect()

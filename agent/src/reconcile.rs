@@ -223,13 +223,14 @@ impl Reconciler {
     /// Does what is due for one app, by the newest spec.
     async fn converge(&self, app: &AppName) -> End {
         let Some(spec) = self.specs.borrow().clone() else { return End::Settled };
-        let desired = spec.apps.get(app).cloned();
+        let mut desired = spec.apps.get(app).cloned();
         let ledger = match (self.shared.ledger(app), &desired) {
             (Some(ledger), _) => ledger,
             (None, Some(_)) => AppLedger::new(app.clone()),
             (None, None) if self.shared.ledgers.damaged().contains_key(app) => AppLedger::new(app.clone()),
             (None, None) => return End::Settled,
         };
+        desired.iter_mut().for_each(|desired| ledger.remember_restart(desired));
         let task = decide(&ledger, desired.as_ref(), &Moment::now());
         let interrupted = self.shared.take_interrupted(app).and_then(|()| ledger.activation.clone());
         let facts = HostFacts::from(&*spec);

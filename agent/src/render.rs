@@ -58,6 +58,10 @@ pub struct Rendered {
     pub release: ReleaseId,
     /// For which rollout.
     pub rollout: RolloutId,
+    /// This host may run the hooks that run on one host only.
+    pub run_once: bool,
+    /// The restart that its units must have seen.
+    pub restart: RolloutId,
     /// Host needs, as the release says them.
     pub needs: HostNeeds,
     /// How patient the gate is.
@@ -175,7 +179,8 @@ pub struct RenderedUnit {
     pub start: bool,
     /// Take over what is there.
     pub adopt: bool,
-    /// Of everything that a process started from it would see: its text, the env file and other files that it names.
+    /// Of everything that a process started from it would see: its text, the env file and other files that it names, and
+    /// the last restart that was asked for.
     pub fingerprint: Digest,
     /// The files of this app that its text names.
     pub names: BTreeSet<AbsPath>,
@@ -188,6 +193,10 @@ pub struct RenderedUnit {
 /// One hook.
 #[derive(Clone, Debug)]
 pub struct RenderedHook {
+    /// How people call it.
+    pub name: String,
+    /// On one host of a rollout only.
+    pub run_once: bool,
     /// When.
     pub when: HookPoint,
     /// The program.
@@ -237,11 +246,17 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
     for (i, part) in spec.files.iter().enumerate() {
         files.push(filler.file(i, part)?);
     }
-    let units = texts.into_iter().flat_map(|(name, text)| units(&name, &spec.units[&name], text, &files)).collect();
+    let units = texts.into_iter().flat_map(|(name, text)| {
+        let print = fingerprint(&text, &files, desired.restart);
+        units(&name, &spec.units[&name], text, print)
+    });
+    let units = units.collect();
     Ok(Rendered {
         app: spec.app.clone(),
         release: desired.release.clone(),
         rollout: desired.rollout,
+        run_once: desired.run_once,
+        restart: desired.restart,
         needs: spec.host.clone(),
         strategy: spec.strategy.clone(),
         tree: filler.tree(key)?,
@@ -265,8 +280,12 @@ fn tree_key(spec: &AppSpec) -> Result<Option<String>, RenderError> {
 }
 
 /// A unit; a template and its instances, each of which is a unit that runs.
-fn units(name: &UnitName, unit: &Unit, text: String, files: &[RenderedFile]) -> Vec<(UnitName, RenderedUnit)> {
-    let (fingerprint, names) = fingerprint(&text, files);
+fn units(
+    name: &UnitName,
+    unit: &Unit,
+    text: String,
+    (fingerprint, names): (Digest, BTreeSet<AbsPath>),
+) -> Vec<(UnitName, RenderedUnit)> {
     let (Unit { enable, start, adopt, .. }, ports) = (unit, unit.ports.clone());
     let (enable, start, adopt, file) = (*enable, *start, *adopt, name.clone());
     let whole = RenderedUnit { text, enable, start, adopt, fingerprint, names, file, ports };
@@ -301,7 +320,7 @@ fn root() -> Result<UserName, RenderError> {
     "root".parse().map_err(|_| error("owner", "root is no user name"))
 }
 
-fn fingerprint(text: &str, files: &[RenderedFile]) -> (Digest, BTreeSet<AbsPath>) {
+fn fingerprint(text: &str, files: &[RenderedFile], restart: RolloutId) -> (Digest, BTreeSet<AbsPath>) {
     let mut hasher = Hasher::new();
     hasher.update(text.as_bytes());
     let named: BTreeMap<&AbsPath, Digest> = files
@@ -312,6 +331,10 @@ fn fingerprint(text: &str, files: &[RenderedFile]) -> (Digest, BTreeSet<AbsPath>
     for (path, digest) in &named {
         hasher.update(path.as_str().as_bytes());
         hasher.update(digest.as_bytes());
+    }
+    // Without one the fingerprint stays what it always was: nothing is restarted because the agent is newer.
+    if restart != 0 {
+        hasher.update(format!("restart {restart}").as_bytes());
     }
     (hasher.finish(), named.into_keys().cloned().collect())
 }

@@ -11,8 +11,8 @@ use crate::{
     digest::Digest,
     duration::Span,
     name::{
-        AbsPath, AppName, CheckName, EnvKey, InstanceName, LabelKey, LabelValue, PackageName, SecretName, UnitName,
-        UserName,
+        AbsPath, AppName, CheckName, EnvKey, HookName, InstanceName, LabelKey, LabelValue, PackageName, SecretName,
+        UnitName, UserName,
     },
     port::Port,
     strategy::Strategy,
@@ -193,6 +193,9 @@ pub enum Content {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hook {
+    /// How people call it; `None` = `before_switch-1`, counted within its list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<HookName>,
     /// When.
     pub when: HookPoint,
     /// The program; runs in the release's directory. No secrets.
@@ -203,6 +206,9 @@ pub struct Hook {
     pub timeout: Span,
     /// Which of the app's env it sees, beside PATH, HOME and LANG.
     pub env: BTreeSet<EnvKey>,
+    /// On exactly one host of a rollout.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub run_once: bool,
 }
 
 /// When a hook runs.
@@ -213,6 +219,17 @@ pub enum HookPoint {
     BeforeSwitch,
     /// Everything is switched; failure reverts.
     AfterSwitch,
+}
+
+impl HookPoint {
+    /// The word of the manifest.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::BeforeSwitch => "before_switch",
+            Self::AfterSwitch => "after_switch",
+        }
+    }
 }
 
 /// Something that must hold.
@@ -291,6 +308,22 @@ impl AppSpec {
         found.checks(self);
         found.0.extend(self.strategy.check());
         found.0
+    }
+    /// How each hook is called, in their order: its own name, or its list's and its place in it.
+    #[must_use]
+    pub fn hook_names(&self) -> Vec<String> {
+        let mut counted = BTreeMap::new();
+        let names = self.hooks.iter().map(|hook| {
+            let place: &mut usize = counted.entry(hook.when).or_default();
+            *place += 1;
+            hook.name.as_ref().map_or_else(|| format!("{}-{place}", hook.when.word()), ToString::to_string)
+        });
+        names.collect()
+    }
+    /// Whether a hook is to run on exactly one host of a rollout.
+    #[must_use]
+    pub fn has_run_once(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.run_once)
     }
     /// Every template of the app with the field that holds it and whether it may hold secrets.
     #[must_use]

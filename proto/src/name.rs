@@ -127,6 +127,10 @@ name!(
     CheckName, "check name", check_word
 );
 name!(
+    /// A hook of a manifest, e.g. `migrate`.
+    HookName, "hook name", check_word
+);
+name!(
     /// A Debian package, optionally `name=version`.
     PackageName, "package name", check_package
 );

@@ -100,6 +100,12 @@ pub enum Action {
         run: Vec<String>,
         /** As whom. */
         user: UserName,
+        /** How people call it; none from an older agent. */
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /** On this host and no other of the rollout. */
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        run_once: bool,
     },
     /// A file gets its content, owner and mode, atomically. The content itself is not in the plan.
     WriteFile {
@@ -195,6 +201,8 @@ pub enum Reason {
     NotDisabled,
     /// It runs something other than what drover last started there.
     StaleProcess,
+    /// An operator asked for a restart.
+    RestartAsked,
     /// The manifest says so, for every activation that changes something.
     Declared,
     /// No host counts as updated before it has been seen healthy.
@@ -218,6 +226,7 @@ impl fmt::Display for Reason {
             Self::NotEnabled => f.write_str("not enabled at boot"),
             Self::NotDisabled => f.write_str("enabled at boot"),
             Self::StaleProcess => f.write_str("not the process that drover started"),
+            Self::RestartAsked => f.write_str("a restart was asked for"),
             Self::Declared => f.write_str("the manifest says so"),
             Self::ProveHealth => f.write_str("a host counts only when seen healthy"),
         }

@@ -37,8 +37,19 @@ pub struct DesiredApp {
     pub rollout: RolloutId,
     /// Deadlines stand still while the rollout is paused.
     pub paused: bool,
+    /// This host may run the hooks that run on one host of the rollout only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub run_once: bool,
+    /// The app's units are to be running since this restart or a later one: the number of the rollout that asked for it;
+    /// 0 = nobody ever did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restart: RolloutId,
     /// What the release consists of.
     pub spec: AppSpec,
     /// The values of `spec.secrets`, in the versions that the release pins.
     pub secrets: BTreeMap<SecretName, Secret<String>>,
+}
+
+fn is_zero(number: &RolloutId) -> bool {
+    *number == 0
 }

@@ -94,6 +94,9 @@ pub struct RolloutHostView {
     pub before: Option<ReleaseNumber>,
     /// With evidence, if it failed.
     pub failure: Option<Failure>,
+    /// It is the one host that may run the hooks that run once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub run_once: bool,
 }
 
 /// A desired state that a host did not accept.

@@ -1,4 +1,5 @@
-//! Programs of the manifest: files' own checks and hooks, with their output kept in full. Beside `exec`.
+//! Programs of the manifest: files' own checks, with their output kept in full, and what hooks and build steps have in
+//! common with them. Beside `exec`.
 
 use std::{
     fs,
@@ -7,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use drover_proto::{app::HookPoint, code::Code, limits, name::AbsPath};
+use drover_proto::{code::Code, limits, name::AbsPath};
 
-use super::{Exec, StepFailure, accounts, directories};
+use super::{Exec, StepFailure, directories};
 use crate::host::process::{self, Command, Ended, Outcome};
 
 /// For one check of a file.
@@ -70,37 +71,6 @@ impl Exec<'_> {
         let copy = directory.path().join(name);
         crate::host::files::write_private(&copy, bytes).map_err(|e| failed(e.to_string()))?;
         Ok((directory, copy))
-    }
-
-    pub(super) async fn hook(&self, when: HookPoint, index: usize) -> Result<(), StepFailure> {
-        let wanted = self.wanted()?;
-        let hook = wanted
-            .hooks
-            .get(index)
-            .ok_or_else(|| StepFailure::new(Code::Internal, "hook", format!("there is no hook {index}")))?;
-        let title = format!("hook {}", hook.run.join(" "));
-        let mut command = command(&hook.run, hook.timeout.as_duration())?;
-        command.account = accounts::runner(&hook.user)?;
-        command.cwd = wanted.tree.as_ref().map(|tree| tree.directory.as_path().to_owned());
-        command.env = hook.env.expose().clone();
-        command.output_file = Some(self.output_file(&format!("hook-{index}"))?);
-        let point = match when {
-            HookPoint::BeforeSwitch => "before the switch",
-            HookPoint::AfterSwitch => "after the switch",
-        };
-        let outcome = process::run(command)
-            .await
-            .map_err(|error| StepFailure::new(Code::Hook, &title, format!("the {title} could not be run: {error}")))?;
-        if outcome.ok() {
-            return Ok(());
-        }
-        let cause = match outcome.ended {
-            Ended::TimedOut => format!("the {title} {point} took longer than {} and was killed", hook.timeout),
-            Ended::Code(_) | Ended::Signal(_) => {
-                format!("the {title} {point} failed ({}): {}", outcome.ended, telling_line(&outcome))
-            }
-        };
-        Err(StepFailure::new(Code::Hook, &title, cause).with(format!("output of {title}"), outcome.tail))
     }
 }
 

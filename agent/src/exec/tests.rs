@@ -56,6 +56,7 @@ impl Bench {
             wanted: Some(&rendered),
             observed: &Observed::default(),
             jobs_until: Instant::now() + Duration::from_secs(5),
+            redactor: &Redactor::default(),
         };
         exec.step(&action, ledger, undo).await
     }
@@ -245,4 +246,57 @@ fn temporary_files_that_a_crash_left_are_removed_at_start() {
         assert_eq!((directory.join(".drover-1-0").exists(), directory.join("mono.env").exists()), (false, true));
     }
     assert!(state.join(".drover-identity.json-new").exists());
+}
+
+fn once_bench(script: &str) -> (Bench, Action) {
+    let mut bench = Bench::new();
+    bench.desired.spec.artifact = None;
+    let hook = drover_proto::app::Hook {
+        name: Some("migrate".parse().unwrap()),
+        when: HookPoint::BeforeSwitch,
+        run: argv(&["/bin/sh", "-c", script]),
+        user: "root".parse().unwrap(),
+        timeout: "5s".parse().unwrap(),
+        env: Default::default(),
+        run_once: true,
+    };
+    bench.desired.spec.hooks = vec![hook];
+    let (when, run, user) = (HookPoint::BeforeSwitch, vec![], "root".parse().unwrap());
+    (bench, Action::Hook { when, index: 0, run, user, name: None, run_once: true })
+}
+
+#[tokio::test]
+async fn a_hook_that_runs_once_is_in_the_ledger_before_and_after() {
+    let (bench, hook) = once_bench("echo migrated");
+    let (mut ledger, mut undo) = (bench.ledger(), Undo::default());
+    bench.step(hook.clone(), &mut ledger, &mut undo).await.unwrap();
+    let on_disk = || bench.ledgers.load().unwrap()[&bench.desired.spec.app].clone();
+    let state = |ledger: &AppLedger| ledger.once(bench.desired.rollout, &bench.desired.release, "migrate");
+    assert_eq!(state(&on_disk()), Some(crate::ledger::OnceState::Finished));
+    let runs = crate::outputs::runs(&bench.layout, &bench.desired.spec.app);
+    assert_eq!(runs.len(), 1);
+    let said = fs::read_to_string(runs[0].path(&bench.layout, &bench.desired.spec.app)).unwrap();
+    assert_eq!((said.as_str(), runs[0].name.as_str()), ("migrated\n", "migrate"));
+    bench.step(hook, &mut ledger, &mut undo).await.unwrap_err();
+    assert_eq!(crate::outputs::runs(&bench.layout, &bench.desired.spec.app).len(), 1, "it was not run again");
+}
+
+#[tokio::test]
+async fn a_hook_that_runs_once_and_was_interrupted_is_not_run_again() {
+    let (bench, hook) = once_bench("sleep 4");
+    let (mut ledger, mut undo) = (bench.ledger(), Undo::default());
+    // The agent dies in its middle.
+    let cut = tokio::time::timeout(Duration::from_millis(300), bench.step(hook.clone(), &mut ledger, &mut undo));
+    assert!(cut.await.is_err());
+    let mut ledger = bench.ledgers.load().unwrap()[&bench.desired.spec.app].clone();
+    let failed = bench.step(hook.clone(), &mut ledger, &mut undo).await.unwrap_err();
+    assert_eq!(failed.code, Code::Interrupted);
+    assert!(failed.cause.contains("interrupted in the middle of hook migrate: look at its output"), "{}", failed.cause);
+
+    let (bench, hook) = once_bench("exit 3");
+    let mut ledger = bench.ledger();
+    let failed = bench.step(hook.clone(), &mut ledger, &mut undo).await.unwrap_err();
+    assert!(failed.cause.contains("exit code 3"), "{}", failed.cause);
+    let again = bench.step(hook, &mut ledger, &mut undo).await.unwrap_err();
+    assert!(again.cause.contains("hook migrate failed and runs once"), "{}", again.cause);
 }

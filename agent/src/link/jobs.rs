@@ -21,6 +21,8 @@ use tokio::{sync::mpsc, task::AbortHandle};
 
 use crate::{host::journal, reconcile::Handle};
 
+mod hook_logs;
+
 /// At once; more are refused.
 const MAX_JOBS: usize = 16;
 /// Ids remembered, against replays.
@@ -86,6 +88,7 @@ impl Jobs {
                     }
                 }
                 Some(Kind::Logs(logs)) => answer_logs(&reconcile, logs, &replier).await,
+                Some(Kind::HookLogs(logs)) => hook_logs::answer(&reconcile, logs, &replier).await,
                 None => replier.refuse(Code::Invalid, "this agent does not know that kind of job").await,
             }
         });

@@ -171,7 +171,9 @@ fn stale_reason(input: &Input<'_>, wanted: &Rendered, files: &FileChanges, name:
     if before.is_some() && now != before && now.as_ref().is_some_and(names_tree) {
         return Reason::ReleaseChanged;
     }
-    why_stale(files, wanted, name, path).unwrap_or(Reason::StaleProcess)
+    let asked = input.previous.is_some_and(|previous| previous.restart != wanted.restart);
+    let unexplained = if asked { Reason::RestartAsked } else { Reason::StaleProcess };
+    why_stale(files, wanted, name, path).unwrap_or(unexplained)
 }
 
 impl UnitChanges {

@@ -4,16 +4,12 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use drover_proto::name::AppName;
 
 use super::removal::remove_directory;
-use crate::{exec, ledger::AppLedger, render::Layout};
-
-/// Output files of one app that are kept.
-const KEEP_OUTPUTS: usize = 40;
+use crate::{exec, ledger::AppLedger, outputs, render::Layout};
 
 /// What to say of an app whose ledger `aside` is damaged.
 pub(super) fn damaged(app: &AppName, aside: &Path) -> String {
@@ -35,26 +31,16 @@ pub(super) fn trees(layout: &Layout, ledger: &AppLedger) {
             Err(error) => tracing::warn!(%app, tree = name, %error, "a release's directory cannot be removed"),
         }
     }
-    let mut outputs: Vec<(SystemTime, PathBuf)> = names(layout.output_of(app))
-        .into_iter()
-        .map(|name| layout.output_of(app).join(name))
-        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
-        .collect();
-    outputs.sort();
-    let excess = outputs.len().saturating_sub(KEEP_OUTPUTS);
-    for (_, path) in outputs.drain(..excess) {
-        if let Err(error) = fs::remove_file(&path) {
-            tracing::warn!(%app, path = %path.display(), %error, "an old output file cannot be removed");
-        }
-    }
+    outputs::prune(layout, app);
 }
 
-/// Removes all trees and private files of an app that is gone.
-pub(super) fn everything(layout: &Layout, app: &AppName) -> io::Result<()> {
+/// Removes all trees and private files of an app that is gone. The output of its programs may stay: that of a first
+/// release that failed is still to be looked at.
+pub(super) fn everything(layout: &Layout, app: &AppName, with_output: bool) -> io::Result<()> {
     remove_directory(&layout.state_dir.join("releases").join(app.as_str()))?;
     remove_directory(&layout.releases_of(app))?;
     remove_directory(&layout.state_dir.join("originals").join(app.as_str()))?;
-    remove_directory(&layout.output_of(app))
+    if with_output { remove_directory(&layout.output_of(app)) } else { Ok(()) }
 }
 
 fn names(directory: PathBuf) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What the rest of the agent may ask of the reconciler: a plan without carrying it out, the units of an app, the status.
 //! Beside `reconcile`; `link` holds one.
 
-use std::sync::Arc;
+use std::{io, path::PathBuf, sync::Arc};
 
 use drover_proto::{
     name::{AppName, UnitName},
@@ -12,7 +12,12 @@ use drover_proto::{
 use tokio::sync::watch;
 
 use super::{Shared, Work};
-use crate::{exec::StepFailure, ledger::AppLedger, render::render};
+use crate::{
+    exec::StepFailure,
+    ledger::AppLedger,
+    outputs::{self, HookRun},
+    render::render,
+};
 
 /// Asks; never changes anything. Cheap to clone.
 #[derive(Clone)]
@@ -24,9 +29,10 @@ impl Handle {
     }
 
     /// What would happen if `desired` were asked of this host; `None` = removing the app. The error is one sentence.
-    pub async fn preview(&self, app: &AppName, desired: Option<DesiredApp>) -> Result<Plan, String> {
+    pub async fn preview(&self, app: &AppName, mut desired: Option<DesiredApp>) -> Result<Plan, String> {
         let shared = &*self.0;
         let ledger = shared.ledger(app).unwrap_or_else(|| AppLedger::new(app.clone()));
+        desired.iter_mut().for_each(|desired| ledger.remember_restart(desired));
         let work =
             Work { shared, specs: shared.parts.desired.subscribe(), app: app.clone(), facts: shared.facts(), ledger };
         let rendered = match &desired {
@@ -43,6 +49,23 @@ impl Handle {
     #[must_use]
     pub fn units_of(&self, app: &AppName) -> Vec<UnitName> {
         self.0.ledger(app).map(|ledger| ledger.owned_units.into_keys().collect()).unwrap_or_default()
+    }
+
+    /// The runs of an app's hooks whose output is kept, newest first.
+    #[must_use]
+    pub fn hook_runs(&self, app: &AppName) -> Vec<HookRun> {
+        outputs::runs(&self.0.parts.layout, app)
+    }
+
+    /// The last `most` lines of a run, without the values of secrets; how many bytes before them are left out; and where
+    /// all of it is on this host. Blocks while it reads.
+    pub fn output_of(&self, app: &AppName, run: &HookRun, most: usize) -> io::Result<(Vec<String>, u64, PathBuf)> {
+        let (shared, layout) = (&*self.0, &self.0.parts.layout);
+        let ledger = shared.ledger(app).unwrap_or_else(|| AppLedger::new(app.clone()));
+        let specs = shared.parts.desired.subscribe();
+        let work = Work { shared, specs, app: app.clone(), facts: shared.facts(), ledger };
+        let (lines, left_out) = run.lines(layout, app, most, &work.redactor())?;
+        Ok((lines, left_out, run.path(layout, app)))
     }
 
     /// The status, and every one after it.

@@ -35,7 +35,7 @@ impl Work<'_> {
         // A first release that failed ends in its removal, and why it failed is still to be told; a release that ran and is
         // no longer wanted has nothing to explain.
         let untold = if self.ledger.current.is_none() { self.ledger.failure.clone() } else { None };
-        match self.take_away().await {
+        match self.take_away(untold.is_none()).await {
             Ok(()) => {
                 self.shared.forget(&self.app);
                 self.shared.board.app(&self.app, |status| {
@@ -72,7 +72,7 @@ impl Work<'_> {
         Err(StepFailure::new(Code::NotOwned, "ledger", cause))
     }
 
-    async fn take_away(&mut self) -> Result<(), Stop> {
+    async fn take_away(&mut self, with_output: bool) -> Result<(), Stop> {
         self.unknown_extent()?;
         self.ledger.activation = Some(Activation {
             desired: None,
@@ -103,7 +103,7 @@ impl Work<'_> {
             }
         }
         let layout = &self.shared.parts.layout;
-        cleanup::everything(layout, &self.app).map_err(|error| {
+        cleanup::everything(layout, &self.app, with_output).map_err(|error| {
             StepFailure::new(Code::Write, "clean-up", format!("a release cannot be removed: {error}"))
         })?;
         self.shared.ledgers.remove(&self.app).map_err(StepFailure::from)?;

@@ -90,6 +90,7 @@ impl Work<'_> {
         tracing::info!(app = %self.app, reason = %step.reason, "{words}");
         let phase = setting.phase.map_or_else(|| phase_of(&step.action, words.clone()), |phase| phase(words.clone()));
         self.shared.board.phase(&self.app, phase);
+        let redactor = self.redactor();
         let parts = &self.shared.parts;
         let exec = Exec {
             layout: &parts.layout,
@@ -100,12 +101,12 @@ impl Work<'_> {
             wanted: setting.wanted,
             observed: setting.observed,
             jobs_until: setting.jobs_until,
+            redactor: &redactor,
         };
         // Dropped halfway these do no harm; everything else is brought to its end.
         let harmless =
             matches!(step.action, Action::Fetch { .. } | Action::Build { .. } | Action::Start(_) | Action::Restart(_));
         let mut specs = self.specs.clone();
-        let redactor = self.redactor();
         let ledger: &mut AppLedger = &mut self.ledger;
         tokio::select! {
             biased;

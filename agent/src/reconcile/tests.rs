@@ -53,7 +53,8 @@ impl Bench {
 
     fn hook(&self, when: HookPoint, run: &[&str]) -> Hook {
         let user = "root".parse().unwrap();
-        Hook { when, run: argv(run), user, timeout: Span::from_secs(5), env: Default::default() }
+        let (name, run, timeout) = (None, argv(run), Span::from_secs(5));
+        Hook { name, when, run, user, timeout, env: Default::default(), run_once: false }
     }
 
     fn ask(&mut self, apps: &[&DesiredApp]) {

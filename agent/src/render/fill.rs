@@ -171,13 +171,15 @@ impl Filler<'_> {
     }
 
     pub(super) fn hooks(&self, env: &BTreeMap<String, EnvValue>) -> Result<Vec<RenderedHook>, RenderError> {
-        let mut hooks = Vec::new();
-        for (i, hook) in self.desired.spec.hooks.iter().enumerate() {
+        let (mut hooks, names) = (Vec::new(), self.desired.spec.hook_names());
+        for (i, (hook, name)) in self.desired.spec.hooks.iter().zip(names).enumerate() {
             let share = hook
                 .env
                 .iter()
                 .filter_map(|key| env.get(key.as_str()).map(|value| (key.to_string(), value.value.expose().clone())));
             hooks.push(RenderedHook {
+                name,
+                run_once: hook.run_once,
                 when: hook.when,
                 run: self.argv(&format!("hooks[{i}].run"), &hook.run)?,
                 user: hook.user.clone(),

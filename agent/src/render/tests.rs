@@ -76,6 +76,8 @@ pub(crate) fn desired() -> DesiredApp {
         timeout: Span::from_secs(60),
     };
     let hook = |when, word: &str| Hook {
+        name: None,
+        run_once: false,
         when,
         run: argv(&["/bin/echo", word]),
         user: "root".parse().unwrap(),
@@ -86,6 +88,8 @@ pub(crate) fn desired() -> DesiredApp {
         release: ReleaseId { app: "mono".parse().unwrap(), number: 1 },
         rollout: 1,
         paused: false,
+        run_once: false,
+        restart: 0,
         spec: AppSpec {
             app: "mono".parse().unwrap(),
             targets: BTreeMap::from([("role".parse().unwrap(), "web".parse().unwrap())]),

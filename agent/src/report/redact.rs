@@ -33,6 +33,12 @@ impl Redactor {
         Self(values)
     }
 
+    /// Whether there is nothing to take out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The text with `[secret]` for each value.
     #[must_use]
     pub fn text(&self, text: &str) -> String {
@@ -50,7 +56,7 @@ impl Redactor {
 
     /// All that is said of one app.
     pub(super) fn status(&self, status: &mut AppStatus) {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return;
         }
         self.phase(&mut status.phase);

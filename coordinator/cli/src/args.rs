@@ -181,8 +181,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<HostsCommand>,
     },
-    /// The journal of an app's units, from all of its hosts
-    #[command(after_help = "Examples:\n  drover logs mono -f\n  drover logs mono --host web-1 -n 200")]
+    /// The journal of an app's units, from all of its hosts; or, with --hook, what its hooks said
+    #[command(
+        after_help = "Examples:\n  drover logs mono -f\n  drover logs mono --host web-1 -n 200\n  drover logs mono --hook \
+        migrate"
+    )]
     Logs {
         /// The app
         app: AppName,
@@ -192,9 +195,15 @@ pub enum Command {
         /// Go on with new lines until interrupted
         #[arg(short, long)]
         follow: bool,
-        /// How many of the newest lines to begin with, per host
-        #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
-        lines: u32,
+        /// How many of the newest lines to begin with, per host [default: 50; of hooks all, at most 10000]
+        #[arg(short = 'n', long, value_name = "COUNT")]
+        lines: Option<u32>,
+        /// The newest run of this hook, or of every hook, instead of the journal
+        #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with = "follow")]
+        hook: Option<String>,
+        /// The newest run for this release
+        #[arg(long, value_name = "N", requires = "hook", value_parser = clap::value_parser!(u64).range(1..))]
+        release: Option<u64>,
     },
     /// What happened by itself: drift repaired, units restarted, releases reverted, rollouts ended
     ///

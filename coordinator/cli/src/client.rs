@@ -192,6 +192,25 @@ impl Client {
         let reply = self.calls.logs(wire::LogsRequest { app: app.to_string(), host, follow, lines }).await;
         self.done(reply)
     }
+    /// What the hooks of an app said; `hook` empty = every hook, no `lines` = all that the host shows at once.
+    pub async fn hook_logs(
+        &mut self,
+        app: &AppName,
+        host: Option<&str>,
+        hook: &str,
+        release: Option<u64>,
+        lines: Option<u32>,
+    ) -> Result<tonic::Streaming<LogLine>, Fault> {
+        let request = wire::HookLogsRequest {
+            app: app.to_string(),
+            host: host.unwrap_or_default().to_owned(),
+            hook: hook.to_owned(),
+            release: release.unwrap_or_default(),
+            lines: lines.unwrap_or_default(),
+        };
+        let reply = self.calls.hook_logs(request).await;
+        self.done(reply)
+    }
 
     /// What happened; `Status` as it is, so that the caller can tell a lost connection.
     pub async fn events(&mut self, request: EventsRequest) -> Result<tonic::Streaming<wire::View>, Status> {

@@ -51,7 +51,12 @@ async fn carry_out(cli: Cli) -> Outcome {
             Ok(Exit::Done)
         }
         Command::Hosts { command } => fleet::hosts(command, output).await,
-        Command::Logs { app, host, follow, lines } => logs::logs(&app, host.as_deref(), follow, lines, output).await,
+        Command::Logs { app, hook: Some(hook), host, release, lines, follow: _ } => {
+            logs::hooks(&app, host.as_deref(), &hook, release, lines, output).await
+        }
+        Command::Logs { app, host, follow, lines, .. } => {
+            logs::logs(&app, host.as_deref(), follow, lines, output).await
+        }
         Command::Events { host, app, since, follow, limit } => {
             events::events(events::Wanted { host, app, since, limit }, follow, output).await
         }

@@ -12,7 +12,7 @@ use drover_proto::{
 
 use super::{
     order::{Candidate, Health, order, zone},
-    state::{Before, HostRun, Kind, Link, Rollout},
+    state::{Before, HostRun, Kind, Link, Once, Rollout},
 };
 use crate::{
     session::Sessions,
@@ -32,6 +32,8 @@ pub struct Wish {
     pub strategy: Strategy,
     /// Who.
     pub by: String,
+    /// The release has hooks that run on one host only, and this is the way to it.
+    pub once: bool,
 }
 
 /// What is known of one app over all hosts.
@@ -138,6 +140,7 @@ pub fn document(wish: &Wish, hosts: &[Host], sightings: &Sightings, now_ms: i64)
         counted_unix_ms: now_ms,
         excused: 0,
         due: Vec::new(),
+        once: wish.once.then(Once::default),
     }
 }
 
@@ -160,7 +163,7 @@ mod tests {
             parts: vec![],
             failure: None,
         };
-        let stored = StoredApp { release: 1, rollout: 1, paused: false };
+        let stored = StoredApp::new(1, 1);
         let before = |status: Option<AppStatus>| {
             let report = HostStatus {
                 apps: status.map(|status| (app.clone(), status)).into_iter().collect(),

@@ -168,7 +168,8 @@ impl Driver {
 
     async fn write_spec(&self, host: HostId, asked: Asked) -> Going<What> {
         let (store, app, rollout) = (&self.store, &self.rollout.app, self.rollout.id);
-        let wanted = asked.release.map(|release| StoredApp { release, rollout, paused: asked.paused });
+        let Asked { release, paused, run_once } = asked;
+        let wanted = release.map(|release| StoredApp { paused, run_once, ..StoredApp::new(release, rollout) });
         let written: Option<Generation> = self
             .insist(|| async {
                 match store.set_app(&host, app, wanted).await {

@@ -342,7 +342,7 @@ impl Rollouts {
         if newest.is_some_and(|run| run.asked.is_some()) {
             return Ok(());
         }
-        let wanted = StoredApp { release: number, rollout: proved.id, paused: false };
+        let wanted = StoredApp::new(number, proved.id);
         match store.set_app(&host.id, app, Some(wanted)).await {
             Ok(generation) => self.0.writes.note(&host.id, generation, NO_ROLLOUT),
             Err(StoreError::NotFound(_)) => return Ok(()),

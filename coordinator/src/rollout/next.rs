@@ -1,5 +1,6 @@
 //! The heart of a rollout: `next(state, event) -> (state, effects)`. Pure: time comes in events, and what has to be done
-//! comes out as effects. docs/ARCHITECTURE.md says what it means; `next/tests/properties.rs` holds its invariants; `next/back` is the way back.
+//! comes out as effects. docs/ARCHITECTURE.md says what it means; `next/tests/properties.rs` holds its invariants; `next/back` is the way back,
+//! `next/once` holds the others until the hooks that run once have run.
 //!
 //! Neighbours: `state` (the document), `sight` (what a report says), `driver` (which feeds it).
 
@@ -167,6 +168,7 @@ impl Step {
             Sight::Good => {
                 if forward {
                     host.state = HostState::Healthy;
+                    self.seen_healthy_for_once(id);
                 } else {
                     let cause = match &host.state {
                         HostState::Reverting { cause } => cause.clone(),
@@ -209,7 +211,7 @@ impl Step {
         for index in 0..self.rollout.hosts.len() {
             let host = &self.rollout.hosts[index];
             // A removal has no deadline that could stand still.
-            if let Some(Asked { release: Some(release), paused: false }) = host.asked
+            if let Some(Asked { release: Some(release), paused: false, .. }) = host.asked
                 && host.in_flight()
             {
                 self.ask(index, Some(release), true);
@@ -220,7 +222,7 @@ impl Step {
     fn unpause(&mut self) {
         for index in 0..self.rollout.hosts.len() {
             let host = &self.rollout.hosts[index];
-            if let Some(Asked { release, paused: true }) = host.asked
+            if let Some(Asked { release, paused: true, .. }) = host.asked
                 && !host.removed
             {
                 self.ask(index, release, false);
@@ -240,11 +242,12 @@ impl Step {
     }
 
     fn ask(&mut self, index: usize, release: Option<ReleaseNumber>, paused: bool) {
+        let run_once = self.may_run_once(index);
         let host = &mut self.rollout.hosts[index];
         if host.asked.is_none_or(|asked| asked.release != release) {
             host.generation = None;
         }
-        let asked = Asked { release, paused };
+        let asked = Asked { release, paused, run_once };
         host.asked = Some(asked);
         self.effects.push(Effect::WriteSpec { host: host.id.clone(), asked });
     }
@@ -294,6 +297,9 @@ impl Step {
 
     fn run(&mut self) {
         self.let_go_of_lost();
+        if let Some(cause) = self.once_lost() {
+            return self.stop_for_once(cause);
+        }
         let failed = self.failures().count();
         let most = (self.rollout.strategy.max_failures as usize).max(self.rollout.excused);
         if failed > most && self.rollout.strategy.on_failure != OnFailure::Continue {
@@ -310,6 +316,10 @@ impl Step {
                 continue;
             }
             if host.link == Link::Up {
+                if !self.once_lets_begin() {
+                    continue;
+                }
+                self.choose_for_once(index);
                 self.rollout.hosts[index].state = HostState::Fetching { step: "told to begin".to_owned() };
                 self.ask(index, self.rollout.target, false);
             } else if self.gone(host) {
@@ -337,8 +347,14 @@ impl Step {
     fn finish(&mut self) {
         for index in 0..self.rollout.hosts.len() {
             let host = &self.rollout.hosts[index];
-            if host.asked.is_none() && !host.removed && matches!(host.state, HostState::Skipped { .. }) {
+            if host.asked.is_some() || host.removed || !matches!(host.state, HostState::Skipped { .. }) {
+                continue;
+            }
+            if self.once_is_done() {
                 self.ask(index, self.rollout.target, false);
+            } else {
+                let reason = "not connected; not given the release, since its hooks that run once have run nowhere";
+                self.rollout.hosts[index].state = HostState::Skipped { reason: reason.to_owned() };
             }
         }
         let failed = self.failures().count();
@@ -365,5 +381,6 @@ impl Step {
 }
 
 mod back;
+mod once;
 #[cfg(test)]
 mod tests;

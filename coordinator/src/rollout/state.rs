@@ -75,6 +75,21 @@ pub struct Rollout {
     pub excused: usize,
     /// Effects that were stored with the state and perhaps not carried out yet.
     pub due: Vec<Effect>,
+    /// The one host that may run the hooks that run once; `None` = the release has none, or this rollout runs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
+}
+
+/// Which host of a rollout may run the hooks that run once.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Once {
+    /// The first to be given the release; never another from then on.
+    pub host: Option<HostId>,
+    /// It has been seen healthy with it: the others may have it, too.
+    pub done: bool,
+    /// It came to nothing, and an operator was told by a pause.
+    pub told: bool,
 }
 
 /// One host of a rollout.
@@ -141,6 +156,9 @@ pub struct Asked {
     pub release: Option<ReleaseNumber>,
     /// The host's deadlines stand still.
     pub paused: bool,
+    /// It may run the hooks that run once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub run_once: bool,
 }
 
 /// Which way a host is going.
@@ -345,6 +363,7 @@ impl Rollout {
             state: host.state.clone(),
             before: host.before,
             failure: host.failure.clone(),
+            run_once: self.once.as_ref().is_some_and(|once| once.host.as_ref() == Some(&host.id)),
         });
         RolloutView { summary: self.summary(), targets: targets.collect() }
     }

@@ -86,6 +86,8 @@ pub async fn document(store: &Store, host: &HostId) -> Result<Option<Document>, 
             release: id,
             rollout: wanted.rollout,
             paused: wanted.paused,
+            run_once: wanted.run_once,
+            restart: wanted.restart,
             spec: release.spec()?,
             secrets: store.secret_values(&app, &release.secrets).await?,
         };

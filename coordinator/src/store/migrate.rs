@@ -15,6 +15,7 @@ const MIGRATIONS: &[Migration] = &[
     (2, include_str!("migrations/0002_numbers.sql")),
     (3, include_str!("migrations/0003_refused.sql")),
     (4, include_str!("migrations/0004_events.sql")),
+    (5, include_str!("migrations/0005_once_restart_cordon.sql")),
 ];
 
 /// The version that this program reads and writes.

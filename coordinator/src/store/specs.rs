@@ -25,16 +25,30 @@ pub struct StoredApp {
     pub rollout: RolloutId,
     /// Whether its deadlines stand still.
     pub paused: bool,
+    /// Whether the host may run the hooks that run on one host only.
+    pub run_once: bool,
+    /// The rollout that last asked for a restart; 0 = none. Written with 0, it stays what it was.
+    pub restart: RolloutId,
 }
 
-type Row = (String, i64, i64, i64);
+impl StoredApp {
+    /// A release for a rollout, and nothing special.
+    #[must_use]
+    pub fn new(release: ReleaseNumber, rollout: RolloutId) -> Self {
+        Self { release, rollout, paused: false, run_once: false, restart: 0 }
+    }
+}
+
+type Row = (String, i64, i64, i64, i64, i64);
 
 fn read(row: Row) -> Result<(AppName, StoredApp)> {
-    let (app, release, rollout, paused) = row;
+    let (app, release, rollout, paused, run_once, restart) = row;
     let stored = StoredApp {
         release: from_int(release, "a host's release")?,
         rollout: from_int(rollout, "a host's rollout")?,
         paused: paused != 0,
+        run_once: run_once != 0,
+        restart: from_int(restart, "a restart's rollout")?,
     };
     Ok((parse(&app, "an app's name")?, stored))
 }
@@ -51,11 +65,12 @@ impl Store {
             .await
             .map_err(failed)?
             .ok_or_else(|| StoreError::NotFound(format!("host {host}")))?;
-        let rows: Vec<Row> = sqlx::query_as("SELECT app, release, rollout, paused FROM host_apps WHERE host = $1")
-            .bind(host.as_str())
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(failed)?;
+        let rows: Vec<Row> =
+            sqlx::query_as("SELECT app, release, rollout, paused, run_once, restart FROM host_apps WHERE host = $1")
+                .bind(host.as_str())
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(failed)?;
         tx.commit().await.map_err(failed)?;
         Ok(StoredSpec {
             generation: from_int(generation, "a host's generation")?,
@@ -64,14 +79,15 @@ impl Store {
     }
     /// One app on every host that should run it.
     pub async fn hosts_of(&self, app: &AppName) -> Result<BTreeMap<HostId, StoredApp>> {
-        let rows: Vec<Row> = sqlx::query_as("SELECT host, release, rollout, paused FROM host_apps WHERE app = $1")
-            .bind(app.as_str())
-            .fetch_all(&self.read)
-            .await
-            .map_err(|e| StoreError::Sql("read the hosts of an app", e))?;
+        let rows: Vec<Row> =
+            sqlx::query_as("SELECT host, release, rollout, paused, run_once, restart FROM host_apps WHERE app = $1")
+                .bind(app.as_str())
+                .fetch_all(&self.read)
+                .await
+                .map_err(|e| StoreError::Sql("read the hosts of an app", e))?;
         rows.into_iter()
-            .map(|(host, release, rollout, paused)| {
-                let (_, stored) = read((app.to_string(), release, rollout, paused))?;
+            .map(|(host, release, rollout, paused, run_once, restart)| {
+                let (_, stored) = read((app.to_string(), release, rollout, paused, run_once, restart))?;
                 Ok((parse(&host, "a host's id")?, stored))
             })
             .collect()
@@ -86,27 +102,34 @@ impl Store {
             .await
             .map_err(failed)?
             .ok_or_else(|| StoreError::NotFound(format!("host {host}")))?;
-        let row: Option<Row> =
-            sqlx::query_as("SELECT app, release, rollout, paused FROM host_apps WHERE host = $1 AND app = $2")
-                .bind(host.as_str())
-                .bind(app.as_str())
-                .fetch_optional(&mut *tx)
-                .await
-                .map_err(failed)?;
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT app, release, rollout, paused, run_once, restart FROM host_apps WHERE host = $1 AND app = $2",
+        )
+        .bind(host.as_str())
+        .bind(app.as_str())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed)?;
         let before = row.map(read).transpose()?.map(|(_, stored)| stored);
+        // A restart that was asked for is not taken back: units would be restarted for that.
+        let kept = before.map_or(0, |before| before.restart);
+        let wanted = wanted.map(|wanted| StoredApp { restart: wanted.restart.max(kept), ..wanted });
         if before == wanted {
             return from_int(generation, "a host's generation");
         }
         match wanted {
             Some(stored) => sqlx::query(
-                "INSERT INTO host_apps (host, app, release, rollout, paused) VALUES ($1, $2, $3, $4, $5)
-                 ON CONFLICT (host, app) DO UPDATE SET release = $3, rollout = $4, paused = $5",
+                "INSERT INTO host_apps (host, app, release, rollout, paused, run_once, restart)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (host, app) DO UPDATE
+                 SET release = $3, rollout = $4, paused = $5, run_once = $6, restart = $7",
             )
             .bind(host.as_str())
             .bind(app.as_str())
             .bind(to_int(stored.release, "a release")?)
             .bind(to_int(stored.rollout, "a rollout")?)
-            .bind(i64::from(stored.paused)),
+            .bind(i64::from(stored.paused))
+            .bind(i64::from(stored.run_once))
+            .bind(to_int(stored.restart, "a restart's rollout")?),
             None => {
                 sqlx::query("DELETE FROM host_apps WHERE host = $1 AND app = $2").bind(host.as_str()).bind(app.as_str())
             }

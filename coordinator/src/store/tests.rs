@@ -173,7 +173,7 @@ async fn a_host_is_found_reported_and_removed() {
     let labels = BTreeMap::from([(name("role"), name("db"))]);
     assert_eq!(t.store.set_labels(&id, &labels, "ada", 7).await.unwrap(), 1);
     assert_eq!(t.store.set_labels(&id, &labels, "ada", 8).await.unwrap(), 1, "nothing changed");
-    t.store.set_app(&id, &name("mono"), Some(StoredApp { release: 1, rollout: 1, paused: false })).await.unwrap();
+    t.store.set_app(&id, &name("mono"), Some(StoredApp::new(1, 1))).await.unwrap();
     t.store.remove_host(&id, "ada", 9).await.unwrap();
     assert!(t.store.host(A).await.unwrap().is_none());
     assert!(!t.store.live_host(&id, "01").await.unwrap());
@@ -187,7 +187,7 @@ async fn a_generation_grows_only_when_something_changes() {
     let t = temporary().await;
     let id = enrolled(&t.store).await;
     let mono: AppName = name("mono");
-    let one = StoredApp { release: 1, rollout: 1, paused: false };
+    let one = StoredApp::new(1, 1);
     assert_eq!(t.store.spec(&id).await.unwrap(), StoredSpec::default());
     assert_eq!(t.store.set_app(&id, &mono, None).await.unwrap(), 0);
     assert_eq!(t.store.set_app(&id, &mono, Some(one)).await.unwrap(), 1);

@@ -217,6 +217,10 @@ impl Found {
                 self.say(format!("hooks[{i}].env"), format!("{key} is not in env"));
             }
         }
+        let (names, mut seen) = (app.hook_names(), BTreeSet::new());
+        for (i, name) in names.iter().enumerate().filter(|(_, name)| !seen.insert(*name)) {
+            self.say(format!("hooks[{i}].name"), format!("two hooks are called {name}; give one another name"));
+        }
     }
 
     pub(super) fn checks(&mut self, app: &AppSpec) {

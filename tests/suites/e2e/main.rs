@@ -4,6 +4,7 @@ mod deploy;
 mod events;
 mod failures;
 mod files;
+mod hooks;
 mod identity;
 mod interruptions;
 mod jobs;

@@ -55,7 +55,7 @@ fn the_same_again_changes_nothing() {
 }
 
 /// What is left of a plan without the steps that every change brings.
-fn core(host: &Host, desired: &drover_proto::spec::DesiredApp) -> Vec<String> {
+pub(super) fn core(host: &Host, desired: &drover_proto::spec::DesiredApp) -> Vec<String> {
     let words = words(&host.plan(Some(desired)));
     words.into_iter().filter(|w| !["hook", "gate", "commit"].iter().any(|x| w.starts_with(x))).collect()
 }

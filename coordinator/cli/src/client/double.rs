@@ -102,6 +102,7 @@ impl Operator for Double {
     type WatchRolloutStream = Views;
     type LogsStream = Lines;
     type EventsStream = Views;
+    type HookLogsStream = Lines;
 
     fn watch_rollout<'a, 'b>(&'a self, _: Request<wire::RolloutRequest>) -> Answer<'b, Views>
     where
@@ -132,6 +133,13 @@ impl Operator for Double {
         })
     }
     fn logs<'a, 'b>(&'a self, _: Request<wire::LogsRequest>) -> Answer<'b, Lines>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async { Ok(Response::new(stream::empty())) })
+    }
+    fn hook_logs<'a, 'b>(&'a self, _: Request<wire::HookLogsRequest>) -> Answer<'b, Lines>
     where
         'a: 'b,
         Self: 'b,

@@ -1,7 +1,8 @@
-//! `drover logs`: the journal of an app's units, of all hosts in one stream.
+//! `drover logs`: the journal of an app's units, or what its hooks said, of all hosts in one stream.
 
 use drover_proto::name::AppName;
 use owo_colors::OwoColorize as _;
+use tonic::Streaming;
 
 use crate::{
     args::Output,
@@ -10,10 +11,31 @@ use crate::{
     show,
 };
 
+/// The newest lines of the journal, per host, unless said.
+const LINES: u32 = 50;
+
 /// Prints lines as they come; with `follow` until interrupted.
-pub async fn logs(app: &AppName, host: Option<&str>, follow: bool, lines: u32, output: Output) -> Outcome {
+pub async fn logs(app: &AppName, host: Option<&str>, follow: bool, lines: Option<u32>, output: Output) -> Outcome {
     let mut client = Client::connect().await?;
-    let mut stream = client.logs(app, host, follow, lines).await?;
+    let stream = client.logs(app, host, follow, lines.unwrap_or(LINES)).await?;
+    print(&client, stream, output).await
+}
+
+/// Prints what hooks said; `hook` empty = all of them.
+pub async fn hooks(
+    app: &AppName,
+    host: Option<&str>,
+    hook: &str,
+    release: Option<u64>,
+    lines: Option<u32>,
+    output: Output,
+) -> Outcome {
+    let mut client = Client::connect().await?;
+    let stream = client.hook_logs(app, host, hook, release, lines).await?;
+    print(&client, stream, output).await
+}
+
+async fn print(client: &Client, mut stream: Streaming<LogLine>, output: Output) -> Outcome {
     loop {
         match stream.message().await {
             Ok(Some(line)) => show::print(&render(&line, output)?)?,

@@ -191,12 +191,14 @@ pub fn words(action: &Action) -> String {
         Action::Fetch { digest, size_bytes } => format!("fetch artifact {} ({})", digest.short(), size(*size_bytes)),
         Action::Unpack { digest, directory } => format!("unpack artifact {} into {directory}", digest.short()),
         Action::Build { directory, user, timeout, .. } => format!("build in {directory} as {user}, at most {timeout}"),
-        Action::Hook { when, run, user, .. } => {
+        Action::Hook { when, run, user, name, run_once, .. } => {
             let when = match when {
                 HookPoint::BeforeSwitch => "before",
                 HookPoint::AfterSwitch => "after",
             };
-            format!("hook {when} the switch, as {user}: {}", argv_text(run))
+            let name = name.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
+            let once = if *run_once { ", on this host only" } else { "" };
+            format!("hook {name}{when} the switch, as {user}{once}: {}", argv_text(run))
         }
         Action::WriteFile { path, owner, group, mode, diff, keep_original, digest } => {
             let verb = if diff.is_empty() && digest.is_some() { "set owner and mode of" } else { "write" };

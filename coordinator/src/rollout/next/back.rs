@@ -12,12 +12,11 @@ impl Step {
     pub(super) fn roll_back(&mut self, cause: String) {
         self.rollout.state = RolloutState::RollingBack { cause: cause.clone() };
         self.progressed();
+        self.skip_pending();
         for index in 0..self.rollout.hosts.len() {
             let host = &mut self.rollout.hosts[index];
             if host.asked.is_none() {
-                if host.state == HostState::Pending {
-                    host.state = HostState::Skipped { reason: "the rollout stopped before its turn".to_owned() };
-                }
+                // It was not touched.
             } else if host.removed || host.left_alone || host.before == self.rollout.target {
                 // There is nothing to go back to; one in flight settles by itself.
             } else if host.in_flight() {

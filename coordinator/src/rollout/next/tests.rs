@@ -1,5 +1,6 @@
 //! Rollouts step by step; `properties` has their invariants over random events.
 
+mod once;
 mod properties;
 
 use drover_proto::{
@@ -9,7 +10,7 @@ use drover_proto::{
 };
 
 use super::*;
-use crate::rollout::state::Before;
+use crate::rollout::state::{Before, Once};
 
 /// A rollout to release 2, with the bookkeeping that the driver does.
 struct World {
@@ -62,6 +63,7 @@ impl World {
             counted_unix_ms: 1_000_000,
             excused: 0,
             due: vec![],
+            once: None,
         };
         Self { rollout, now: 1_000_000, generation: 10, effects: vec![] }
     }
@@ -121,7 +123,7 @@ impl World {
 }
 
 fn wrote(effects: &[Effect], index: usize, release: Option<u64>, paused: bool) -> bool {
-    effects.contains(&Effect::WriteSpec { host: host(index), asked: Asked { release, paused } })
+    effects.contains(&Effect::WriteSpec { host: host(index), asked: Asked { release, paused, run_once: false } })
 }
 
 #[test]

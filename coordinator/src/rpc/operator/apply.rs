@@ -55,6 +55,7 @@ pub(super) async fn apply(
         app: app.clone(),
         kind: Kind::Apply,
         target: Some(release),
+        once: draft.spec.has_run_once(),
         strategy: draft.spec.strategy,
         by: by.to_string(),
     };
@@ -121,6 +122,8 @@ pub(super) async fn rollback(
         target: Some(release.number),
         strategy: spec.strategy,
         by: by.to_string(),
+        // What a release migrated once is not migrated again by going back to it.
+        once: false,
     };
     let rollout_id = services.rollouts.begin(wish, targets).await.map_err(store_failed)?;
     let message = format!("rolling back to {app}/{} on {}", release.number, hosts(count));
@@ -173,7 +176,7 @@ pub(super) async fn remove(
     // A removal that fails somewhere must not bring the app back elsewhere.
     let strategy = Strategy { on_failure: OnFailure::Continue, ..newest.spec().map_err(store_failed)?.strategy };
     let count = targets.len();
-    let wish = Wish { app: app.clone(), kind: Kind::Remove, target: None, strategy, by: by.to_string() };
+    let wish = Wish { app: app.clone(), kind: Kind::Remove, target: None, strategy, by: by.to_string(), once: false };
     let rollout_id = services.rollouts.begin(wish, targets).await.map_err(store_failed)?;
     Ok(RolloutStarted { rollout_id, release: 0, message: format!("removing {app} from {}", hosts(count)) })
 }

@@ -1,10 +1,12 @@
-//! `drover logs`: one job per host, the lines merged as they come. Ends when every host is done, the reader goes away,
+//! `drover logs`, of units and of hooks: one job per host, the lines merged as they come. Ends when every host is done, the reader goes away,
 //! or the coordinator stops; jobs still going are cancelled then.
+
+use std::collections::BTreeSet;
 
 use drover_proto::{
     code::{self, Code},
-    name::{AppName, HostName},
-    wire::{LogLine, LogsJob, LogsRequest, job, job_reply::Reply},
+    name::{AppName, HostId, HostName},
+    wire::{HookLogsJob, HookLogsRequest, LogLine, LogsJob, LogsRequest, job, job_reply::Reply},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,7 +17,7 @@ use super::{
     super::{Services, name, not_found, store_failed},
     hosts::find,
 };
-use crate::{clock, session::Answers, store::Host};
+use crate::{clock, rollout::keeper::read, session::Answers, store::Host};
 
 /// Lines on their way to the reader.
 const LINES_AHEAD: usize = 256;
@@ -34,11 +36,26 @@ pub(super) async fn logs(services: &Services, request: LogsRequest) -> Result<Li
     let hosts = hosts(services, &app, &request.host).await?;
     let lines = if request.lines == 0 { LINES.0 } else { request.lines.min(LINES.1) };
     let job = LogsJob { app: app.to_string(), follow: request.follow, lines };
+    merged(services, &app, hosts, job::Job::Logs(job))
+}
+
+/// `drover logs --hook`.
+pub(super) async fn hook_logs(services: &Services, request: HookLogsRequest) -> Result<Lines, Status> {
+    let app: AppName = name(&request.app)?;
+    let hosts = hosts_with_hooks(services, &app, &request.host).await?;
+    let lines = if request.lines == 0 { LINES.1 } else { request.lines.min(LINES.1) };
+    let HookLogsRequest { app: _, host: _, hook, release, lines: _ } = request;
+    let job = HookLogsJob { app: app.to_string(), hook, release, lines };
+    merged(services, &app, hosts, job::Job::HookLogs(job))
+}
+
+/// Asks every host, and merges what they say.
+fn merged(services: &Services, app: &AppName, hosts: Vec<Host>, job: job::Job) -> Result<Lines, Status> {
     let (sender, receiver) = mpsc::channel(LINES_AHEAD);
     let mut asked = Vec::new();
     let mut silent = Vec::new();
     for host in hosts {
-        match services.sessions.ask(&host.id, job::Job::Logs(job.clone()), TTL_MS) {
+        match services.sessions.ask(&host.id, job.clone(), TTL_MS) {
             Ok(answers) => asked.push((host.name, answers)),
             Err(error) => silent.push((host.name, error.to_string())),
         }
@@ -78,6 +95,22 @@ async fn hosts(services: &Services, app: &AppName, only: &str) -> Result<Vec<Hos
         true if store.releases(app).await.map_err(store_failed)?.is_empty() => Err(not_found(format!("app {app}"))),
         true => Err(not_found(format!("host with app {app}"))),
     }
+}
+
+/// A release that was taken back may have left a host without the app: what its hooks said is there all the same.
+async fn hosts_with_hooks(services: &Services, app: &AppName, only: &str) -> Result<Vec<Host>, Status> {
+    let store = &services.store;
+    if !only.is_empty() {
+        return Ok(vec![find(services, only).await?]);
+    }
+    let mut ids: BTreeSet<HostId> = store.hosts_of(app).await.map_err(store_failed)?.into_keys().collect();
+    for newest in store.rollouts(Some(app), 1).await.map_err(store_failed)? {
+        let rollout = read(&newest).map_err(store_failed)?;
+        ids.extend(rollout.hosts.into_iter().filter(|host| host.asked.is_some()).map(|host| host.id));
+    }
+    let mut hosts = store.hosts().await.map_err(store_failed)?;
+    hosts.retain(|host| ids.contains(&host.id));
+    if hosts.is_empty() { Err(not_found(format!("host with app {app}"))) } else { Ok(hosts) }
 }
 
 /// The reader is gone.

@@ -5,8 +5,8 @@ use drover_proto::{
     name::OperatorName,
     wire::{
         AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest, CreateTokenReply, CreateTokenRequest,
-        Empty, EventsRequest, HostRequest, LabelHostRequest, LogLine, LogsRequest, OperatorRequest, PlanReply,
-        PlanRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RollbackRequest, RolloutRequest,
+        Empty, EventsRequest, HookLogsRequest, HostRequest, LabelHostRequest, LogLine, LogsRequest, OperatorRequest,
+        PlanReply, PlanRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RollbackRequest, RolloutRequest,
         RolloutStarted, SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
     },
 };
@@ -122,6 +122,12 @@ impl operator_server::Operator for Operator {
     async fn logs(&self, request: Request<LogsRequest>) -> Reply<Leased<LogLine>> {
         let lease = Lease::of(&self.0, &request)?;
         let lines = logs::logs(&self.0, request.into_inner()).await?;
+        Ok(Response::new(lease.hold(lines)))
+    }
+    type HookLogsStream = Leased<LogLine>;
+    async fn hook_logs(&self, request: Request<HookLogsRequest>) -> Reply<Leased<LogLine>> {
+        let lease = Lease::of(&self.0, &request)?;
+        let lines = logs::hook_logs(&self.0, request.into_inner()).await?;
         Ok(Response::new(lease.hold(lines)))
     }
 

@@ -162,13 +162,26 @@ pub(super) async fn ask(services: &Services, draft: &Draft) -> Result<PlanView, 
         // The rollout has no number yet; none has this one.
         rollout: 0,
         paused: false,
+        run_once: false,
+        restart: 0,
         spec: draft.spec.clone(),
         secrets: values(services, draft).await?,
     };
-    let json = serde_json::to_vec(&desired).map_err(|_| code::status(Code::Internal, "the app cannot be written"))?;
-    let job = PlanJob { app: app.to_string(), desired_app_json: json };
-    let hosts: Vec<HostPlan> = stream::iter(draft.hosts.clone())
-        .map(|host| ask_one(services.clone(), host, job.clone()))
+    let job = |run_once| {
+        let desired = DesiredApp { run_once, ..desired.clone() };
+        let json = serde_json::to_vec(&desired);
+        json.map(|desired_app_json| PlanJob { app: app.to_string(), desired_app_json })
+            .map_err(|_| code::status(Code::Internal, "the app cannot be written"))
+    };
+    let (once, others) = (job(draft.spec.has_run_once())?, job(false)?);
+    // As a rollout would choose it: the first that is there.
+    let first = draft.hosts.iter().find(|host| draft.sightings.connected(&host.id)).map(|host| host.id.clone());
+    let asked = draft.hosts.clone().into_iter().map(|host| {
+        let job = if first.as_ref() == Some(&host.id) { once.clone() } else { others.clone() };
+        (host, job)
+    });
+    let hosts: Vec<HostPlan> = stream::iter(asked)
+        .map(|(host, job)| ask_one(services.clone(), host, job))
         .buffered(ASKED_AT_ONCE)
         .collect()
         .await;

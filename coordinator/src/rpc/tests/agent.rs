@@ -84,7 +84,7 @@ impl FakeAgent {
                             let plan = serde_json::to_vec(&self.plan(&desired, &status)).unwrap();
                             answer(&out, &id, Reply::PlanJson(plan)).await;
                         }
-                        job::Job::Logs(_) => {
+                        job::Job::Logs(_) | job::Job::HookLogs(_) => {
                             let line = LogLine { text: "hello".to_owned(), ..LogLine::default() };
                             answer(&out, &id, Reply::LogLine(line)).await;
                         }

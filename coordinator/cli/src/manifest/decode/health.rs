@@ -8,7 +8,7 @@ use drover_proto::{
     template::Template,
 };
 
-use super::{Decoder, span};
+use super::{Decoder, flag, span};
 use crate::manifest::{
     holes::Allow,
     yaml::{Node, Value},
@@ -23,9 +23,11 @@ impl Decoder<'_> {
                 let run = item.get("run").map(|argv| self.argv(argv, Allow::HOST));
                 let user = self.name_of(item, "user");
                 let env = self.names(item.get("env"));
+                let name = item.get("name").and_then(|_| self.name_of(item, "name"));
+                let run_once = flag(item, "run_once");
                 if let (Some(run), Some(user), Some(timeout)) = (run, user, span(item, "timeout")) {
                     self.origin(format!("hooks[{}]", hooks.len()), item);
-                    hooks.push(Hook { when, run, user, timeout, env });
+                    hooks.push(Hook { name, when, run, user, timeout, env, run_once });
                 }
             }
         }

@@ -145,6 +145,8 @@ pub(super) static HOOKS: Object = Object {
 pub(super) static HOOK: Object = Object {
     name: "hook",
     fields: &[
+        f("name", Text("hook name"), "How messages and `drover logs --hook` call it.", "migrate")
+            .depends("its list and its place in it: `before_switch-1`"),
         f(
             "run",
             Argv,
@@ -160,8 +162,10 @@ pub(super) static HOOK: Object = Object {
             "Which of the app's env it sees, beside PATH, HOME and LANG.",
             "[DATABASE_URL]",
         ),
+        f("run_once", Bool, "On exactly one host of a rollout, before any other gets the release.", "true")
+            .default("false"),
     ],
-    not_built: &["run_once"],
+    not_built: &[],
 };
 
 pub(super) static CHECK: Object = Object {

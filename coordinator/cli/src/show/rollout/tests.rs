@@ -26,6 +26,7 @@ pub(crate) fn view(state: RolloutState, targets: Vec<(&str, HostState)>) -> Roll
                 state,
                 before: Some(16),
                 failure: None,
+                run_once: false,
             })
             .collect(),
     }

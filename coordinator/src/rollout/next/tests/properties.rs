@@ -1,5 +1,7 @@
 //! What holds of every rollout, whatever happens to it: random events, then time alone. Beside the steps in `tests`.
 
+use std::collections::BTreeSet;
+
 use proptest::{prelude::*, strategy::Strategy};
 
 use super::*;
@@ -55,6 +57,7 @@ proptest! {
         on_failure in on_failures(),
         removal in any::<bool>(),
         left_alone in any::<u8>(),
+        once in any::<bool>(),
         happens in proptest::collection::vec(any_event(), 0..120),
     ) {
         let target = (!removal).then_some(2);
@@ -62,6 +65,7 @@ proptest! {
         for (index, host) in world.rollout.hosts.iter_mut().enumerate() {
             host.left_alone = left_alone & (1 << index) != 0;
         }
+        world.rollout.once = (once && !removal).then(Once::default);
         world.send(What::Start);
         for one in happens {
             let before = world.rollout.clone();
@@ -85,6 +89,12 @@ proptest! {
             check_step(&before, &world.rollout, &effects)?;
         }
         prop_assert!(world.rollout.state.is_final(), "{:?}", world.rollout);
+        let given = |effect: &Effect| match effect {
+            Effect::WriteSpec { host, asked } if asked.run_once => Some(host.clone()),
+            _ => None,
+        };
+        let given: BTreeSet<HostId> = world.effects.iter().filter_map(given).collect();
+        prop_assert!(given.len() <= 1, "hooks that run once were given to {given:?}");
         let document = serde_json::to_vec(&world.rollout).unwrap();
         prop_assert_eq!(serde_json::from_slice::<Rollout>(&document).unwrap(), world.rollout);
     }
@@ -102,6 +112,11 @@ fn check_step(before: &Rollout, after: &Rollout, effects: &[Effect]) -> Result<(
             prop_assert!(was.in_flight() || !is.in_flight(), "{is:?} began during a pause");
         }
         prop_assert!(after.progress_left_ms >= before.progress_left_ms, "a deadline ran during a pause");
+    }
+    if let Some(once) = &after.once {
+        let others = |host: &&HostRun| once.host.as_ref() != Some(&host.id) && host.asked.is_some();
+        prop_assert!(once.done || !after.hosts.iter().any(|host| others(&host)), "given before the hooks had run");
+        prop_assert!(before.once.as_ref().is_some_and(|was| was.host.is_none() || was.host == once.host));
     }
     for (was, is) in before.hosts.iter().zip(&after.hosts) {
         if is.in_flight() {
