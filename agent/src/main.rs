@@ -8,6 +8,7 @@ use drover_agent::{
     app,
     config::{Config, DEFAULT_PATH},
     enroll,
+    host::unpack,
 };
 use drover_proto::{name::HostName, secret::Secret};
 
@@ -43,11 +44,22 @@ enum Command {
     },
     /// What this host runs, as the agent last wrote it.
     Status,
+    /// Unpack an artifact; the agent starts this itself, as another user.
+    #[command(hide = true)]
+    Unpack {
+        /// What it may use.
+        #[arg(long)]
+        bounds: String,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
-    drover_proto::tls::install();
     let args = Args::parse();
+    if let Command::Unpack { bounds } = &args.command {
+        // Before anything else: it reads what nobody has looked at yet.
+        std::process::exit(unpack::child::main(bounds));
+    }
+    drover_proto::tls::install();
     let config = Config::read(&args.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match args.command {
@@ -64,5 +76,6 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Command::Status => app::print_status(&config),
+        Command::Unpack { .. } => Ok(()),
     }
 }

@@ -13,8 +13,10 @@ use super::{Exec, StepFailure, accounts, directories, program};
 use crate::{
     blob::BlobError,
     host::{
-        archive, files,
+        archive::{self, ArchiveError},
+        files,
         process::{self, Ended},
+        unpack::{self, UnpackError},
     },
     render::{Layout, Rendered, RenderedBuild, Tree},
 };
@@ -54,20 +56,22 @@ impl Exec<'_> {
     pub(super) async fn unpack(&self) -> Result<(), StepFailure> {
         let tree = self.tree()?;
         let archive = self.fetch(tree.digest, tree.size_bytes).await?;
-        let owner = match &tree.build {
-            Some(build) => accounts::user(&build.user).map(|account| (account.uid, account.gid))?,
-            None => (0, 0),
-        };
         self.wipe_tree()?;
         directories::make(&self.layout.releases_of(self.app), 0o755).map_err(|e| self.cannot("made", e))?;
-        let into = tree.directory.as_path().to_owned();
-        let unpacked = tokio::task::spawn_blocking(move || archive::unpack(&archive, &into, owner)).await;
-        match unpacked {
-            Ok(Ok(_counts)) => {}
-            Ok(Err(error)) => {
-                return Err(StepFailure::new(Code::Archive, "unpack", format!("the artifact is refused: {error}")));
-            }
-            Err(panic) => return Err(StepFailure::new(Code::Internal, "unpack", panic.to_string())),
+        let archive = fs::File::open(&archive).map_err(|e| self.cannot("filled", e))?;
+        let size_bytes = archive.metadata().map_err(|e| self.cannot("filled", e))?.len();
+        unpack::unpack(archive, tree.directory.as_path(), unpack::Bounds::of(size_bytes)).await.map_err(|error| {
+            let code = match error {
+                UnpackError::Refused(_) | UnpackError::Stopped(_) => Code::Archive,
+                UnpackError::Write(_) => Code::Write,
+                UnpackError::NoUser | UnpackError::User(_) => Code::NoSuchUser,
+                UnpackError::Process(_) => Code::Internal,
+            };
+            StepFailure::new(code, "unpack", error.to_string())
+        })?;
+        if let Some(build) = &tree.build {
+            let account = accounts::user(&build.user)?;
+            self.own_tree("unpack", move |directory| archive::hand_over(directory, (account.uid, account.gid))).await?;
         }
         if tree.build.is_none() { self.finish_tree().await } else { Ok(()) }
     }
@@ -130,16 +134,9 @@ impl Exec<'_> {
     /// Root owns it, nobody else writes there, it is on the disk; then the marker says so.
     async fn finish_tree(&self) -> Result<(), StepFailure> {
         let tree = self.tree()?;
-        let directory = tree.directory.as_path().to_owned();
         // A build's processes may live on with files open for writing.
         let fresh = tree.build.is_some();
-        match tokio::task::spawn_blocking(move || archive::seal(&directory, fresh)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                return Err(StepFailure::new(Code::Write, "seal", format!("the release cannot be sealed: {error}")));
-            }
-            Err(panic) => return Err(StepFailure::new(Code::Internal, "seal", panic.to_string())),
-        }
+        self.own_tree("seal", move |directory| archive::seal(directory, fresh)).await?;
         let marker = self.layout.seal_marker(self.app, &tree.key);
         if let Some(parent) = marker.parent() {
             directories::make(parent, 0o700).map_err(|e| self.cannot("sealed", e))?;
@@ -147,6 +144,22 @@ impl Exec<'_> {
         files::write_private(&marker, b"").map_err(|e| StepFailure::new(Code::Write, "seal", e.to_string()))?;
         self.blobs.discard(tree.digest).await;
         Ok(())
+    }
+
+    /// Gives the tree to another owner.
+    async fn own_tree(
+        &self,
+        step: &str,
+        own: impl FnOnce(&Path) -> Result<(), ArchiveError> + Send + 'static,
+    ) -> Result<(), StepFailure> {
+        let directory = self.tree()?.directory.as_path().to_owned();
+        match tokio::task::spawn_blocking(move || own(&directory)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                Err(StepFailure::new(Code::Write, step, format!("the release cannot be made its owner's: {error}")))
+            }
+            Err(panic) => Err(StepFailure::new(Code::Internal, step, panic.to_string())),
+        }
     }
 
     fn wipe_tree(&self) -> Result<(), StepFailure> {

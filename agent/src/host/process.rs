@@ -5,9 +5,11 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::File,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,6 +38,9 @@ pub const JOURNALCTL: &str = "/usr/bin/journalctl";
 /// Becomes an unprivileged user for good before it runs a program.
 pub const SETPRIV: &str = "/usr/bin/setpriv";
 
+/// The agent's own program, also when an upgrade has replaced its file.
+pub const ITSELF: &str = "/proc/self/exe";
+
 /// Where programs without a '/' are looked up, and what they get as PATH unless told otherwise.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// After a program's end, how long its output may still come from something that it left behind.
@@ -56,6 +61,8 @@ pub struct Command {
     pub env: BTreeMap<String, String>,
     /// Then its whole process group is killed.
     pub timeout: Duration,
+    /// What it reads; nothing unless said.
+    pub stdin: Option<Arc<File>>,
     /// A file that all its output is added to, mode 0600, at most 64 MiB.
     pub output_file: Option<PathBuf>,
 }
@@ -65,7 +72,7 @@ impl Command {
     #[must_use]
     pub fn new(program: impl Into<String>, args: Vec<String>, timeout: Duration) -> Self {
         let env = BTreeMap::new();
-        Self { program: program.into(), args, account: None, cwd: None, env, timeout, output_file: None }
+        Self { program: program.into(), args, account: None, cwd: None, env, timeout, stdin: None, output_file: None }
     }
 }
 
@@ -284,6 +291,12 @@ pub(super) fn start(command: &Command) -> Result<Group, ProcessError> {
     let program = find(&command.program, &cwd)?;
     let mut ready = match &command.account {
         None => tokio::process::Command::new(&program),
+        // setpriv would start itself. Supplementary groups go as well; what else there is to give up, `unpack` does.
+        Some(account) if command.program == ITSELF => {
+            let mut ready = tokio::process::Command::new(&program);
+            ready.uid(account.uid).gid(account.gid);
+            ready
+        }
         Some(account) => {
             let mut ready = tokio::process::Command::new(SETPRIV);
             ready.arg("--reuid").arg(account.uid.to_string()).arg("--regid").arg(account.gid.to_string());
@@ -295,7 +308,9 @@ pub(super) fn start(command: &Command) -> Result<Group, ProcessError> {
     ready.args(&command.args).current_dir(cwd).env_clear();
     ready.env("PATH", PATH).env("HOME", home).env("LANG", "C.UTF-8");
     ready.envs(command.env.iter().filter(|(key, _)| !steers_the_loader(key)));
-    ready.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let stdin = command.stdin.as_ref().map_or_else(|| Ok(Stdio::null()), |file| file.try_clone().map(Stdio::from));
+    ready.stdin(stdin.map_err(|source| ProcessError::Start { program: command.program.clone(), source })?);
+    ready.stdout(Stdio::piped()).stderr(Stdio::piped());
     ready.process_group(0).kill_on_drop(true);
     let process = ready.spawn().map_err(|source| ProcessError::Start { program: command.program.clone(), source })?;
     let id = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);

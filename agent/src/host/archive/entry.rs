@@ -88,8 +88,8 @@ impl Extensions {
     pub(super) fn take<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<bool, ArchiveError> {
         let kind = entry.header().entry_type();
         match kind {
-            EntryType::GNULongName => self.name = Some(without_nul(content(entry)?)),
-            EntryType::GNULongLink => self.link = Some(without_nul(content(entry)?)),
+            EntryType::GNULongName => once(&mut self.name, without_nul(content(entry)?))?,
+            EntryType::GNULongLink => once(&mut self.link, without_nul(content(entry)?))?,
             EntryType::XHeader => self.take_pax(&content(entry)?)?,
             // About all entries: comments such as git's commit.
             EntryType::XGlobalHeader => drop(content(entry)?),
@@ -102,9 +102,13 @@ impl Extensions {
         for record in tar::PaxExtensions::new(records) {
             let record = record.map_err(ArchiveError::Damaged)?;
             match record.key_bytes() {
-                b"path" => self.name = Some(record.value_bytes().to_owned()),
-                b"linkpath" => self.link = Some(record.value_bytes().to_owned()),
-                b"size" => self.size = record.value().ok().and_then(|size| size.parse().ok()),
+                b"path" => once(&mut self.name, record.value_bytes().to_owned())?,
+                b"linkpath" => once(&mut self.link, record.value_bytes().to_owned())?,
+                b"size" => {
+                    let said = record.value().ok().and_then(|size| size.parse().ok());
+                    let said = said.ok_or_else(|| ArchiveError::entry("(next)", "has a size that is no number"))?;
+                    once(&mut self.size, said)?;
+                }
                 key if key.starts_with(b"GNU.sparse") => {
                     return Err(ArchiveError::entry("(next)", "is a sparse file: make the archive without --sparse"));
                 }
@@ -132,6 +136,14 @@ impl Extensions {
         let text = std::str::from_utf8(bytes).ok().filter(|t| !t.is_empty() && !t.chars().any(char::is_control));
         let text = text.filter(|t| t.len() <= MAX_NAME_BYTES);
         text.map(str::to_owned).ok_or_else(|| ArchiveError::entry(name, "is a link to nowhere that can be written"))
+    }
+}
+
+/// Said twice, each program could believe another one.
+fn once<T>(said: &mut Option<T>, value: T) -> Result<(), ArchiveError> {
+    match said.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(ArchiveError::entry("(next)", "is described twice by its extension headers")),
     }
 }
 

@@ -6,11 +6,12 @@ use std::{
     path::PathBuf,
 };
 
+use rustix::fs::Mode;
 use tar::{Builder, Header};
 
 use super::*;
 
-const OWNER: (u32, u32) = (33, 33);
+const ALL: Limits = Limits { bytes: 1 << 30, entries: 200_000 };
 
 /// An entry of an archive in the making; names are written as they are, checked by nobody.
 struct E<'a>(&'a str, EntryType, &'a str, u32);
@@ -46,11 +47,19 @@ fn scratch() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (top, archive, into)
 }
 
+fn unpack_file(archive: &Path, into: &Path, limits: Limits) -> Result<Unpacked, ArchiveError> {
+    stdfs::create_dir(into).unwrap();
+    let result = unpack(File::open(archive).unwrap(), into, limits);
+    if result.is_err() {
+        stdfs::remove_dir_all(into).unwrap();
+    }
+    result
+}
+
 fn unpack_bytes(bytes: &[u8]) -> (tempfile::TempDir, PathBuf, Result<Unpacked, ArchiveError>) {
     let (top, archive, into) = scratch();
     stdfs::write(&archive, bytes).unwrap();
-    let result = unpack(&archive, &into, OWNER);
-    (top, into, result)
+    (top, into.clone(), unpack_file(&archive, &into, ALL))
 }
 
 const FILE: EntryType = EntryType::Regular;
@@ -87,13 +96,18 @@ fn a_good_archive_is_unpacked_with_plain_owners_and_modes() {
             assert!(m.mtime() < 90_000_000_000, "{name}: the time of the archive was taken");
             (m.uid(), m.gid(), m.mode() & 0o7777)
         };
-        for (name, mode) in [(".", 0o755), ("bin", 0o755), ("bin/run", 0o755), ("lib/deep", 0o755)] {
-            assert_eq!(look(name), (33, 33, mode), "{name}");
+        for owner in [0, 33] {
+            if owner > 0 {
+                hand_over(&into, (owner, owner)).unwrap();
+            }
+            for (name, mode) in [(".", 0o755), ("bin", 0o755), ("bin/run", 0o755), ("lib/deep", 0o755)] {
+                assert_eq!(look(name), (owner, owner, mode), "{name}");
+            }
+            for name in ["lib/deep/data.txt", "lib/again", "bin/..odd name"] {
+                assert_eq!(look(name), (owner, owner, 0o644), "{name}");
+            }
+            assert_eq!((look("bin/data").0, look("lib/current").0), (owner, owner));
         }
-        for name in ["lib/deep/data.txt", "lib/again", "bin/..odd name"] {
-            assert_eq!(look(name), (33, 33, 0o644), "{name}");
-        }
-        assert_eq!((look("bin/data").0, look("lib/current").0), (33, 33));
         assert_eq!(stdfs::read_to_string(into.join("bin/data")).unwrap(), "data");
         assert_eq!(into.join("lib/again").metadata().unwrap().nlink(), 2);
     }
@@ -203,7 +217,7 @@ fn bombs_are_defused() {
     let limits = Limits { bytes: 1000, entries: 10 };
     let check = |bytes: Vec<u8>, wanted: &str| {
         stdfs::write(&archive, bytes).unwrap();
-        let said = unpack_within(&archive, &into, OWNER, limits).unwrap_err().to_string();
+        let said = unpack_file(&archive, &into, limits).unwrap_err().to_string();
         assert!(said.contains(wanted), "{said:?} should say {wanted:?}");
         assert!(!into.exists());
     };
@@ -221,12 +235,73 @@ fn bombs_are_defused() {
 }
 
 #[test]
-fn an_existing_directory_is_not_unpacked_over() {
+fn entries_that_make_nothing_count_too() {
+    let limits = Limits { bytes: 1 << 30, entries: 10 };
+    let (_top, archive, into) = scratch();
+    let dots: Vec<E<'_>> = (0..41).map(|_| E("./", DIR, "", 0o755)).collect();
+    stdfs::write(&archive, tar_of(&dots)).unwrap();
+    let said = unpack_file(&archive, &into, limits).unwrap_err().to_string();
+    assert!(said.contains("more than 10 entries"), "{said}");
+}
+
+/// An extension header's kind and content.
+type Extension<'a> = (EntryType, &'a [u8]);
+
+/// A tar with raw extension headers before one file of two bytes.
+fn extended(extensions: &[Extension<'_>]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    for (kind, content) in extensions {
+        builder.append(&header(b"extension", *kind, b"", content.len() as u64, 0o644), *content).unwrap();
+    }
+    builder.append(&header(b"short", FILE, b"", 2, 0o644), &b"hi"[..]).unwrap();
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn what_two_readers_could_read_differently_is_refused() {
+    const PAX: EntryType = EntryType::XHeader;
+    let cases: [(&[Extension<'_>], &str); 8] = [
+        (&[(PAX, b"9 size=3\n")], "two different sizes"),
+        (&[(PAX, b"16 size=1048576\n")], "two different sizes"),
+        (&[(PAX, b"11 size=-2\n")], "no number"),
+        (&[(PAX, b"9 size=2\n9 size=2\n")], "described twice"),
+        (&[(PAX, b"11 path=ab\n11 path=cd\n")], "described twice"),
+        (&[(EntryType::GNULongName, b"ab\0"), (PAX, b"11 path=cd\n")], "described twice"),
+        (&[(EntryType::GNULongLink, b"ab\0"), (PAX, b"15 linkpath=cd\n")], "described twice"),
+        (&[(PAX, b"22 GNU.sparse.major=1\n")], "sparse"),
+    ];
+    for (extensions, wanted) in cases {
+        let (_top, _into, result) = unpack_bytes(&extended(extensions));
+        let said = result.expect_err(wanted).to_string();
+        assert!(said.contains(wanted), "{said:?} should say {wanted:?}");
+    }
+    let (_top, into, result) = unpack_bytes(&extended(&[(PAX, b"9 size=2\n11 path=ab\n")]));
+    assert_eq!((result.unwrap().entries, stdfs::read(into.join("ab")).unwrap()), (1, b"hi".to_vec()));
+    let mut sparse = header(b"hole", EntryType::GNUSparse, b"", 0, 0o644);
+    sparse.set_cksum();
+    let mut builder = Builder::new(Vec::new());
+    builder.append(&sparse, &b""[..]).unwrap();
+    let (_top, _into, result) = unpack_bytes(&builder.into_inner().unwrap());
+    assert!(result.unwrap_err().to_string().contains("a sparse file"));
+}
+
+#[test]
+fn a_size_that_lies_ends_where_the_archive_ends() {
+    let mut bytes = Vec::from(header(b"long", FILE, b"", 1 << 40, 0o644).as_bytes().as_slice());
+    bytes.extend_from_slice(&[b'x'; 1024]);
+    let (_top, into, result) = unpack_bytes(&bytes);
+    assert!(matches!(result, Err(ArchiveError::Damaged(_))), "{result:?}");
+    assert!(!into.exists());
+}
+
+#[test]
+fn a_directory_with_something_in_it_is_not_unpacked_over() {
     let (_top, archive, into) = scratch();
     stdfs::write(&archive, good()).unwrap();
     stdfs::create_dir(&into).unwrap();
     stdfs::write(into.join("mine"), "kept").unwrap();
-    assert!(matches!(unpack(&archive, &into, OWNER), Err(ArchiveError::Write { .. })));
+    let result = unpack(File::open(&archive).unwrap(), &into, ALL);
+    assert!(matches!(result, Err(ArchiveError::Write { .. })));
     assert_eq!(stdfs::read_to_string(into.join("mine")).unwrap(), "kept");
 }
 
@@ -234,7 +309,7 @@ fn an_existing_directory_is_not_unpacked_over() {
 fn sealing_makes_all_of_it_roots_and_follows_nothing() {
     let (top, archive, into) = scratch();
     stdfs::write(&archive, good()).unwrap();
-    unpack(&archive, &into, OWNER).unwrap();
+    unpack_file(&archive, &into, ALL).unwrap();
     let outside = top.path().join("outside");
     stdfs::write(&outside, "x").unwrap();
     std::os::unix::fs::chown(&outside, Some(33), Some(33)).unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid},
+    fs::{self, AtFlags, FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -18,26 +18,25 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// A tree in the making.
 pub(super) struct Tree {
     top: OwnedFd,
-    uid: Uid,
-    gid: Gid,
     limits: Limits,
     done: Unpacked,
 }
 
 impl Tree {
-    /// Makes the directory, which must not exist.
-    pub(super) fn create(at: &Path, (uid, gid): (u32, u32), limits: Limits) -> Result<Self, ArchiveError> {
-        let failed = |e: Errno| ArchiveError::write(at.display(), e);
-        fs::mkdir(at, Mode::from_raw_mode(0o700)).map_err(failed)?;
-        let top = fs::open(at, DIRECTORY, Mode::empty()).map_err(failed)?;
-        let done = Unpacked { bytes: 0, entries: 0 };
-        Ok(Self { top, uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), limits, done })
+    /// Fills the directory, which must be empty.
+    pub(super) fn open(at: &Path, limits: Limits) -> Result<Self, ArchiveError> {
+        let top = fs::open(at, DIRECTORY, Mode::empty()).map_err(|e| ArchiveError::write(at.display(), e))?;
+        let mut entries = fs::Dir::read_from(&top).map_err(|e| ArchiveError::write(at.display(), e))?;
+        let dots = [c".", c".."];
+        if entries.any(|entry| entry.is_ok_and(|entry| !dots.contains(&entry.file_name()))) {
+            return Err(ArchiveError::write(at.display(), Errno::NOTEMPTY));
+        }
+        Ok(Self { top, limits, done: Unpacked { bytes: 0, entries: 0 } })
     }
 
-    /// The last word: until then only root could look in.
-    pub(super) fn finish(self) -> Result<Unpacked, ArchiveError> {
-        self.own(&self.top, 0o755).map_err(|e| ArchiveError::write(".", e))?;
-        Ok(self.done)
+    /// What was written.
+    pub(super) fn finish(self) -> Unpacked {
+        self.done
     }
 
     pub(super) fn file(&mut self, name: &Name, from: &mut impl Read, executable: bool) -> Result<(), ArchiveError> {
@@ -58,7 +57,7 @@ impl Tree {
             }
             file.write_all(&buffer[..n]).map_err(|e| ArchiveError::write(name, e))?;
         }
-        self.own(&file, if executable { 0o755 } else { 0o644 }).map_err(|e| ArchiveError::write(name, e))
+        set_mode(&file, if executable { 0o755 } else { 0o644 }).map_err(|e| ArchiveError::write(name, e))
     }
 
     pub(super) fn directory(&mut self, name: &Name) -> Result<(), ArchiveError> {
@@ -72,9 +71,7 @@ impl Tree {
     pub(super) fn symlink(&mut self, name: &Name, target: &str) -> Result<(), ArchiveError> {
         let (directory, last) = self.way_to(name)?;
         self.count()?;
-        fs::symlinkat(target, &directory, last).map_err(|e| refused(name, e))?;
-        let (uid, gid) = (Some(self.uid), Some(self.gid));
-        fs::chownat(&directory, last, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| ArchiveError::write(name, e))
+        fs::symlinkat(target, &directory, last).map_err(|e| refused(name, e))
     }
 
     /// A second name for a file that came before.
@@ -116,7 +113,7 @@ impl Tree {
         let next = fs::openat(here, part, DIRECTORY, Mode::empty()).map_err(|e| refused(name, e))?;
         if made {
             self.count()?;
-            self.own(&next, 0o755).map_err(|e| ArchiveError::write(name, e))?;
+            set_mode(&next, 0o755).map_err(|e| ArchiveError::write(name, e))?;
         }
         Ok(next)
     }
@@ -128,11 +125,10 @@ impl Tree {
         }
         Ok(())
     }
+}
 
-    fn own(&self, fd: impl std::os::fd::AsFd, mode: u32) -> rustix::io::Result<()> {
-        fs::fchown(&fd, Some(self.uid), Some(self.gid))?;
-        fs::fchmod(&fd, Mode::from_raw_mode(mode))
-    }
+fn set_mode(fd: impl std::os::fd::AsFd, mode: u32) -> rustix::io::Result<()> {
+    fs::fchmod(&fd, Mode::from_raw_mode(mode))
 }
 
 /// What it means when something is in the way already.
