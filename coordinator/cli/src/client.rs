@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use drover_proto::{
     app::AppSpec,
     code::Code,
-    digest::Digest,
     limits,
     name::{AppName, EnvironmentName, LabelKey, LabelValue, OperatorName, RolloutId, SecretName},
     secret::Secret,
@@ -95,11 +94,6 @@ impl Client {
         let request = wire::PlanRequest { app_spec_json: bytes_of(app)? };
         let reply = self.calls.plan(request).await;
         document(&self.done(reply)?.json)
-    }
-    /// Whether the coordinator has not got this archive yet.
-    pub async fn is_missing(&mut self, digest: &Digest) -> Result<bool, Fault> {
-        let reply = self.calls.missing_blobs(wire::BlobList { digests: vec![digest.to_string()] }).await;
-        Ok(!self.done(reply)?.digests.is_empty())
     }
     /// Begins a rollout; with `plan_id` only if that is still the plan.
     pub async fn apply(&mut self, app: &AppSpec, plan_id: Option<&str>) -> Result<RolloutStarted, Fault> {

@@ -49,7 +49,7 @@ async fn backed_up(temporary: &Path) -> (StateDir, std::path::PathBuf, Digest) {
     let name = "siliconflow".parse().unwrap();
     app.store.set_secret(&name, "", &Secret::new("hunter2".to_owned()), "ada", 1).await.unwrap();
     let digest = Digest::of(b"artifact");
-    let mut incoming = app.blobs.begin(digest, 8).await.unwrap();
+    let mut incoming = app.blobs.begin(digest, 8, 0).await.unwrap();
     incoming.write(b"artifact").await.unwrap();
     incoming.finish().await.unwrap();
     let new = crate::store::NewToken {

@@ -129,6 +129,10 @@ fn secret_command(shown: &str) -> String {
 }
 
 fn blob_failed(error: BlobError) -> Status {
+    if matches!(error, BlobError::Busy(_) | BlobError::Offset { .. }) {
+        // Without a code, like a connection that was lost: who pushes asks again where to go on.
+        return Status::unavailable(error.to_string());
+    }
     let code = error.code();
     if code == Code::Internal {
         let source = std::error::Error::source(&error).map(ToString::to_string);

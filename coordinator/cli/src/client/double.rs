@@ -41,8 +41,10 @@ pub(crate) struct Double {
     pub views: Vec<RolloutView>,
     /// Sent to whoever follows; after them the stream stays open.
     pub events: Vec<EventView>,
-    /// Every blob that was pushed.
+    /// Every blob that was pushed, or a part of it.
     pub blobs: Arc<Mutex<Vec<Pushed>>>,
+    /// The next push breaks off when this many bytes have come.
+    pub break_off_at: Arc<Mutex<Option<usize>>>,
 }
 
 /// A `Double` that listens; dropped, it is gone like a process that was killed.
@@ -127,10 +129,25 @@ impl Operator for Double {
                     Some(Part::Data(data)) => blob.content.extend(data),
                     None => return Err(Status::invalid_argument("an empty part")),
                 }
+                if self.break_off_at.lock().unwrap().take_if(|at| blob.content.len() >= *at).is_some() {
+                    self.blobs.lock().unwrap().push(blob);
+                    return Err(Status::unavailable("the coordinator is gone"));
+                }
             }
             self.blobs.lock().unwrap().push(blob);
             Ok(Response::new(wire::Empty {}))
         })
+    }
+    fn missing_blobs<'a, 'b>(&'a self, _: Request<wire::BlobList>) -> Answer<'b, wire::BlobList>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let blobs = self.blobs.lock().unwrap();
+        let have = blobs.iter().map(|blob| blob.content.len() as u64).sum();
+        Box::pin(
+            async move { Ok(Response::new(wire::BlobList { digests: vec!["it".to_owned()], have_bytes: vec![have] })) },
+        )
     }
     fn logs<'a, 'b>(&'a self, _: Request<wire::LogsRequest>) -> Answer<'b, Lines>
     where
@@ -158,7 +175,6 @@ impl Operator for Double {
     }
     absent! {
         plan(PlanRequest) -> PlanReply,
-        missing_blobs(BlobList) -> BlobList,
         apply(ApplyRequest) -> RolloutStarted,
         rollback(RollbackRequest) -> RolloutStarted,
         remove(RemoveRequest) -> RolloutStarted,

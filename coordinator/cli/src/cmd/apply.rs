@@ -1,6 +1,8 @@
 //! The verbs that begin a rollout: `apply`, `rollback`, `remove`. Each asks the coordinator to begin, and hands over to
 //! `watch`.
 
+use std::sync::Arc;
+
 use drover_proto::{
     name::AppName,
     view::{HostPlanOutcome, PlanView},
@@ -8,7 +10,7 @@ use drover_proto::{
 
 use crate::{
     args::{FollowArgs, ManifestArgs, Output},
-    client::Client,
+    client::{Client, push::Archive},
     cmd::{input, load, watch},
     fault::{Exit, Fault, Outcome, Word},
     manifest::Loaded,
@@ -44,16 +46,15 @@ fn refuse(plan: &PlanView) -> Result<(), Fault> {
 
 async fn push(client: &mut Client, loaded: &Loaded) -> Result<(), Fault> {
     let Some(artifact) = &loaded.artifact else { return Ok(()) };
-    if !client.is_missing(&artifact.digest).await? {
-        return Ok(());
-    }
-    let file = artifact.file.reopen().map_err(|e| Fault::io("cannot read the packed artifact", &e))?;
+    let path = artifact.file.path().to_owned();
+    let archive = Archive { digest: artifact.digest, size_bytes: artifact.size_bytes, path };
     let bar = show::progress::upload(artifact.size_bytes);
     let moving = bar.clone();
-    let pushed = client.push_blob(&artifact.digest, artifact.size_bytes, file, move |sent| moving.inc(sent)).await;
+    let pushed = client.push_blob(&archive, Arc::new(move |sent| moving.set_position(sent))).await;
     bar.finish_and_clear();
-    pushed?;
-    show::note(&format!("sent artifact {} ({})", artifact.digest.short(), show::plan::size(artifact.size_bytes)));
+    if pushed? {
+        show::note(&format!("sent artifact {} ({})", artifact.digest.short(), show::plan::size(artifact.size_bytes)));
+    }
     Ok(())
 }
 

@@ -21,18 +21,20 @@ fn digest(text: &str) -> Result<Digest, Status> {
     text.parse().map_err(|_| invalid("a digest is 'sha256:' and 64 lower-case hex digits"))
 }
 
-/// Which of these are not here yet.
+/// Which of these are not here yet, and how much of each has come.
 pub(super) fn missing(services: &Services, list: BlobList) -> Result<BlobList, Status> {
     if list.digests.len() > MAX_DIGESTS {
         return Err(code::status(Code::Limit, format!("at most {MAX_DIGESTS} digests at once")));
     }
-    let mut digests = Vec::new();
+    let mut missing = BlobList::default();
     for text in list.digests {
-        if !services.blobs.has(&digest(&text)?) {
-            digests.push(text);
+        let digest = digest(&text)?;
+        if !services.blobs.has(&digest) {
+            missing.have_bytes.push(services.blobs.begun_bytes(&digest));
+            missing.digests.push(text);
         }
     }
-    Ok(BlobList { digests })
+    Ok(missing)
 }
 
 /// Takes an artifact in. It has its name only when it is whole and has its digest.
@@ -45,7 +47,7 @@ pub(super) async fn push(
         return Err(invalid("an artifact's header comes first"));
     };
     let digest = digest(&header.digest)?;
-    let mut incoming = services.blobs.begin(digest, header.size_bytes).await.map_err(blob_failed)?;
+    let mut incoming = services.blobs.begin(digest, header.size_bytes, header.offset).await.map_err(blob_failed)?;
     while let Some(part) = next(&mut pieces).await? {
         match part {
             Part::Data(data) => incoming.write(&data).await.map_err(blob_failed)?,
@@ -53,7 +55,7 @@ pub(super) async fn push(
         }
     }
     incoming.finish().await.map_err(blob_failed)?;
-    tracing::info!(?digest, bytes = header.size_bytes, %by, "artifact pushed");
+    tracing::info!(?digest, bytes = header.size_bytes, from = header.offset, %by, "artifact pushed");
     Ok(Empty {})
 }
 

@@ -1,6 +1,6 @@
 //! A watch outlives the coordinator that it began with, and an upload arrives as it was.
 
-use std::io::{Seek as _, Write as _};
+use std::io::Write as _;
 
 use drover_proto::{
     digest::Digest,
@@ -10,7 +10,10 @@ use drover_proto::{
 
 use super::*;
 use crate::{
-    client::double::{Double, Listening, Pushed},
+    client::{
+        double::{Double, Listening, Pushed},
+        push::Archive,
+    },
     show::rollout::tests::view,
 };
 
@@ -68,21 +71,26 @@ async fn a_first_watch_without_a_coordinator_fails_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_arrives_in_chunks_as_it_was() {
+async fn an_archive_arrives_as_it_was_and_goes_on_where_it_broke_off() {
     let content: Vec<u8> = (0..limits::BLOB_CHUNK_BYTES * 2 + 5).map(|i| (i % 251) as u8).collect();
-    let mut file = tempfile::tempfile().unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&content).unwrap();
-    file.rewind().unwrap();
     let double = Double::default();
+    *double.break_off_at.lock().unwrap() = Some(limits::BLOB_CHUNK_BYTES);
     let coordinator = Listening::start(double.clone(), 0);
     let digest = Digest::of(&content);
-    let sent = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let counter = sent.clone();
-    let count = move |bytes| {
-        counter.fetch_add(bytes, std::sync::atomic::Ordering::SeqCst);
+    let reached = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = reached.clone();
+    let count = std::sync::Arc::new(move |bytes| count.store(bytes, std::sync::atomic::Ordering::SeqCst));
+    let archive = Archive { digest, size_bytes: content.len() as u64, path: file.path().to_owned() };
+    assert!(coordinator.client().await.push_blob(&archive, count).await.unwrap());
+    assert_eq!(reached.load(std::sync::atomic::Ordering::SeqCst), content.len() as u64);
+    let (first, rest) = content.split_at(limits::BLOB_CHUNK_BYTES);
+    let pushed = |content: &[u8]| Pushed {
+        digest: digest.to_string(),
+        size_bytes: archive.size_bytes,
+        content: content.to_vec(),
     };
-    coordinator.client().await.push_blob(&digest, content.len() as u64, file, count).await.unwrap();
-    assert_eq!(sent.load(std::sync::atomic::Ordering::SeqCst), content.len() as u64);
     let blobs = double.blobs.lock().unwrap();
-    assert_eq!(*blobs, [Pushed { digest: digest.to_string(), size_bytes: content.len() as u64, content }]);
+    assert_eq!(*blobs, [pushed(first), pushed(rest)]);
 }
