@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
-use drover_proto::event::EventKind;
+use drover_proto::{event::EventKind, name::HostId};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -17,6 +17,7 @@ use crate::{
     desired::Desired,
     event,
     host::{files, systemd::Systemd},
+    identity::Identity,
     link::{Answered, Link},
     reconcile::{self, Handle, Reconciler},
 };
@@ -28,7 +29,8 @@ const STATUS_FILE: &str = "status.json";
 pub async fn run(config: Config) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
     let _lock = lock(&config.state_dir)?;
-    let desired = Desired::open(&config.state_dir).context("cannot open the desired state")?;
+    let desired =
+        Desired::open(&config.state_dir, &own_ids(&config.state_dir)).context("cannot open the desired state")?;
     let (connection, connected) = watch::channel(None);
     let blobs = Blobs::open(config.state_dir.join("blobs"), connected).context("cannot make the blob directory")?;
     let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
@@ -88,6 +90,15 @@ pub fn make_state_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make {}", path.display()))
 }
 
+/// The host ids whose spec may lie on this host's disk; empty = nobody can say, since there is no identity to read.
+fn own_ids(state_dir: &Path) -> Vec<HostId> {
+    match Identity::load(state_dir) {
+        Ok(Some(identity)) => identity.goes_on_with.into_iter().chain([identity.host]).collect(),
+        // `link` says it.
+        Ok(None) | Err(_) => Vec::new(),
+    }
+}
+
 /// Two agents on one host would undo each other's work.
 fn lock(state_dir: &Path) -> anyhow::Result<fs::File> {
     let path = state_dir.join("lock");
@@ -99,10 +110,10 @@ fn lock(state_dir: &Path) -> anyhow::Result<fs::File> {
 
 /// `drover-agent status`.
 pub fn print_status(config: &Config) -> anyhow::Result<()> {
-    let identity = crate::identity::Identity::load(&config.state_dir)?;
-    match &identity {
-        Some(identity) => println!("host {} ({}) of {}", identity.host_name, identity.host, identity.coordinator),
-        None => println!("not enrolled"),
+    match Identity::load(&config.state_dir) {
+        Ok(Some(identity)) => println!("host {} ({}) of {}", identity.host_name, identity.host, identity.coordinator),
+        Ok(None) => println!("not enrolled"),
+        Err(error) => println!("{error:#}"),
     }
     match fs::read(config.state_dir.join(STATUS_FILE)) {
         Ok(bytes) => println!("{}", String::from_utf8_lossy(&bytes)),

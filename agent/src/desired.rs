@@ -17,6 +17,7 @@ use drover_proto::{
     name::{AbsPath, AppName, Generation, HostId, UnitName},
     spec::HostSpec,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::host::files;
@@ -65,6 +66,7 @@ pub struct Desired(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
+    set_aside: Option<String>,
     held: Mutex<Option<Held>>,
     publish: watch::Sender<Option<Arc<HostSpec>>>,
 }
@@ -77,31 +79,50 @@ struct Held {
 }
 
 impl Held {
-    fn of(spec: &HostSpec, document: &[u8]) -> Self {
-        Self { host: spec.host.clone(), generation: spec.generation, digest: Digest::of(document) }
+    fn of(spec: &HostSpec, digest: Digest) -> Self {
+        Self { host: spec.host.clone(), generation: spec.generation, digest }
     }
 }
 
+/// A spec with apps that it keeps, as it is on disk: with what is kept put in, beside the digest of what was sent. Every
+/// other spec is on disk as the very bytes that were sent.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Merged {
+    digest: Digest,
+    spec: HostSpec,
+}
+
 impl Desired {
-    /// Reads `desired.json` in `state_dir`. A damaged one is put aside and said in the log; then the host holds
-    /// nothing, changes nothing, and takes the next spec that comes.
-    pub fn open(state_dir: &Path) -> Result<Self, DesiredError> {
+    /// Reads `desired.json` in `state_dir`. One that is damaged, or of a host whose id is not among `ids` (empty: any is
+    /// taken), is put aside; then the host holds nothing, changes nothing, and takes the next spec that comes.
+    pub fn open(state_dir: &Path, ids: &[HostId]) -> Result<Self, DesiredError> {
         let path = state_dir.join("desired.json");
         let failed = |source| DesiredError { path: path.clone(), source };
-        let (held, spec) = match fs::read(&path) {
-            Ok(bytes) => match read(&bytes) {
-                Ok(spec) => (Some(Held::of(&spec, &bytes)), Some(Arc::new(spec))),
+        let (held, spec, set_aside) = match fs::read(&path) {
+            Ok(bytes) => match read_kept(&bytes, ids) {
+                Ok((spec, digest)) => (Some(Held::of(&spec, digest)), Some(Arc::new(spec)), None),
                 Err(why) => {
                     let aside = set_aside(&path).map_err(failed)?;
-                    tracing::error!(kept_as = %aside.display(), "the desired state on disk is damaged ({why}); waiting for the coordinator");
-                    (None, None)
+                    let said = format!(
+                        "the desired state on disk was not this host's or was damaged ({why}); it lies in {} now, and nothing \
+                         changes here until the coordinator sends it again",
+                        aside.display()
+                    );
+                    (None, None, Some(said))
                 }
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None, None),
             Err(error) => return Err(failed(error)),
         };
         let (publish, _) = watch::channel(spec);
-        Ok(Self(Arc::new(Inner { path, held: Mutex::new(held), publish })))
+        Ok(Self(Arc::new(Inner { path, set_aside, held: Mutex::new(held), publish })))
+    }
+
+    /// What was wrong with the file that `open` found, and where it lies now.
+    #[must_use]
+    pub fn set_aside(&self) -> Option<&str> {
+        self.0.set_aside.as_deref()
     }
 
     /// Judges a document for the host with the id `host`; keeps it on disk before it publishes it.
@@ -133,13 +154,34 @@ impl Desired {
                 false => answer(Outcome::Conflict, format!("generation {generation} is held with other content")),
             };
         }
-        if let Err(error) = files::write_private(&self.0.path, document) {
+        let (spec, on_disk) = match self.with_kept(spec, document, fence.is_some()) {
+            Ok(merged) => merged,
+            Err(why) => return answer(Outcome::Invalid, why),
+        };
+        if let Err(error) = files::write_private(&self.0.path, &on_disk) {
             return answer(Outcome::Unkept, format!("cannot keep it: {error}"));
         }
-        *held = Some(Held::of(&spec, document));
+        *held = Some(Held::of(&spec, offered));
         let generation = spec.generation;
         self.0.publish.send_replace(Some(Arc::new(spec)));
         Accepted { generation, outcome: Outcome::Accepted, message: format!("generation {generation} accepted") }
+    }
+
+    /// Puts in what is held of the apps that stay as they are, and says how the whole goes to the disk.
+    fn with_kept(&self, mut spec: HostSpec, document: &[u8], same_host: bool) -> Result<(HostSpec, Vec<u8>), String> {
+        if spec.keep.is_empty() {
+            return Ok((spec, document.to_vec()));
+        }
+        let held = self.0.publish.borrow().clone().filter(|_| same_host);
+        for app in &spec.keep {
+            if let Some(kept) = held.as_ref().and_then(|held| held.apps.get(app)) {
+                spec.apps.insert(app.clone(), kept.clone());
+            }
+        }
+        check(&spec)?;
+        let merged = Merged { digest: Digest::of(document), spec };
+        let bytes = serde_json::to_vec(&merged).map_err(|error| format!("the spec cannot be written: {error}"))?;
+        Ok((merged.spec, bytes))
     }
 
     /// The newest accepted spec, and every one after it.
@@ -157,6 +199,28 @@ impl Desired {
     }
 }
 
+/// Reads what is on disk: the spec, and the digest of the document that it came as.
+fn read_kept(bytes: &[u8], ids: &[HostId]) -> Result<(HostSpec, Digest), String> {
+    let (spec, digest) = match serde_json::from_slice::<Merged>(bytes) {
+        Ok(merged) => {
+            check(&merged.spec)?;
+            (merged.spec, merged.digest)
+        }
+        Err(_) => (read(bytes)?, Digest::of(bytes)),
+    };
+    if !ids.is_empty() && !ids.contains(&spec.host) {
+        return Err(format!("it is of host {}", spec.host));
+    }
+    Ok((spec, digest))
+}
+
+/// Whose spec lies in `state_dir`, if it is one.
+#[must_use]
+pub fn host_on_disk(state_dir: &Path) -> Option<HostId> {
+    let bytes = fs::read(state_dir.join("desired.json")).ok()?;
+    Some(read_kept(&bytes, &[]).ok()?.0.host)
+}
+
 /// Reads a document and checks every rule; the error is one sentence without secrets.
 fn read(document: &[u8]) -> Result<HostSpec, String> {
     if document.len() > limits::MAX_MESSAGE_BYTES {
@@ -168,6 +232,9 @@ fn read(document: &[u8]) -> Result<HostSpec, String> {
         return Err("generation 0 means no spec".to_owned());
     }
     check(&spec)?;
+    if let Some(app) = spec.keep.iter().find(|app| spec.apps.contains_key(*app)) {
+        return Err(format!("app {app} is to be changed and to be kept"));
+    }
     Ok(spec)
 }
 

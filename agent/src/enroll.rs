@@ -13,7 +13,7 @@ use drover_proto::{
     wire::{EnrollHostRequest, enrolment_client::EnrolmentClient},
 };
 
-use crate::{host::facts, identity::Identity};
+use crate::{desired, host::facts, identity::Identity};
 
 /// What was asked on the command line.
 pub struct Request {
@@ -69,6 +69,7 @@ pub async fn enroll(state_dir: &Path, request: Request) -> anyhow::Result<Identi
         key: Secret::new(hex::encode(key.key_der.expose())),
         ca: hex::encode(&reply.ca_der),
         not_after_unix_ms: reply.not_after_unix_ms,
+        goes_on_with: desired::host_on_disk(state_dir),
     };
     // A certificate that does not fit the key is found now, not at the next start.
     identity.client_config().context("the coordinator's certificate does not fit this host's key")?;

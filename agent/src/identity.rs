@@ -30,6 +30,10 @@ pub struct Identity {
     pub ca: String,
     /// Of the certificate, unix ms.
     pub not_after_unix_ms: i64,
+    /// The id whose desired state was on this host's disk at enrolment: the host goes on with it until a spec for the new
+    /// id comes. One of any other host that is found there is not this host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_on_with: Option<HostId>,
 }
 
 /// The file within the state directory.

@@ -17,7 +17,7 @@ use drover_proto::{
 use serde::{Deserialize, Serialize};
 
 pub use once::{Once, OnceState};
-pub use store::{LedgerError, Ledgers};
+pub use store::{LedgerError, Ledgers, SetAside};
 
 use crate::{
     host::{clock::Moment, systemd::UnitState},

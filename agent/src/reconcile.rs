@@ -1,12 +1,14 @@
 //! The one loop of a host: wake → observe → plan → exec → gate → commit or revert → report, one app after another. An app
 //! that fails does not hold the next one up.
 //!
-//! `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `handle` answers questions.
+//! `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `recover` works out what a
+//! damaged ledger said, `handle` answers questions.
 
 mod activation;
 mod cleanup;
 mod decide;
 mod handle;
+mod recover;
 mod refresh;
 mod removal;
 mod revert;
@@ -139,11 +141,16 @@ impl Reconciler {
     pub fn open(parts: Parts) -> Result<(Handle, Self), OpenError> {
         exec::prepare(&parts.layout).map_err(OpenError::Layout)?;
         let ledgers = Ledgers::new(&parts.layout.state_dir);
-        let apps = ledgers.load()?;
-        exec::sweep(&parts.layout, &apps);
-        let in_flight = apps.values().filter(|ledger| ledger.activation.is_some());
+        let loaded = ledgers.load()?;
+        recover::tell(&parts.events, parts.desired.set_aside(), &loaded.set_aside);
+        // What an app of a damaged ledger has kept, nobody can say: it all stays.
+        let damaged = ledgers.damaged();
+        let mut sure = loaded.ledgers.clone();
+        sure.retain(|app, _| !damaged.contains_key(app));
+        exec::sweep(&parts.layout, &sure);
+        let in_flight = loaded.ledgers.values().filter(|ledger| ledger.activation.is_some());
         let interrupted = Mutex::new(in_flight.map(|ledger| ledger.app.clone()).collect());
-        let apps = Mutex::new(apps);
+        let apps = Mutex::new(loaded.ledgers);
         let specs = parts.desired.subscribe();
         let board = Board::new(facts::boot_id());
         let shared = Arc::new(Shared { parts, ledgers, apps, board, interrupted });
@@ -224,6 +231,13 @@ impl Reconciler {
     async fn converge(&self, app: &AppName) -> End {
         let Some(spec) = self.specs.borrow().clone() else { return End::Settled };
         let mut desired = spec.apps.get(app).cloned();
+        if desired.is_none() && spec.keep.contains(app) {
+            // It stays as it is, and what is wanted of it is not on this host any more: what runs is all that is known.
+            if let Some(ledger) = self.shared.ledger(app) {
+                self.shared.say(&ledger, ledger.current.as_ref());
+            }
+            return End::Settled;
+        }
         let ledger = match (self.shared.ledger(app), &desired) {
             (Some(ledger), _) => ledger,
             (None, Some(_)) => AppLedger::new(app.clone()),
@@ -238,6 +252,11 @@ impl Reconciler {
         work.conceal();
         if let Some(activation) = interrupted {
             work.tell(EventKind::ActivationResumed, going_on(&activation, &task));
+        }
+        if let Task::Activate(desired) = &task
+            && work.recover(desired).await
+        {
+            return End::Settled;
         }
         match task {
             Task::Nothing => {

@@ -51,8 +51,10 @@ pub enum EventKind {
     ActivationFailed,
     /// An app is gone from the host.
     AppRemoved,
-    /// A damaged file of the agent's own was put aside.
+    /// A damaged or foreign file of the agent's own was put aside.
     StateSetAside,
+    /// What such a file had said is known again.
+    StateRecovered,
     /// The host has a new certificate.
     CertificateRenewed,
     /// Events were dropped, since the coordinator was away for longer than there was room.

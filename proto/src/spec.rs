@@ -1,7 +1,7 @@
 //! The host spec: everything that one host should run, under one generation number. Written by the coordinator's
 //! rollouts, sent down the agent's stream, kept by the agent in a mode-0600 file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,10 @@ pub struct HostSpec {
     pub generation: Generation,
     /// The apps that should run; one that is gone is to be removed.
     pub apps: BTreeMap<AppName, DesiredApp>,
+    /// Apps that stay as the host holds them, present or absent: after a restore from a backup the coordinator does not
+    /// know what it last wrote of them. None of them is in `apps` as it is sent; the agent puts in what it holds.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub keep: BTreeSet<AppName>,
 }
 
 /// One app on one host.

@@ -1,7 +1,7 @@
 //! What an operator sees: the documents behind the CLI's tables, printed as they are by `-o json`. Made by the
 //! coordinator's `rpc/operator`, read by the CLI.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +134,9 @@ pub struct HostView {
     pub refused: Option<RefusedSpec>,
     /// App → release number or phase, for people.
     pub apps: BTreeMap<AppName, String>,
+    /// Apps that stay as the host holds them, which this coordinator does not know: it was restored from a backup.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub kept: BTreeSet<AppName>,
 }
 
 /// `drover hosts show` and `drover why`.
@@ -185,6 +188,9 @@ pub struct AppHostView {
     pub refused: Option<RefusedSpec>,
     /// As the host last reported it.
     pub status: Option<AppStatus>,
+    /// It stays as the host holds it (`desired` is what the host says), which this coordinator does not know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }
 
 /// A line of `drover releases`.

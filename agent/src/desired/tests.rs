@@ -25,7 +25,7 @@ fn app(name: &str, unit: &str) -> Value {
 
 fn open() -> (TempDir, Desired, HostId) {
     let dir = TempDir::new().unwrap();
-    let desired = Desired::open(dir.path()).unwrap();
+    let desired = Desired::open(dir.path(), &[]).unwrap();
     (dir, desired, HOST.parse().unwrap())
 }
 
@@ -44,7 +44,7 @@ fn documents_are_judged_by_generation_and_content() {
         let answer = desired.accept(&bytes, &host);
         assert_eq!((answer.outcome, answer.generation), (outcome, generation), "{}", answer.message);
     }
-    let again = Desired::open(dir.path()).unwrap();
+    let again = Desired::open(dir.path(), &[]).unwrap();
     assert_eq!(again.held(&host), desired.held(&host));
     assert_eq!(again.subscribe().borrow().as_ref().unwrap().apps.len(), 1);
 }
@@ -83,7 +83,7 @@ fn a_host_that_was_enrolled_anew_takes_the_spec_of_its_new_id() {
     let answer = desired.accept(text.as_bytes(), &new);
     assert_eq!((answer.outcome, answer.generation), (Outcome::Accepted, 1), "{}", answer.message);
     assert_eq!(desired.accept(text.as_bytes(), &new).outcome, Outcome::Duplicate);
-    for desired in [&desired, &Desired::open(dir.path()).unwrap()] {
+    for desired in [&desired, &Desired::open(dir.path(), &[]).unwrap()] {
         assert_eq!((desired.held(&new).0, desired.held(&old)), (1, (0, None)));
     }
 }
@@ -105,11 +105,56 @@ fn what_cannot_be_kept_is_neither_held_nor_refused_for_ever() {
 fn a_damaged_file_is_put_aside() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("desired.json"), "{\"host\":").unwrap();
-    let desired = Desired::open(dir.path()).unwrap();
+    let desired = Desired::open(dir.path(), &[]).unwrap();
     let host = HOST.parse().unwrap();
     assert_eq!(desired.held(&host), (0, None));
     let names: Vec<_> =
         fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.len() == 1 && names[0].starts_with("desired.json.damaged-"), "{names:?}");
     assert_eq!(desired.accept(&document(1, json!({})), &host).outcome, Outcome::Accepted);
+}
+
+#[test]
+fn what_a_spec_keeps_is_put_in_and_survives_the_disk() {
+    let (dir, desired, host) = open();
+    let both = json!({ "mono": app("mono", "mono.service"), "other": app("other", "other.service") });
+    assert_eq!(desired.accept(&document(3, both), &host).outcome, Outcome::Accepted);
+    let keeping = |generation: u64, apps: Value| {
+        let mut document: Value = serde_json::from_slice(&document(generation, apps)).unwrap();
+        document["keep"] = json!(["other", "unheard-of"]);
+        document.to_string().into_bytes()
+    };
+    let sent = keeping(4, json!({}));
+    assert_eq!(desired.accept(&sent, &host).outcome, Outcome::Accepted);
+    for desired in [&desired, &Desired::open(dir.path(), std::slice::from_ref(&host)).unwrap()] {
+        let spec = desired.subscribe().borrow().clone().unwrap();
+        assert_eq!(spec.apps.keys().map(ToString::to_string).collect::<Vec<_>>(), ["other"]);
+        assert_eq!(spec.keep.len(), 2);
+        assert_eq!(desired.held(&host), (4, Some(Digest::of(&sent))));
+        assert_eq!(desired.accept(&sent, &host).outcome, Outcome::Duplicate);
+    }
+    // Nothing may be both, nor claim what a kept app has.
+    let table = [
+        ("other", "other.service", "is to be changed and to be kept"),
+        ("mono", "other.service", "is claimed by both"),
+    ];
+    for (name, unit, said) in table {
+        let answer = desired.accept(&keeping(5, json!({ name: app(name, unit) })), &host);
+        assert_eq!(answer.outcome, Outcome::Invalid);
+        assert!(answer.message.contains(said), "{}", answer.message);
+    }
+}
+
+#[test]
+fn a_file_of_another_host_is_put_aside() {
+    let (dir, desired, host) = open();
+    desired.accept(&document(3, json!({ "mono": app("mono", "mono.service") })), &host);
+    assert_eq!(host_on_disk(dir.path()), Some(host.clone()));
+    let (new, foreign): (HostId, HostId) =
+        ("h-1111111111111111".parse().unwrap(), "h-2222222222222222".parse().unwrap());
+    // Enrolled anew, with the old spec left behind.
+    assert_eq!(Desired::open(dir.path(), &[host.clone(), new.clone()]).unwrap().held(&host).0, 3);
+    let desired = Desired::open(dir.path(), &[foreign]).unwrap();
+    assert!(desired.set_aside().unwrap().contains("it is of host h-0123456789abcdef"), "{:?}", desired.set_aside());
+    assert!(desired.subscribe().borrow().is_none() && host_on_disk(dir.path()).is_none());
 }

@@ -119,7 +119,7 @@ async fn an_adopted_original_comes_back_with_owner_and_mode() {
     bench.step(bench.write(true), &mut ledger, &mut undo).await.unwrap();
     assert_eq!(fs::read_to_string(&site).unwrap(), "new\n");
     assert_eq!((fs::metadata(&site).unwrap().mode() & 0o7777, fs::metadata(&site).unwrap().uid()), (0o640, 0));
-    assert_eq!(bench.ledgers.load().unwrap()[&ledger.app], ledger);
+    assert_eq!(bench.ledgers.load().unwrap().ledgers[&ledger.app], ledger);
     let remove = Action::RemoveFile { path: bench.desired.spec.files[0].path.clone(), restore_original: true };
     bench.step(remove, &mut ledger, &mut undo).await.unwrap();
     let back = fs::metadata(&site).unwrap();
@@ -270,7 +270,7 @@ async fn a_hook_that_runs_once_is_in_the_ledger_before_and_after() {
     let (bench, hook) = once_bench("echo migrated");
     let (mut ledger, mut undo) = (bench.ledger(), Undo::default());
     bench.step(hook.clone(), &mut ledger, &mut undo).await.unwrap();
-    let on_disk = || bench.ledgers.load().unwrap()[&bench.desired.spec.app].clone();
+    let on_disk = || bench.ledgers.load().unwrap().ledgers[&bench.desired.spec.app].clone();
     let state = |ledger: &AppLedger| ledger.once(bench.desired.rollout, &bench.desired.release, "migrate");
     assert_eq!(state(&on_disk()), Some(crate::ledger::OnceState::Finished));
     let runs = crate::outputs::runs(&bench.layout, &bench.desired.spec.app);
@@ -288,7 +288,7 @@ async fn a_hook_that_runs_once_and_was_interrupted_is_not_run_again() {
     // The agent dies in its middle.
     let cut = tokio::time::timeout(Duration::from_millis(300), bench.step(hook.clone(), &mut ledger, &mut undo));
     assert!(cut.await.is_err());
-    let mut ledger = bench.ledgers.load().unwrap()[&bench.desired.spec.app].clone();
+    let mut ledger = bench.ledgers.load().unwrap().ledgers[&bench.desired.spec.app].clone();
     let failed = bench.step(hook.clone(), &mut ledger, &mut undo).await.unwrap_err();
     assert_eq!(failed.code, Code::Interrupted);
     assert!(failed.cause.contains("interrupted in the middle of hook migrate: look at its output"), "{}", failed.cause);

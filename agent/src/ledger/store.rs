@@ -24,6 +24,39 @@ pub struct LedgerError {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// What was in the directory.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Loaded {
+    /// By app.
+    pub ledgers: BTreeMap<AppName, AppLedger>,
+    /// Those that could not be taken as they were.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A ledger that was put aside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetAside {
+    /// Whose, by the name of the file; `None` = that is no app's name.
+    pub app: Option<AppName>,
+    /// Where it lies now.
+    pub aside: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+fn app_of(path: &Path) -> Option<AppName> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
+/// A ledger that says of another app what it owns here would have this one removed for it.
+fn read(path: &Path, bytes: &[u8]) -> Result<AppLedger, String> {
+    let ledger: AppLedger = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let wanted = ledger.activation.as_ref().and_then(|activation| activation.desired.as_ref());
+    let all = ledger.current.iter().chain(wanted).flat_map(|desired| [&desired.spec.app, &desired.release.app]);
+    let other = all.chain([&ledger.app]).find(|app| app_of(path).as_ref() != Some(app)).cloned();
+    other.map_or(Ok(ledger), |other| Err(format!("it is of app {other}")))
+}
+
 /// The directory with all ledgers.
 #[derive(Clone, Debug)]
 pub struct Ledgers {
@@ -37,31 +70,37 @@ impl Ledgers {
         Self { directory: state_dir.join("ledger") }
     }
 
-    /// All ledgers. A damaged one is put aside and said in the log: its app then owns nothing here, and what it wrote is
-    /// refused until `adopt: true` or a person decides.
-    pub fn load(&self) -> Result<BTreeMap<AppName, AppLedger>, LedgerError> {
+    /// All ledgers, and those that were just now put aside since they are damaged or another app's. What such an app
+    /// wrote is nobody's until `reconcile/recover` finds it exactly as the wanted release says, or a person decides.
+    pub fn load(&self) -> Result<Loaded, LedgerError> {
         let failed =
             |source: io::Error| LedgerError { action: "read", path: self.directory.clone(), source: source.into() };
-        let mut ledgers = BTreeMap::new();
+        let mut loaded = Loaded::default();
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
             let bytes = fs::read(&path).map_err(failed)?;
-            match serde_json::from_slice::<AppLedger>(&bytes) {
+            match read(&path, &bytes) {
                 Ok(ledger) => {
-                    ledgers.insert(ledger.app.clone(), ledger);
+                    loaded.ledgers.insert(ledger.app.clone(), ledger);
                 }
-                Err(error) => {
+                Err(why) => {
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                     let aside = path.with_extension(format!("json.damaged-{}", now.as_millis()));
                     fs::rename(&path, &aside).map_err(failed)?;
-                    tracing::error!(%error, kept_as = %aside.display(), "a ledger is damaged; what its app wrote is nobody's now");
+                    loaded.set_aside.push(SetAside { app: app_of(&path), aside, why });
                 }
             }
         }
-        Ok(ledgers)
+        Ok(loaded)
+    }
+
+    /// What a damaged ledger said is known again: it is kept, and holds nothing up any more.
+    pub fn recovered(&self, aside: &Path) -> io::Result<()> {
+        let name = aside.file_name().unwrap_or_default().to_string_lossy();
+        fs::rename(aside, aside.with_file_name(name.replacen(".json.damaged-", ".json.recovered-", 1)))
     }
 
     /// The damaged ledgers that were put aside and that nobody has removed yet, by app.

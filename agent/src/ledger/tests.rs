@@ -31,15 +31,15 @@ fn a_ledger_comes_back_as_it_was_and_only_root_reads_it() {
         stage: Stage::Gating,
     });
     ledgers.save(&ledger).unwrap();
-    assert_eq!(ledgers.load().unwrap()[&ledger.app], ledger);
+    assert_eq!(ledgers.load().unwrap().ledgers[&ledger.app], ledger);
     ledger.commit(&desired, &rendered, 3);
     ledgers.save(&ledger).unwrap();
-    assert_eq!(ledgers.load().unwrap()[&ledger.app], ledger);
+    assert_eq!(ledgers.load().unwrap().ledgers[&ledger.app], ledger);
     let mode = fs::metadata(dir.path().join("ledger/mono.json")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
     ledgers.remove(&ledger.app).unwrap();
     ledgers.remove(&ledger.app).unwrap();
-    assert!(ledgers.load().unwrap().is_empty());
+    assert!(ledgers.load().unwrap().ledgers.is_empty());
 }
 
 #[test]
@@ -47,11 +47,28 @@ fn a_damaged_ledger_is_put_aside() {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("ledger")).unwrap();
     fs::write(dir.path().join("ledger/mono.json"), "{").unwrap();
-    assert!(Ledgers::new(dir.path()).load().unwrap().is_empty());
+    assert!(Ledgers::new(dir.path()).load().unwrap().ledgers.is_empty());
     let kept = fs::read_dir(dir.path().join("ledger")).unwrap().next().unwrap().unwrap().file_name();
     assert!(kept.to_str().unwrap().starts_with("mono.json.damaged-"));
     let path = dir.path().join("ledger").join(kept);
     assert_eq!(Ledgers::new(dir.path()).damaged(), [("mono".parse().unwrap(), path)].into());
+}
+
+#[test]
+fn a_ledger_of_another_app_is_put_aside() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("ledger")).unwrap();
+    let ledgers = Ledgers::new(dir.path());
+    ledgers.save(&AppLedger::new("mono".parse().unwrap())).unwrap();
+    fs::copy(dir.path().join("ledger/mono.json"), dir.path().join("ledger/other.json")).unwrap();
+    let loaded = ledgers.load().unwrap();
+    assert_eq!(loaded.ledgers.keys().map(ToString::to_string).collect::<Vec<_>>(), ["mono"]);
+    assert_eq!(loaded.set_aside.iter().map(|aside| aside.why.as_str()).collect::<Vec<_>>(), ["it is of app mono"]);
+    assert!(loaded.ledgers.contains_key(&"mono".parse().unwrap()));
+    let (app, aside) = ledgers.damaged().pop_first().unwrap();
+    assert_eq!(app.as_str(), "other");
+    ledgers.recovered(&aside).unwrap();
+    assert!(ledgers.damaged().is_empty());
 }
 
 #[test]

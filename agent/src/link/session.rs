@@ -6,10 +6,11 @@ use drover_proto::{
     MIN_PROTOCOL_VERSION, PROTOCOL_VERSION,
     code::{self, Code},
     limits,
-    name::HostId,
+    name::{AppName, HostId},
+    spec::DesiredApp,
     status::HostStatus,
     wire::{
-        Events, EventsAck, FromAgent, Hello, HostSpecDocument, Report, SpecAck, ToAgent, Welcome,
+        Events, EventsAck, FromAgent, HeldApp, Hello, HostSpecDocument, Report, SpecAck, ToAgent, Welcome,
         agent_link_client::AgentLinkClient, from_agent::Message as Out, spec_ack::Outcome as WireOutcome,
         to_agent::Message as In,
     },
@@ -229,7 +230,20 @@ fn hello(link: &Link, host: &HostId, protocol_version: u32) -> Hello {
         generation,
         spec_digest: digest.map(|d| d.to_string()).unwrap_or_default(),
         os: facts::os_name(),
+        apps: held_apps(link, host),
     }
+}
+
+/// What the coordinator compares with its store: after a restore from a backup that one may know less.
+fn held_apps(link: &Link, host: &HostId) -> Vec<HeldApp> {
+    let spec = link.desired.subscribe().borrow().clone();
+    let apps = spec.iter().filter(|spec| spec.host == *host).flat_map(|spec| &spec.apps);
+    let held = |(app, desired): (&AppName, &DesiredApp)| HeldApp {
+        app: app.to_string(),
+        release: desired.release.number,
+        rollout: desired.rollout,
+    };
+    apps.map(held).collect()
 }
 
 /// Which gRPC codes mean "come back later" and which "you are not wanted". One place, no wildcard.

@@ -20,6 +20,7 @@ struct Bench {
     desired: Desired,
     reconciler: Reconciler,
     generation: u64,
+    keep: BTreeSet<AppName>,
 }
 
 impl Bench {
@@ -27,7 +28,7 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("state")).unwrap();
         let (desired, reconciler) = open(&dir);
-        Self { dir, desired, reconciler, generation: 0 }
+        Self { dir, desired, reconciler, generation: 0, keep: BTreeSet::new() }
     }
 
     /// The agent is started again.
@@ -66,6 +67,7 @@ impl Bench {
             labels: facts.labels,
             generation: self.generation,
             apps: apps.iter().map(|app| (app.spec.app.clone(), (*app).clone())).collect(),
+            keep: self.keep.clone(),
         };
         let accepted = self.desired.accept(&serde_json::to_vec(&spec).unwrap(), &HOST.parse().unwrap());
         assert_eq!(accepted.outcome, crate::desired::Outcome::Accepted, "{}", accepted.message);
@@ -98,7 +100,7 @@ fn open(dir: &TempDir) -> (Desired, Reconciler) {
     let at = |name: &str| dir.path().join(name);
     let layout =
         Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
-    let desired = Desired::open(&layout.state_dir).unwrap();
+    let desired = Desired::open(&layout.state_dir, &[]).unwrap();
     let blobs = Blobs::open(at("state/blobs"), watch::channel(None).1).unwrap();
     let systemd = Systemd::connect_to("unix:path=/nonexistent");
     let parts = Parts { layout, desired: desired.clone(), blobs, systemd, events: crate::event::Events::default() };
@@ -153,6 +155,7 @@ async fn an_app_with_a_damaged_ledger_is_never_said_to_be_removed() {
     bench.pass().await;
     fs::write(bench.at("state/ledger/mono.json"), "{").unwrap();
     fs::create_dir_all(bench.at("state/originals/mono")).unwrap();
+    fs::write(bench.at("site"), "edited\n").unwrap();
     bench.again();
     bench.reconciler.say_what_is_known();
     let failed = |status: drover_proto::status::AppStatus| match status.phase {
@@ -166,7 +169,7 @@ async fn an_app_with_a_damaged_ledger_is_never_said_to_be_removed() {
     bench.ask(&[]);
     bench.pass().await;
     assert!(failed(bench.status()).contains("then delete the damaged ledger"));
-    assert_eq!((bench.site().as_str(), bench.at("state/originals/mono").exists()), ("one\n", true));
+    assert_eq!((bench.site().as_str(), bench.at("state/originals/mono").exists()), ("edited\n", true));
     // Known to nobody but by the damaged ledger.
     fs::remove_file(bench.at("state/ledger/mono.json")).unwrap();
     bench.again();
@@ -174,6 +177,57 @@ async fn an_app_with_a_damaged_ledger_is_never_said_to_be_removed() {
     assert!(failed(bench.status()).contains("then delete the damaged ledger"));
     let (_, aside) = bench.reconciler.shared.ledgers.damaged().pop_first().unwrap();
     fs::remove_file(aside).unwrap();
+    bench.pass().await;
+    assert_eq!(bench.status().phase, Phase::Removed);
+}
+
+#[tokio::test]
+async fn a_damaged_ledger_is_worked_out_from_what_is_there() {
+    let mut bench = Bench::new();
+    let mut first = bench.release(1, "one\n");
+    first.spec.files[0].adopt = true;
+    fs::write(bench.at("site"), "somebody's\n").unwrap();
+    bench.ask(&[&first]);
+    bench.pass().await;
+    let before = bench.reconciler.shared.ledger(&app()).unwrap();
+    fs::write(bench.at("state/ledger/mono.json"), "{").unwrap();
+    bench.again();
+    bench.pass().await;
+    let after = bench.reconciler.shared.ledger(&app()).unwrap();
+    assert!(matches!(bench.status().phase, Phase::Healthy { .. }), "{:?}", bench.status());
+    assert_eq!(
+        (&after.current, &after.owned_files, &after.effects),
+        (&before.current, &before.owned_files, &before.effects)
+    );
+    assert_eq!(after.originals.keys().collect::<Vec<_>>(), before.originals.keys().collect::<Vec<_>>());
+    assert!(bench.reconciler.shared.ledgers.damaged().is_empty());
+    // It is on disk, and the app can be removed as ever.
+    bench.again();
+    bench.ask(&[]);
+    bench.pass().await;
+    assert_eq!((bench.status().phase, bench.site().as_str()), (Phase::Removed, "somebody's\n"));
+}
+
+#[tokio::test]
+async fn a_kept_app_stays_as_it_is_whatever_is_known_of_it() {
+    let mut bench = Bench::new();
+    let first = bench.release(1, "one\n");
+    bench.ask(&[&first]);
+    bench.pass().await;
+    bench.keep = [app()].into();
+    for lost in [false, true] {
+        if lost {
+            fs::remove_file(bench.at("state/desired.json")).unwrap();
+        }
+        bench.again();
+        bench.ask(&[]);
+        bench.pass().await;
+        let status = bench.status();
+        assert!(matches!(status.phase, Phase::Healthy { .. }), "{status:?}");
+        assert_eq!((status.desired, bench.site().as_str()), (Some(first.release.clone()), "one\n"), "{lost}");
+    }
+    bench.keep.clear();
+    bench.ask(&[]);
     bench.pass().await;
     assert_eq!(bench.status().phase, Phase::Removed);
 }
