@@ -20,6 +20,10 @@ use crate::{
     ca::Ca,
     clock,
     config::StateDir,
+    rollout::{
+        next::next,
+        state::{Event, Rollout, What},
+    },
     store::{self, SCHEMA_VERSION},
     vault::Vault,
 };
@@ -53,21 +57,33 @@ async fn put(dir: &StateDir, backup: fs::File, force: bool, who: &str, refused: 
     let contents = unpack(backup, staging.path()).with_context(|| refused.clone())?;
     verify(&contents, staging.path()).await.context(refused)?;
     let now_ms = clock::unix_ms();
-    let revoked = store::revoke_unused_tokens(&staging.path().join(DATABASE), who, now_ms).await?;
+    let by = format!("the restore of a backup by {who}");
+    let ended = |document: &str| aborted(document, &by, now_ms);
+    let rested = store::put_to_rest(&staging.path().join(DATABASE), who, now_ms, ended).await?;
     let aside = dir.path().join(format!("before-restore-{now_ms}"));
     switch(dir, staging.path(), &existing, &aside).with_context(cannot)?;
     let kept = if existing.is_empty() { String::new() } else { format!(" The old state is in {}.", aside.display()) };
     Ok(format!(
         "restored {} artifacts, the CA {} and the store.{kept}\n\
-         Unused tokens are revoked ({revoked}): make new ones.\n\
+         Unused tokens are revoked ({}): make new ones. Rollouts that were under way are aborted ({}).\n\
          Warning: operators and hosts that were revoked or removed after this backup was made are welcome again. Start the \
          coordinator (systemctl start drover-coordinator), look through `drover operator list` and `drover hosts`, and \
          revoke or remove them again.\n\
-         Warning: releases made after this backup are unknown to it. Hosts keep what they run until the next change to \
-         them, which then brings all of a host's apps to what this backup knows: apply the newest manifests at once.",
+         Warning: releases made after this backup are unknown to it. Hosts keep such an app as they have it until it is \
+         applied again: `drover status` says which and where. Apply their newest manifests.",
         contents.files.keys().filter(|name| name.starts_with("blobs/")).count(),
-        contents.ca_fingerprint.short()
+        contents.ca_fingerprint.short(),
+        rested.tokens,
+        rested.rollouts,
     ))
+}
+
+/// The document of a rollout, aborted. Its hosts stay as they are: nothing is written for them.
+fn aborted(document: &str, by: &str, now_unix_ms: i64) -> Option<String> {
+    let rollout: Rollout = serde_json::from_str(document).ok()?;
+    let (ended, _) = next(&rollout, &Event { now_unix_ms, what: What::Abort { by: by.to_owned() } });
+    let ended = Rollout { due: Vec::new(), ..ended };
+    serde_json::to_string(&ended).ok()
 }
 
 /// Unpacks what the listing names, and nothing else, into `staging`; every digest is checked.

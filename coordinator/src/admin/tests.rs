@@ -11,6 +11,11 @@ use drover_proto::{digest::Digest, token::TokenKind};
 use super::*;
 use crate::{
     app::{self, App},
+    rollout::{
+        Kind, Wish,
+        begin::{self, Sightings},
+        state::Rollout,
+    },
     store::{StoreError, TokenRefusal},
 };
 
@@ -60,6 +65,18 @@ async fn backed_up(temporary: &Path) -> (StateDir, std::path::PathBuf, Digest) {
         expires_ms: i64::MAX,
     };
     app.store.create_token(new, "ada", 1).await.unwrap();
+    let strategy = drover_proto::strategy::Strategy::default();
+    let wish = Wish {
+        app: "mono".parse().unwrap(),
+        kind: Kind::Apply,
+        target: Some(1),
+        strategy,
+        by: "ada".to_owned(),
+        once: false,
+    };
+    let sightings = Sightings::gather(&app.store, &crate::session::Sessions::new(1), &wish.app, &[]).await.unwrap();
+    let rollout = begin::document(&wish, &[], &sightings, 1);
+    app.store.create_rollout(&wish.app, 1, |id| serde_json::to_string(&Rollout { id, ..rollout })).await.unwrap();
     app.store.record("ada", "last", "", 1).await.unwrap();
     let file = temporary.join("backup.tar");
     backup(&dir, &file).unwrap();
@@ -90,12 +107,18 @@ async fn a_backup_brings_everything_back() {
 
     let elsewhere = StateDir(temporary.path().join("elsewhere"));
     let said = restore(&elsewhere, &file, false).unwrap();
-    assert!(said.contains("revoked (1)") && said.contains("drover operator list"), "{said}");
+    assert!(
+        said.contains("revoked (1)") && said.contains("aborted (1)") && said.contains("drover operator list"),
+        "{said}"
+    );
     for dir in [dir, elsewhere] {
         assert_eq!(fs::metadata(dir.database()).unwrap().permissions().mode() & 0o777, 0o600);
         let app = App::open(&dir).await.unwrap();
         assert_eq!(app.ca.fingerprint(), fingerprint);
         assert!(app.blobs.has(&digest));
+        assert!(app.store.active_rollouts().await.unwrap().is_empty());
+        let ended = app.store.rollouts(None, 9).await.unwrap().remove(0);
+        assert!(ended.document.contains("the restore of a backup"), "{}", ended.document);
         let done: Vec<String> = app.store.audit(2).await.unwrap().into_iter().map(|line| line.action).collect();
         assert_eq!(done, ["restore", "last"]);
         let token = app.store.check_token(TokenKind::Join, "t1", b"correct", 2).await;

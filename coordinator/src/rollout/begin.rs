@@ -47,7 +47,11 @@ pub struct Sightings {
 impl Sightings {
     /// Reads specs, reports and connections.
     pub async fn gather(store: &Store, sessions: &Sessions, app: &AppName, hosts: &[Host]) -> Result<Self> {
-        let wanted = store.hosts_of(app).await?;
+        let mut wanted = store.hosts_of(app).await?;
+        // What a host keeps is not what is stored of it: that is older.
+        for host in store.keepers_of(app).await? {
+            wanted.remove(&host);
+        }
         let reports = store.reports().await?.into_iter();
         // A report that an older coordinator stored and this one cannot read is as good as none.
         let reports =

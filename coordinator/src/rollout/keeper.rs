@@ -313,7 +313,8 @@ impl Rollouts {
         // No rollout may begin in between.
         let _one_at_a_time = self.0.beginning.lock().await;
         let store = &self.0.store;
-        let has = store.hosts_of(app).await?.contains_key(&host.id);
+        // What a host keeps of an app may be that it has it no more.
+        let has = store.hosts_of(app).await?.contains_key(&host.id) || store.keepers_of(app).await?.contains(&host.id);
         if has || self.active_of(app).is_some() {
             return Ok(());
         }

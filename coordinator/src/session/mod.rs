@@ -14,6 +14,7 @@ use drover_proto::{
 
 use crate::store::{Store, StoreError};
 
+mod ahead;
 mod events;
 pub mod registry;
 pub(crate) mod report;
@@ -78,7 +79,7 @@ pub async fn document(store: &Store, host: &HostId) -> Result<Option<Document>, 
         return Ok(None);
     }
     let mut apps = BTreeMap::new();
-    for (app, wanted) in stored.apps {
+    for (app, wanted) in stored.apps.into_iter().filter(|(app, _)| !stored.keep.contains(app)) {
         let id = drover_proto::name::ReleaseId { app: app.clone(), number: wanted.release };
         let release = store.release(&app, wanted.release).await?;
         let release = release.ok_or_else(|| DocumentError::NoRelease(id.to_string()))?;
@@ -94,6 +95,7 @@ pub async fn document(store: &Store, host: &HostId) -> Result<Option<Document>, 
         apps.insert(app, desired);
     }
     let generation = stored.generation;
-    let spec = HostSpec { host: host.id, host_name: host.name, labels: host.labels, generation, apps };
+    let spec =
+        HostSpec { host: host.id, host_name: host.name, labels: host.labels, generation, apps, keep: stored.keep };
     Ok(Some(Document { generation, json: serde_json::to_vec(&spec)? }))
 }

@@ -25,7 +25,9 @@ use tonic::{Status, Streaming};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Document, HostEvent, Sessions, document,
+    Document, HostEvent, Sessions,
+    ahead::{MAX_UNKNOWN_APPS, unknown},
+    document,
     events::Batch,
     registry::Connection,
     report::{MAX_NAME_CHARS, MAX_REPORT_BYTES, MAX_SENTENCE_CHARS, one_line, trim, trim_reply},
@@ -44,8 +46,6 @@ const AGAIN_MOST: Duration = Duration::from_secs(300);
 const OUTGOING: usize = 16;
 /// How far a host's generation may be ahead of ours; more is not a restored backup but nonsense.
 const MAX_AHEAD: u64 = 1 << 32;
-/// Apps that a host may speak of without this coordinator knowing them.
-const MAX_UNKNOWN_APPS: usize = 100;
 /// What a message needs beside its document.
 const ENVELOPE_BYTES: usize = 1024;
 
@@ -148,7 +148,7 @@ impl Stream {
         let row = self.all.store.host(self.host.as_str()).await.map_err(failed)?;
         let row = row.ok_or_else(|| code::status(Code::Revoked, "this host has been removed"))?;
         if self.holds_another(hello, &row).await? {
-            self.catch_up(&row, hello.generation).await?;
+            self.catch_up(&row, hello).await?;
         }
         self.all.store.set_held(&self.host, hello.generation).await.map_err(failed)?;
         let welcome = Welcome {
@@ -177,18 +177,22 @@ impl Stream {
     }
 
     /// Counts on from what the host holds. Its workloads stay as they are until somebody wants something else: what this
-    /// coordinator remembers may be older than what runs.
-    async fn catch_up(&mut self, row: &Host, held: Generation) -> Result<(), Status> {
+    /// coordinator remembers may be older than what runs. A change of one app leaves the others so.
+    async fn catch_up(&mut self, row: &Host, hello: &Hello) -> Result<(), Status> {
+        let held = hello.generation;
         if held.saturating_sub(row.generation) > MAX_AHEAD {
             return Err(code::status(Code::Protocol, "the host's generation is out of reach: enrol it again"));
         }
         self.all.store.raise_generation(&self.host, held).await.map_err(failed)?;
         self.sent = held;
         self.keeps_unknown = true;
+        let stored = self.all.store.spec(&self.host).await.map_err(failed)?;
+        let kept = unknown(&stored, &hello.apps);
+        self.all.store.keep(&self.host, &kept).await.map_err(failed)?;
         warn!(
-            host = %row.name, held, known = row.generation,
-            "the host holds a spec that this coordinator has not written (was it restored from a backup?): the host keeps \
-             it until the next change, which gets a higher generation"
+            host = %row.name, held, known = row.generation, apps = ?kept,
+            "the host holds a spec that this coordinator has not written (was it restored from a backup?): it keeps these \
+             apps as they are until they are applied again"
         );
         Ok(())
     }
@@ -312,7 +316,8 @@ impl Stream {
     /// What the host may speak of: the apps of its spec, and those that it had and is getting rid of.
     async fn apps(&self) -> Result<BTreeSet<AppName>, Status> {
         let store = &self.all.store;
-        let mut apps: BTreeSet<AppName> = store.spec(&self.host).await.map_err(failed)?.apps.into_keys().collect();
+        let spec = store.spec(&self.host).await.map_err(failed)?;
+        let mut apps: BTreeSet<AppName> = spec.apps.into_keys().chain(spec.keep).collect();
         let before = store.report(&self.host).await.map_err(failed)?;
         // One that cannot be read (an older coordinator stored it) is as good as none.
         let before: Option<HostStatus> = before.and_then(|before| serde_json::from_str(&before.status_json).ok());

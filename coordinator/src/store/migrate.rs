@@ -16,6 +16,7 @@ const MIGRATIONS: &[Migration] = &[
     (3, include_str!("migrations/0003_refused.sql")),
     (4, include_str!("migrations/0004_events.sql")),
     (5, include_str!("migrations/0005_once_restart_cordon.sql")),
+    (6, include_str!("migrations/0006_keeps.sql")),
 ];
 
 /// The version that this program reads and writes.

@@ -34,7 +34,7 @@ pub use hosts::{Host, NewHost, StoredReport};
 pub use migrate::SCHEMA_VERSION;
 pub use operators::NewLogin;
 pub use releases::Release;
-pub use restored::revoke_unused_tokens;
+pub use restored::{Rested, put_to_rest};
 pub use rollouts::StoredRollout;
 pub use secrets::{SecretPin, SecretPins};
 pub use specs::{StoredApp, StoredSpec};

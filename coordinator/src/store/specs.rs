@@ -1,7 +1,7 @@
 //! The desired state of each host: which release of which app, asked for by which rollout. `rollout` writes it,
 //! `session` sends it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::name::{AppName, Generation, HostId, ReleaseNumber, RolloutId};
 
@@ -14,6 +14,8 @@ pub struct StoredSpec {
     pub generation: Generation,
     /// The apps.
     pub apps: BTreeMap<AppName, StoredApp>,
+    /// Apps that stay as the host holds them, whatever `apps` says of them: it is older than what the host has.
+    pub keep: BTreeSet<AppName>,
 }
 
 /// One app on one host.
@@ -71,11 +73,47 @@ impl Store {
                 .fetch_all(&mut *tx)
                 .await
                 .map_err(failed)?;
+        let keep: Vec<(String,)> = sqlx::query_as("SELECT app FROM host_keeps WHERE host = $1")
+            .bind(host.as_str())
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(failed)?;
         tx.commit().await.map_err(failed)?;
         Ok(StoredSpec {
             generation: from_int(generation, "a host's generation")?,
             apps: rows.into_iter().map(read).collect::<Result<_>>()?,
+            keep: keep.iter().map(|(app,)| parse(app, "an app's name")).collect::<Result<_>>()?,
         })
+    }
+    /// The hosts on which an app stays as it is there.
+    pub async fn keepers_of(&self, app: &AppName) -> Result<BTreeSet<HostId>> {
+        let rows: Vec<(String,)> = sqlx::query_as("SELECT host FROM host_keeps WHERE app = $1")
+            .bind(app.as_str())
+            .fetch_all(&self.read)
+            .await
+            .map_err(|e| StoreError::Sql("read the hosts that keep an app", e))?;
+        rows.iter().map(|(host,)| parse(host, "a host's id")).collect()
+    }
+    /// Every app that stays as it is on some host.
+    pub async fn kept_apps(&self) -> Result<BTreeSet<AppName>> {
+        let rows: Vec<(String,)> = sqlx::query_as("SELECT DISTINCT app FROM host_keeps")
+            .fetch_all(&self.read)
+            .await
+            .map_err(|e| StoreError::Sql("read the apps that hosts keep", e))?;
+        rows.iter().map(|(app,)| parse(app, "an app's name")).collect()
+    }
+    /// From now on these apps stay as the host holds them; `set_app` ends that for one.
+    pub async fn keep(&self, host: &HostId, apps: &BTreeSet<AppName>) -> Result<()> {
+        let mut tx = self.begin().await?;
+        for app in apps {
+            sqlx::query("INSERT INTO host_keeps (host, app) VALUES ($1, $2) ON CONFLICT (host, app) DO NOTHING")
+                .bind(host.as_str())
+                .bind(app.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(|e| StoreError::Sql("keep an app of a host", e))?;
+        }
+        commit(tx).await
     }
     /// One app on every host that should run it.
     pub async fn hosts_of(&self, app: &AppName) -> Result<BTreeMap<HostId, StoredApp>> {
@@ -114,7 +152,13 @@ impl Store {
         // A restart that was asked for is not taken back: units would be restarted for that.
         let kept = before.map_or(0, |before| before.restart);
         let wanted = wanted.map(|wanted| StoredApp { restart: wanted.restart.max(kept), ..wanted });
-        if before == wanted {
+        let held = sqlx::query("DELETE FROM host_keeps WHERE host = $1 AND app = $2")
+            .bind(host.as_str())
+            .bind(app.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        if before == wanted && held.rows_affected() == 0 {
             return from_int(generation, "a host's generation");
         }
         match wanted {

@@ -8,7 +8,7 @@ use owo_colors::OwoColorize as _;
 
 use super::{
     plain,
-    status::{detail, running, word},
+    status::{KEPT, detail, running, word},
     table::{finish, state_cell, table},
     time::{local, relative, relative_or_dash},
 };
@@ -73,12 +73,15 @@ pub fn host(host: &HostDetail, now_unix_ms: i64) -> String {
     names.dedup();
     for name in names {
         let status = host.apps_status.get(name);
+        let kept = view.kept.contains(name).then(|| KEPT.to_owned());
+        let detail = status.map(|s| plain(&detail(&s.phase))).filter(|detail| !detail.is_empty());
+        let why: Vec<String> = kept.into_iter().chain(detail).collect();
         rows.add_row(vec![
             Cell::new(name),
             Cell::new(host.desired.get(name).map_or_else(|| "-".to_owned(), ToString::to_string)),
             Cell::new(running(status)),
             state_cell(status.map_or("unknown", |s| word(&s.phase))),
-            Cell::new(status.map(|s| plain(&detail(&s.phase))).unwrap_or_default()),
+            Cell::new(why.join("; ")),
         ]);
     }
     out.push('\n');
@@ -188,6 +191,7 @@ pub(crate) mod tests {
             generation_accepted: 3,
             refused: None,
             apps: [("mono".parse().unwrap(), "17".to_owned())].into(),
+            kept: Default::default(),
         }
     }
 

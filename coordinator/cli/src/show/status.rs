@@ -120,6 +120,10 @@ pub fn detail(phase: &Phase) -> String {
     }
 }
 
+/// Of an app that stays as it is, since the coordinator was restored from a backup that knows another state of it.
+pub(super) const KEPT: &str =
+    "stays as the host holds it, which the coordinator does not know (it was restored from a backup): apply it again";
+
 /// Why a host is not as desired, in one line; empty when it is.
 fn why(host: &AppHostView) -> String {
     let mut said = Vec::new();
@@ -127,6 +131,9 @@ fn why(host: &AppHostView) -> String {
         said.push("not connected; this is the last known state".to_owned());
     }
     said.extend(refused(host.refused.as_ref()));
+    if host.kept {
+        said.push(KEPT.to_owned());
+    }
     match &host.status {
         None if host.connected && host.desired.is_some() => said.push("has not reported on it yet".to_owned()),
         None => {}
@@ -180,6 +187,7 @@ pub(crate) mod tests {
             desired: Some(17),
             refused: None,
             status,
+            kept: name == "web-4",
         };
         let app = AppView {
             app: "mono".parse().unwrap(),
@@ -190,6 +198,7 @@ pub(crate) mod tests {
                 host("web-1", true, Some(status(Phase::Healthy { since_unix_ms: 0 }, true))),
                 host("web-2", true, Some(status(Phase::Failed { cause: "nginx -t failed".to_owned() }, false))),
                 host("web-3", false, None),
+                host("web-4", true, Some(status(Phase::Healthy { since_unix_ms: 0 }, true))),
             ],
         };
         let expected = "\
@@ -198,10 +207,12 @@ HOST   DESIRED  RUNNING  STATE    WHY
 web-1  17       16       healthy
 web-2  17       16       failed   nginx -t failed
 web-3  17       -        unknown  not connected; this is the last known state
+web-4  17       16       healthy  stays as the host holds it, which the coordinator does not know (it was restored from a backup): apply it again
 
 HOST   PART  NAME          DESIRED  OBSERVED  SAME
 web-1  unit  mono.service  active   active    yes
 web-2  unit  mono.service  active   failed    no
+web-4  unit  mono.service  active   active    yes
 ";
         assert_eq!(bare(&text(&[app], true)), expected);
     }

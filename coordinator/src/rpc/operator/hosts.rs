@@ -47,8 +47,11 @@ pub(super) async fn get(services: &Services, text: &str) -> Result<View, Status>
     let spec = store.spec(&host.id).await.map_err(store_failed)?;
     let report = store.report(&host.id).await.map_err(store_failed)?;
     let status = read(report.as_ref());
+    let ours = spec.apps.iter().filter(|(app, _)| !spec.keep.contains(*app));
+    let held = status.apps.iter().filter(|(app, _)| spec.keep.contains(*app));
+    let held = held.filter_map(|(app, status)| Some((app.clone(), status.desired.as_ref()?.number)));
     let desired: BTreeMap<AppName, ReleaseNumber> =
-        spec.apps.iter().map(|(app, wanted)| (app.clone(), wanted.release)).collect();
+        ours.map(|(app, wanted)| (app.clone(), wanted.release)).chain(held).collect();
     view(&HostDetail {
         host: host_view(services, &host, &spec, &status),
         enrolled_unix_ms: host.enrolled_ms,
@@ -104,8 +107,9 @@ pub(super) fn read(report: Option<&StoredReport>) -> HostStatus {
 
 fn host_view(services: &Services, host: &Host, spec: &StoredSpec, status: &HostStatus) -> HostView {
     let connected = services.sessions.away_since(&host.id).is_none();
+    let ours = spec.apps.iter().filter(|(app, _)| !spec.keep.contains(*app));
     let mut apps: BTreeMap<AppName, String> =
-        spec.apps.iter().map(|(app, wanted)| (app.clone(), format!("{} waiting", wanted.release))).collect();
+        ours.map(|(app, wanted)| (app.clone(), format!("{} waiting", wanted.release))).collect();
     for (app, seen) in &status.apps {
         if seen.phase != Phase::Removed {
             apps.insert(app.clone(), in_words(seen));
@@ -123,6 +127,7 @@ fn host_view(services: &Services, host: &Host, spec: &StoredSpec, status: &HostS
         generation_accepted: host.accepted,
         refused: host.refused.clone(),
         apps,
+        kept: spec.keep.clone(),
     }
 }
 

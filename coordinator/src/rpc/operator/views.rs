@@ -1,6 +1,6 @@
 //! Looking at apps, releases and the audit log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
     name::{AppName, HostId},
@@ -24,9 +24,11 @@ const AUDIT_LINES: (u32, u32) = (100, 10_000);
 
 /// The app that a filter names, or all.
 async fn apps(services: &Services, filter: &AppFilter) -> Result<Vec<AppName>, Status> {
-    let all = services.store.apps().await.map_err(store_failed)?;
+    // Those that only hosts know, too: this store may be older than they are.
+    let mut all: BTreeSet<AppName> = services.store.kept_apps().await.map_err(store_failed)?;
+    all.extend(services.store.apps().await.map_err(store_failed)?);
     if filter.app.is_empty() {
-        return Ok(all);
+        return Ok(all.into_iter().collect());
     }
     let app: AppName = name(&filter.app)?;
     if all.contains(&app) { Ok(vec![app]) } else { Err(not_found(format!("app {app}"))) }
@@ -54,15 +56,20 @@ async fn app_view(
 ) -> Result<AppView, Status> {
     let store = &services.store;
     let wanted = store.hosts_of(&app).await.map_err(store_failed)?;
+    let keepers = store.keepers_of(&app).await.map_err(store_failed)?;
     let mut lines = Vec::new();
     for host in hosts {
-        let desired = wanted.get(&host.id).map(|wanted| wanted.release);
         let status = reports.get(&host.id).and_then(|report| report.apps.get(&app)).map(short);
+        let kept = keepers.contains(&host.id);
+        let desired = match kept {
+            true => status.as_ref().and_then(|status| status.desired.as_ref()).map(|release| release.number),
+            false => wanted.get(&host.id).map(|wanted| wanted.release),
+        };
         let there = status.as_ref().is_some_and(|status| status.phase != Phase::Removed);
-        if desired.is_some() || there {
+        if desired.is_some() || there || kept {
             let connected = services.sessions.away_since(&host.id).is_none();
             let refused = host.refused.clone();
-            lines.push(AppHostView { host: host.name.clone(), connected, desired, refused, status });
+            lines.push(AppHostView { host: host.name.clone(), connected, desired, refused, status, kept });
         }
     }
     Ok(AppView {

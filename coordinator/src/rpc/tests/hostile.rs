@@ -4,7 +4,8 @@ use drover_proto::{
     status::{AppStatus, HostStatus},
     view::HostDetail,
     wire::{
-        Hello, HostSpecDocument, OperatorRequest, Report, SpecAck, ToAgent, from_agent, spec_ack::Outcome, to_agent,
+        HeldApp, Hello, HostSpecDocument, OperatorRequest, Report, SpecAck, ToAgent, from_agent, spec_ack::Outcome,
+        to_agent,
     },
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -90,6 +91,38 @@ async fn a_host_ahead_of_a_restored_coordinator_keeps_its_spec_until_the_next_ch
     }
     let listed: Vec<HostView> = read(world.operator.list_hosts(Empty {}).await.unwrap().into_inner());
     assert_eq!(listed[0].generation, 52);
+}
+
+#[tokio::test]
+async fn a_change_of_one_app_leaves_what_a_restored_coordinator_does_not_know() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    world.connect(identity.clone(), fate(|_| healthy())).await;
+    let started = world.apply(&spec("one")).await.unwrap();
+    assert_eq!(world.end(started.rollout_id).await.summary.state, RolloutState::Succeeded);
+    // The host has got newer releases since the backup was made.
+    let held = |app: &str, release, rollout| HeldApp { app: app.to_owned(), release, rollout };
+    let apps = vec![held("mono", 5, 9), held("other", 3, 8), held("NOT A NAME", 1, 1)];
+    let mut host = Liar::new(&world, &identity, Hello { generation: 50, apps, ..Hello::default() }).await.unwrap();
+    host.welcome().await;
+    let kept = |view: &HostDetail| view.host.kept.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(kept(&detail(&mut world).await), ["mono", "other"]);
+    assert!(world.status().await.hosts[0].kept);
+
+    // Its labels change, and nothing else.
+    change(&mut world, "1").await;
+    let read = |document: HostSpecDocument| serde_json::from_slice::<HostSpec>(&document.document_json).unwrap();
+    let sent = read(host.spec().await.unwrap());
+    assert_eq!((sent.generation, sent.apps.len(), sent.keep.len()), (51, 0, 2));
+    world.services.rollouts.fill_in(&sent.host).await.unwrap();
+    assert_eq!(kept(&detail(&mut world).await).len(), 2, "it gets no last good release for what it keeps");
+
+    // It is asked for: even a release that is stored for it already is a change.
+    world.apply(&spec("one")).await.unwrap();
+    let sent = read(host.spec().await.unwrap());
+    assert_eq!((sent.generation, sent.apps.len()), (52, 1));
+    assert_eq!(sent.keep.iter().map(ToString::to_string).collect::<Vec<_>>(), ["other"]);
+    assert_eq!(kept(&detail(&mut world).await), ["other"]);
 }
 
 #[tokio::test]
