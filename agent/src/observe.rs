@@ -1,6 +1,8 @@
 //! Reads what is there: files, directories, units, packages, users, trees. Changes nothing, decides nothing; `plan` and
 //! `report` read the result.
 
+pub mod preflight;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
@@ -9,6 +11,7 @@ use drover_proto::{
     secret::Secret,
 };
 
+use self::preflight::Preflight;
 use crate::{
     host::{
         files::{self, FileState},
@@ -39,6 +42,8 @@ pub struct Observed {
     pub units_unknown: BTreeSet<UnitName>,
     /// The release's tree is complete and sealed.
     pub tree_sealed: bool,
+    /// Looked at only for a plan.
+    pub preflight: Preflight,
 }
 
 /// What is at a path.
@@ -108,6 +113,7 @@ async fn needs(rendered: &Rendered, observed: &mut Observed) -> Result<(), Obser
     let mut names: BTreeSet<&UserName> = rendered.needs.users.iter().map(|user| &user.name).collect();
     names.extend(directories.iter().map(|d| &d.owner).chain(rendered.files.iter().map(|f| &f.owner)));
     names.extend(rendered.hooks.iter().map(|hook| &hook.user));
+    names.extend(rendered.units.values().flat_map(|unit| &unit.accounts.users));
     names.extend(rendered.tree.iter().filter_map(|tree| tree.build.as_ref()).map(|build| &build.user));
     for name in names {
         let account = users::account(name).map_err(|e| failed(name, e))?;
@@ -116,7 +122,9 @@ async fn needs(rendered: &Rendered, observed: &mut Observed) -> Result<(), Obser
     // A user that is there keeps the groups that it has.
     let made = rendered.needs.users.iter().filter(|user| observed.users.get(&user.name).is_none_or(Option::is_none));
     let joined: BTreeSet<UserName> = made.flat_map(|user| &user.groups).cloned().collect();
-    for name in directories.iter().map(|d| &d.group).chain(&joined).chain(rendered.files.iter().map(|f| &f.group)) {
+    let of_units = rendered.units.values().flat_map(|unit| &unit.accounts.groups);
+    let of_files = rendered.files.iter().map(|f| &f.group);
+    for name in directories.iter().map(|d| &d.group).chain(&joined).chain(of_files).chain(of_units) {
         observed.groups.insert(name.clone(), users::group_id(name).map_err(|e| failed(name, e))?);
     }
     for directory in directories {

@@ -6,6 +6,7 @@
 mod diff;
 mod files;
 mod needs;
+mod preflight;
 mod units;
 
 use std::collections::BTreeMap;
@@ -114,7 +115,12 @@ pub fn plan(input: &Input<'_>) -> Plan {
         steps.push(step(Action::Commit, Reason::ProveHealth));
     }
     debug_assert!(staged <= before_switch, "staging comes before the switch");
-    Plan { app: input.app.clone(), from, to, steps, refusals: refusals.0 }
+    let mut warnings = Refusals::default();
+    if let Some(wanted) = input.wanted {
+        preflight::judge(wanted, input, &steps, &mut refusals, &mut warnings);
+    }
+    let (refusals, warnings) = (refusals.0, warnings.0);
+    Plan { app: input.app.clone(), from, to, steps, refusals, warnings, made_unix_ms: None }
 }
 
 /// Those that run on one host only run where the host may, once for its rollout.
@@ -139,6 +145,13 @@ fn gate(wanted: &Rendered) -> Step {
         healthy_deadline: wanted.strategy.healthy_deadline,
     };
     step(action, Reason::ProveHealth)
+}
+
+/// Whether a refusal keeps a host from going back, too. What has changed around a release that ran here before is seen by
+/// its steps and its gate: refusing it would leave the host with nothing.
+#[must_use]
+pub fn forbids_going_back(code: Code) -> bool {
+    !matches!(code, Code::Systemd | Code::PortTaken | Code::Disk | Code::NoSuchUser)
 }
 
 /// A leg of an activation.

@@ -4,6 +4,7 @@
 mod env;
 mod fill;
 mod layout;
+mod unit_text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,7 @@ use drover_proto::{
 };
 
 pub use layout::Layout;
+pub use unit_text::Accounts;
 
 use self::fill::Filler;
 use crate::check::RenderedCheck;
@@ -188,6 +190,8 @@ pub struct RenderedUnit {
     pub file: UnitName,
     /// Where it listens.
     pub ports: BTreeSet<Port>,
+    /// Whom its text names.
+    pub accounts: Accounts,
 }
 
 /// One hook.
@@ -286,9 +290,10 @@ fn units(
     text: String,
     (fingerprint, names): (Digest, BTreeSet<AbsPath>),
 ) -> Vec<(UnitName, RenderedUnit)> {
-    let (Unit { enable, start, adopt, .. }, ports) = (unit, unit.ports.clone());
-    let (enable, start, adopt, file) = (*enable, *start, *adopt, name.clone());
-    let whole = RenderedUnit { text, enable, start, adopt, fingerprint, names, file, ports };
+    let (enable, start, adopt, file) = (unit.enable, unit.start, unit.adopt, name.clone());
+    let ports = unit.ports.iter().copied().chain(unit_text::ports(name, &text)).collect();
+    let accounts = Accounts::of(&text);
+    let whole = RenderedUnit { text, enable, start, adopt, fingerprint, names, file, ports, accounts };
     if unit.instances.is_empty() {
         return vec![(name.clone(), whole)];
     }

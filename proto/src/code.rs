@@ -73,6 +73,14 @@ codes! {
     UnsafePath = "unsafe-path" => FailedPrecondition,
     /// A user or group does not exist on the host.
     NoSuchUser = "no-such-user" => FailedPrecondition,
+    /// Something else listens on a port that a unit wants.
+    PortTaken = "port-taken" => FailedPrecondition,
+    /// A host has no room for the release, in bytes or in files.
+    Disk = "disk" => FailedPrecondition,
+    /// A host's clock and the coordinator's differ.
+    ClockSkew = "clock-skew" => FailedPrecondition,
+    /// A host's certificate ends soon, and has not been renewed.
+    CertificateExpiring = "certificate-expiring" => FailedPrecondition,
     /// A host need (package, user, directory) could not be met.
     HostNeed = "host-need" => FailedPrecondition,
     /// The artifact could not be fetched.

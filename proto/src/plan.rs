@@ -25,6 +25,21 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What forbids running it at all, e.g. a path that another app owns. Non-empty = nothing will be touched.
     pub refusals: Vec<Refusal>,
+    /// What may become a problem, and forbids nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Refusal>,
+    /// When it was made, by the host's clock; Unix ms. The coordinator compares its own, and takes it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_unix_ms: Option<i64>,
+}
+
+/// How large an artifact is when it is unpacked. Only who packed it knows before it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// Of all files.
+    pub unpacked_bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
 }
 
 impl Plan {
@@ -35,7 +50,19 @@ impl Plan {
     }
 }
 
-/// Why a plan must not run.
+impl From<Extent> for crate::wire::Extent {
+    fn from(extent: Extent) -> Self {
+        Self { unpacked_bytes: extent.unpacked_bytes, entries: extent.entries }
+    }
+}
+
+impl From<crate::wire::Extent> for Extent {
+    fn from(extent: crate::wire::Extent) -> Self {
+        Self { unpacked_bytes: extent.unpacked_bytes, entries: extent.entries }
+    }
+}
+
+/// Why a plan must not run, or, as a warning, might not end well.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Refusal {
     /// A code of docs/ERRORS.md.

@@ -16,6 +16,7 @@ use crate::{
         archive::{self, ArchiveError},
         files,
         process::{self, Ended},
+        room,
         unpack::{self, UnpackError},
     },
     render::{Layout, Rendered, RenderedBuild, Tree},
@@ -29,7 +30,7 @@ impl Exec<'_> {
 
     pub(super) async fn fetch(&self, digest: Digest, size_bytes: u64) -> Result<PathBuf, StepFailure> {
         for place in [&self.layout.state_dir, &self.layout.releases_dir] {
-            match files::free_space(place) {
+            match room::at(place).map(|room| room.free_bytes) {
                 Ok(free) if free < size_bytes => {
                     let cause = format!(
                         "{} has {} MiB free, the artifact needs {} MiB",
@@ -37,7 +38,7 @@ impl Exec<'_> {
                         free >> 20,
                         size_bytes >> 20
                     );
-                    return Err(StepFailure::new(Code::Limit, "fetch", cause));
+                    return Err(StepFailure::new(Code::Disk, "fetch", cause));
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "free space is unknown"),

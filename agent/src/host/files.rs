@@ -314,13 +314,6 @@ pub fn ensure_directory(path: &AbsPath, uid: u32, gid: u32, mode: u32) -> Result
     Ok(true)
 }
 
-/// Bytes that a program can still write where `path` is, or would be.
-pub fn free_space(path: &Path) -> Result<u64, FileError> {
-    let there = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
-    let stat = fs::statvfs(there).map_err(|e| FileError::private(path, "ask for free space", e))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
 /// Writes a file of the agent's own state: mode 0600, whole or not at all, on the disk when this returns. Its directory
 /// must exist and be the agent's.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {

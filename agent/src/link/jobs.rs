@@ -10,6 +10,7 @@ use std::{
 use drover_proto::{
     code::Code,
     name::{AppName, UnitName},
+    plan::Extent,
     spec::DesiredApp,
     wire::{
         FromAgent, Job, JobDone, JobError, JobReply, LogLine, LogsJob, PlanJob, from_agent::Message as Out,
@@ -133,7 +134,8 @@ async fn answer_plan(reconcile: &Handle, job: PlanJob, replier: &Replier) {
             }
         }
     };
-    match reconcile.preview(&app, desired).await {
+    let extent = job.extent.map(Extent::from);
+    match reconcile.preview(&app, desired, extent).await {
         Ok(plan) => match serde_json::to_vec(&plan) {
             Ok(json) => {
                 replier.say(Reply::PlanJson(json)).await;

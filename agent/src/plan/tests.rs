@@ -4,5 +4,6 @@ mod asked;
 mod instances;
 mod model;
 mod neighbours;
+mod preflight;
 mod properties;
 mod rows;

@@ -13,7 +13,7 @@ use drover_proto::{
 use super::{
     Input, Refusals,
     files::{FileChanges, why_stale},
-    step,
+    preflight, step,
 };
 use crate::{
     host::systemd::UnitState,
@@ -94,8 +94,17 @@ fn refuse(
         refusals.say(Code::OwnedByOther, name, format!("unit {name} belongs to app {other}; remove it there first"));
         return;
     }
+    let owned = input.ledger.owned_units.contains_key(name);
+    if !owned && preflight::is_alias(name, unit, &state.fragment_path) {
+        let message = format!(
+            "unit {name} is another name of the unit in {} on this host; choose a name of its own",
+            state.fragment_path
+        );
+        refusals.say(Code::NotOwned, name, message);
+        return;
+    }
     let elsewhere = !state.fragment_path.is_empty() && state.fragment_path != path.as_str();
-    if elsewhere && !unit.adopt && !input.ledger.owned_units.contains_key(name) {
+    if elsewhere && !unit.adopt && !owned {
         let message = format!(
             "unit {name} is there already ({}) and drover does not own it; adopt: true takes it over",
             state.fragment_path

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use drover_proto::{
     name::{AppName, UnitName},
-    plan::Plan,
+    plan::{Extent, Plan},
     spec::DesiredApp,
     status::HostStatus,
 };
@@ -17,6 +17,7 @@ use crate::{
     ledger::AppLedger,
     outputs::{self, HookRun},
     render::render,
+    report::now_unix_ms,
 };
 
 /// Asks; never changes anything. Cheap to clone.
@@ -29,7 +30,13 @@ impl Handle {
     }
 
     /// What would happen if `desired` were asked of this host; `None` = removing the app. The error is one sentence.
-    pub async fn preview(&self, app: &AppName, mut desired: Option<DesiredApp>) -> Result<Plan, String> {
+    /// `extent`: how large its artifact is when unpacked, if that is known.
+    pub async fn preview(
+        &self,
+        app: &AppName,
+        mut desired: Option<DesiredApp>,
+        extent: Option<Extent>,
+    ) -> Result<Plan, String> {
         let shared = &*self.0;
         let ledger = shared.ledger(app).unwrap_or_else(|| AppLedger::new(app.clone()));
         desired.iter_mut().for_each(|desired| ledger.remember_restart(desired));
@@ -41,8 +48,9 @@ impl Handle {
             }
             None => None,
         };
-        let planned = work.look(rendered.as_ref()).await;
-        planned.map(|(_, plan)| plan).map_err(|failed: StepFailure| failed.cause)
+        let planned = work.look_ahead(rendered.as_ref(), extent).await;
+        let dated = |(_, plan): (_, Plan)| Plan { made_unix_ms: Some(now_unix_ms()), ..plan };
+        planned.map(dated).map_err(|failed: StepFailure| failed.cause)
     }
 
     /// The units that an app has on this host: those of the committed release and of one being activated.

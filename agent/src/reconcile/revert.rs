@@ -23,6 +23,7 @@ use crate::{
     host::files::{self, FileState},
     ledger::Stage,
     observe::Observed,
+    plan::forbids_going_back,
     render::{Rendered, render},
     report::now_unix_ms,
 };
@@ -87,8 +88,7 @@ impl Work<'_> {
         let rendered = render(previous, &self.facts, &self.shared.parts.layout)
             .map_err(|error| StepFailure::new(Code::Invalid, "render", error.to_string()))?;
         let (observed, mut plan) = self.look(Some(&rendered)).await?;
-        // A unit that has gone since the release was committed is warned of below, and keeps nobody from going back.
-        plan.refusals.retain(|refusal| refusal.code != Code::Systemd);
+        plan.refusals.retain(|refusal| forbids_going_back(refusal.code));
         activation::refuse(&plan)?;
         let began = now_unix_ms();
         let strategy = &previous.spec.strategy;

@@ -6,7 +6,7 @@ use drover_proto::{
     app::HookPoint,
     code::Code,
     event::EventKind,
-    plan::{Action, Plan, Step},
+    plan::{Action, Extent, Plan, Step},
     spec::DesiredApp,
     status::{Failure, Phase},
 };
@@ -17,7 +17,7 @@ use crate::{
     exec::{Exec, StepFailure, Undo, describe},
     gate::{Course, Gate, GateEnd},
     ledger::AppLedger,
-    observe::{Observed, observe},
+    observe::{Observed, observe, preflight::preflight},
     plan::{Input, Owners, plan},
     render::{Rendered, render},
     report::{Redactor, now_unix_ms},
@@ -53,10 +53,23 @@ pub(super) struct Setting<'a> {
 
 impl Work<'_> {
     pub(super) async fn look(&self, wanted: Option<&Rendered>) -> Result<(Observed, Plan), StepFailure> {
+        self.look_ahead(wanted, None).await
+    }
+
+    /// The same with what is known of an artifact that has not arrived yet.
+    pub(super) async fn look_ahead(
+        &self,
+        wanted: Option<&Rendered>,
+        extent: Option<Extent>,
+    ) -> Result<(Observed, Plan), StepFailure> {
         let parts = &self.shared.parts;
         let internal = |cause: String| StepFailure::new(Code::Internal, "observe", cause);
         let observed = observe(wanted, &self.ledger, &parts.layout, &parts.systemd).await;
-        let observed = observed.map_err(|error| internal(error.to_string()))?;
+        let mut observed = observed.map_err(|error| internal(error.to_string()))?;
+        if let Some(wanted) = wanted {
+            let ahead = preflight(wanted, &parts.layout, extent).await;
+            observed.preflight = ahead.map_err(|error| internal(error.to_string()))?;
+        }
         let previous = self.previous();
         let others = Owners::beside(&self.app, &self.shared.all());
         let input = Input {

@@ -61,6 +61,11 @@ impl Layout {
     pub fn reserves(&self, path: &AbsPath) -> bool {
         [&self.state_dir, &self.releases_dir, &self.env_dir].iter().any(|own| path.as_path().starts_with(own))
     }
+    /// A downloaded artifact.
+    #[must_use]
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.state_dir.join("blobs").join(digest.hex())
+    }
     /// Where the full output of an app's programs is kept.
     #[must_use]
     pub fn output_of(&self, app: &AppName) -> PathBuf {

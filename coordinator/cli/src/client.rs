@@ -8,6 +8,7 @@ use drover_proto::{
     code::Code,
     limits,
     name::{AppName, EnvironmentName, LabelKey, LabelValue, OperatorName, RolloutId, SecretName},
+    plan::Extent,
     secret::Secret,
     tls::{self, Trust},
     view::{
@@ -90,15 +91,21 @@ impl Client {
     }
 
     /// What applying the app would do on each host, and its id.
-    pub async fn plan(&mut self, app: &AppSpec) -> Result<Document<PlanView>, Fault> {
-        let request = wire::PlanRequest { app_spec_json: bytes_of(app)? };
+    pub async fn plan(&mut self, app: &AppSpec, extent: Option<Extent>) -> Result<Document<PlanView>, Fault> {
+        let request = wire::PlanRequest { app_spec_json: bytes_of(app)?, extent: extent.map(wire::Extent::from) };
         let reply = self.calls.plan(request).await;
         document(&self.done(reply)?.json)
     }
     /// Begins a rollout; with `plan_id` only if that is still the plan.
-    pub async fn apply(&mut self, app: &AppSpec, plan_id: Option<&str>) -> Result<RolloutStarted, Fault> {
-        let plan_id = plan_id.unwrap_or_default().to_owned();
-        let reply = self.calls.apply(wire::ApplyRequest { app_spec_json: bytes_of(app)?, plan_id }).await;
+    pub async fn apply(
+        &mut self,
+        app: &AppSpec,
+        extent: Option<Extent>,
+        plan_id: Option<&str>,
+    ) -> Result<RolloutStarted, Fault> {
+        let (app_spec_json, extent) = (bytes_of(app)?, extent.map(wire::Extent::from));
+        let request = wire::ApplyRequest { app_spec_json, plan_id: plan_id.unwrap_or_default().to_owned(), extent };
+        let reply = self.calls.apply(request).await;
         self.done(reply)
     }
     /// Begins going back; `None` = to the last good release before the current one.

@@ -17,6 +17,7 @@ use drover_proto::{
     app::{AppSpec, Artifact},
     limits,
     name::EnvironmentName,
+    plan::Extent,
 };
 
 use crate::pack::{self, PackedArtifact, Progress};
@@ -50,6 +51,14 @@ pub struct Loaded {
     pub spec: AppSpec,
     /// To be pushed, if there is one.
     pub artifact: Option<PackedArtifact>,
+}
+
+impl Loaded {
+    /// How large the artifact is when unpacked.
+    #[must_use]
+    pub fn extent(&self) -> Option<Extent> {
+        self.artifact.as_ref().and_then(|artifact| artifact.extent)
+    }
 }
 
 /// Loads the manifest at `path` (or `drover.yaml` in the folder `path`) for an environment, and packs its artifact.

@@ -15,6 +15,7 @@ use std::{
 use drover_proto::{
     digest::{Digest, Hasher},
     limits,
+    plan::Extent,
 };
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use tempfile::NamedTempFile;
@@ -29,6 +30,8 @@ pub struct PackedArtifact {
     pub digest: Digest,
     /// The archive's, in bytes.
     pub size_bytes: u64,
+    /// How large a folder's content is; `None` for an archive that is taken as it is.
+    pub extent: Option<Extent>,
     /// The archive; gone when this is dropped.
     pub file: NamedTempFile,
 }
@@ -285,7 +288,17 @@ pub fn write(tree: &Tree, progress: &mut dyn FnMut(Progress)) -> Result<PackedAr
         Tree::Archive(path) => copy(path, out, progress)?,
         Tree::Folder(entries) => archive(entries, out, progress)?,
     };
-    let mut packed = PackedArtifact { digest: out.hasher.finish(), size_bytes: out.bytes, file };
+    let extent = match tree {
+        Tree::Archive(_) => None,
+        Tree::Folder(entries) => Some(Extent {
+            unpacked_bytes: entries
+                .iter()
+                .map(|e| if let EntryKind::File { bytes, .. } = e.kind { bytes } else { 0 })
+                .sum(),
+            entries: entries.len() as u64,
+        }),
+    };
+    let mut packed = PackedArtifact { digest: out.hasher.finish(), size_bytes: out.bytes, extent, file };
     packed.file.rewind().map_err(no_room)?;
     Ok(packed)
 }

@@ -117,11 +117,12 @@ impl World {
         all
     }
     async fn apply(&mut self, spec: &AppSpec) -> Result<RolloutStarted, Status> {
-        let request = ApplyRequest { app_spec_json: serde_json::to_vec(spec).unwrap(), plan_id: String::new() };
+        let request =
+            ApplyRequest { app_spec_json: serde_json::to_vec(spec).unwrap(), plan_id: String::new(), extent: None };
         self.operator.apply(request).await.map(tonic::Response::into_inner)
     }
     async fn plan(&mut self, spec: &AppSpec) -> Result<PlanView, Status> {
-        let request = PlanRequest { app_spec_json: serde_json::to_vec(spec).unwrap() };
+        let request = PlanRequest { app_spec_json: serde_json::to_vec(spec).unwrap(), extent: None };
         let reply = self.operator.plan(request).await?.into_inner();
         Ok(serde_json::from_slice(&reply.json).unwrap())
     }
@@ -273,8 +274,11 @@ async fn what_cannot_work_is_refused_before_anything_is_written() {
     assert_eq!((status.code(), code::of_status(&status)), (tonic::Code::FailedPrecondition, Some(Code::NotOwned)));
     assert!(status.message().contains("web-1: file /etc/passwd"), "{}", status.message());
 
-    let other =
-        ApplyRequest { app_spec_json: serde_json::to_vec(&spec("x")).unwrap(), plan_id: "0000000000000000".to_owned() };
+    let other = ApplyRequest {
+        app_spec_json: serde_json::to_vec(&spec("x")).unwrap(),
+        plan_id: "0000000000000000".to_owned(),
+        extent: None,
+    };
     assert_eq!(said(world.operator.apply(other).await.unwrap_err()), Code::PlanChanged);
     let mut wrong = spec("x");
     wrong.files[0].mode = 0o4755;

@@ -11,6 +11,7 @@ mod jobs;
 mod mono;
 mod operations;
 mod overlap;
+mod preflight;
 
 use drover_tests::{
     fleet::{Cli, Fleet},

@@ -156,9 +156,3 @@ fn private_state_is_whole_and_private() {
     assert_eq!((fs::read(&path).unwrap().as_slice(), owned(&path)), (&b"new"[..], (0, 0, 0o600)));
     assert!(write_private(&top.path().join("none/x"), b"x").is_err());
 }
-
-#[test]
-fn free_space_is_asked_of_the_nearest_directory() {
-    let top = scratch();
-    assert!(free_space(&top.path().join("not/yet/there")).unwrap() > 1 << 20);
-}

@@ -175,6 +175,10 @@ fn hint(code: Code) -> Option<&'static str> {
         | Code::NotOwned
         | Code::UnsafePath
         | Code::NoSuchUser
+        | Code::PortTaken
+        | Code::Disk
+        | Code::ClockSkew
+        | Code::CertificateExpiring
         | Code::HostNeed
         | Code::Fetch
         | Code::Archive

@@ -23,12 +23,16 @@ pub async fn apply(args: &ManifestArgs, plan_id: Option<&str>, follow: FollowArg
     let mut client = Client::connect().await?;
     // Who names a plan has seen it.
     if plan_id.is_none() {
-        let plan = client.plan(&loaded.spec).await?.value;
+        let plan = client.plan(&loaded.spec, loaded.extent()).await?.value;
         show::note(&show::plan::summary(&plan));
         refuse(&plan)?;
+        let warnings = show::plan::warnings(&plan);
+        if !warnings.is_empty() {
+            show::note(warnings.trim_end());
+        }
     }
     push(&mut client, &loaded).await?;
-    let started = client.apply(&loaded.spec, plan_id).await?;
+    let started = client.apply(&loaded.spec, loaded.extent(), plan_id).await?;
     watch::started(&mut client, &started, follow, output).await
 }
 

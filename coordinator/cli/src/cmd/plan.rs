@@ -13,7 +13,7 @@ use crate::{
 /// Plans and prints.
 pub async fn plan(args: &ManifestArgs, output: Output) -> Outcome {
     let loaded = load(args, output)?;
-    let plan = Client::connect().await?.plan(&loaded.spec).await?;
+    let plan = Client::connect().await?.plan(&loaded.spec, loaded.extent()).await?;
     let environment = args.environment.as_ref().map(|e| e.as_str());
     show::document(output, &plan, |view| show::plan::text(view, &args.file, environment))?;
     Ok(exit(&plan.value))

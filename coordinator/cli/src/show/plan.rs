@@ -92,6 +92,20 @@ pub fn refusals(view: &PlanView) -> String {
     out
 }
 
+/// What may become a problem, a line each; empty when nothing may.
+#[must_use]
+pub fn warnings(view: &PlanView) -> String {
+    let mut out = String::new();
+    for host in &view.hosts {
+        let HostPlanOutcome::Planned(plan) = &host.outcome else { continue };
+        for warning in &plan.warnings {
+            line(&mut out, &format!("{}:", host.host.bold()));
+            warning_text(&mut out, warning);
+        }
+    }
+    out
+}
+
 /// Hosts with equal outcomes together, in the order of their first.
 fn grouped(hosts: &[HostPlan]) -> Vec<(Vec<&HostName>, &HostPlanOutcome)> {
     let mut groups: Vec<(Vec<&HostName>, &HostPlanOutcome)> = Vec::new();
@@ -110,6 +124,9 @@ fn host_text(out: &mut String, names: &str, outcome: &HostPlanOutcome) {
             line(out, &format!("{}: {}", names.bold(), headline(plan)));
             for refusal in &plan.refusals {
                 refusal_text(out, refusal);
+            }
+            for warning in &plan.warnings {
+                warning_text(out, warning);
             }
             // Gate and commit alone change nothing, and would only look as if something were to be done.
             if plan.refusals.is_empty() && plan.has_changes() {
@@ -149,6 +166,11 @@ fn headline(plan: &Plan) -> String {
 fn refusal_text(out: &mut String, refusal: &Refusal) {
     let what = format!("refused[{}] {}:", refusal.code, plain(&refusal.part));
     line(out, &format!("  {} {}", what.red(), plain(&refusal.message)));
+}
+
+fn warning_text(out: &mut String, warning: &Refusal) {
+    let what = format!("warning[{}] {}:", warning.code, plain(&warning.part));
+    line(out, &format!("  {} {}", what.yellow(), plain(&warning.message)));
 }
 
 fn step_text(out: &mut String, number: usize, step: &Step) {

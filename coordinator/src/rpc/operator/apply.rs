@@ -31,7 +31,7 @@ pub(super) async fn apply(
     {
         return Err(code::status(Code::ArtifactMissing, format!("the artifact {} was not pushed", artifact.digest)));
     }
-    let view = plan::ask(services, &draft).await?;
+    let view = plan::ask(services, &draft, request.extent).await?;
     refuse(&view)?;
     if !request.plan_id.is_empty() && request.plan_id != view.plan_id {
         let message = format!(

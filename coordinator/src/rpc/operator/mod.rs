@@ -24,6 +24,7 @@ mod events;
 mod hosts;
 mod logs;
 mod plan;
+mod preflight;
 mod rollouts;
 mod secrets;
 mod tokens;
@@ -52,7 +53,7 @@ fn open<T>(request: Request<T>) -> Result<(OperatorName, T), Status> {
 impl operator_server::Operator for Operator {
     async fn plan(&self, request: Request<PlanRequest>) -> Reply<PlanReply> {
         let (_, request) = open(request)?;
-        plan::plan(&self.0, &request.app_spec_json).await.map(Response::new)
+        plan::plan(&self.0, request).await.map(Response::new)
     }
     async fn missing_blobs(&self, request: Request<BlobList>) -> Reply<BlobList> {
         let (_, request) = open(request)?;

@@ -14,13 +14,17 @@ use drover_proto::{
     secret::Secret,
     spec::DesiredApp,
     view::{HostPlan, HostPlanOutcome, PlanView},
-    wire::{PlanJob, PlanReply, job, job_reply::Reply},
+    wire::{Extent, PlanJob, PlanReply, PlanRequest, job, job_reply::Reply},
 };
 use futures_util::{StreamExt as _, stream};
 use tonic::Status;
 
-use super::super::{Services, document, store_failed};
+use super::{
+    super::{Services, document, store_failed},
+    preflight::{self, Asked},
+};
 use crate::{
+    clock,
     rollout::{begin::Sightings, keeper::matches},
     session::AskError,
     store::{Host, SecretPin, SecretPins, StoreError},
@@ -155,7 +159,9 @@ async fn values(services: &Services, draft: &Draft) -> Result<BTreeMap<SecretNam
 }
 
 /// Asks every host of a draft, many at once.
-pub(super) async fn ask(services: &Services, draft: &Draft) -> Result<PlanView, Status> {
+///
+/// `extent`: how large the artifact is when unpacked, if that is known.
+pub(super) async fn ask(services: &Services, draft: &Draft, extent: Option<Extent>) -> Result<PlanView, Status> {
     let app = draft.spec.app.clone();
     let desired = DesiredApp {
         release: ReleaseId { app: app.clone(), number: draft.release },
@@ -170,7 +176,7 @@ pub(super) async fn ask(services: &Services, draft: &Draft) -> Result<PlanView, 
     let job = |run_once| {
         let desired = DesiredApp { run_once, ..desired.clone() };
         let json = serde_json::to_vec(&desired);
-        json.map(|desired_app_json| PlanJob { app: app.to_string(), desired_app_json })
+        json.map(|desired_app_json| PlanJob { app: app.to_string(), desired_app_json, extent })
             .map_err(|_| code::status(Code::Internal, "the app cannot be written"))
     };
     let (once, others) = (job(draft.spec.has_run_once())?, job(false)?);
@@ -194,6 +200,7 @@ pub(super) async fn ask(services: &Services, draft: &Draft) -> Result<PlanView, 
 }
 
 async fn ask_one(services: Services, host: Host, job: PlanJob) -> HostPlan {
+    let at_ms = clock::unix_ms();
     let outcome = match services.sessions.ask(&host.id, job::Job::Plan(job), PLAN_TTL_MS) {
         Err(error @ AskError::Offline) => HostPlanOutcome::Unknown(error.to_string()),
         Err(error) => HostPlanOutcome::Error(error.to_string()),
@@ -201,7 +208,11 @@ async fn ask_one(services: Services, host: Host, job: PlanJob) -> HostPlan {
             Err(_) => HostPlanOutcome::Error(format!("it did not answer within {} s", PLAN_TIMEOUT_MS / 1000)),
             Ok(None) => HostPlanOutcome::Unknown("it went away while planning".to_owned()),
             Ok(Some(Reply::PlanJson(json))) => match serde_json::from_slice::<Plan>(&json) {
-                Ok(plan) => HostPlanOutcome::Planned(plan),
+                Ok(mut plan) => {
+                    let asked = Asked { at_ms, answered_ms: clock::unix_ms() };
+                    preflight::add(&mut plan, asked, host.not_after_ms);
+                    HostPlanOutcome::Planned(plan)
+                }
                 Err(error) => HostPlanOutcome::Error(format!("its plan cannot be read: {error}")),
             },
             Ok(Some(Reply::Error(error))) => HostPlanOutcome::Error(format!("{} ({})", error.message, error.code)),
@@ -213,17 +224,22 @@ async fn ask_one(services: Services, host: Host, job: PlanJob) -> HostPlan {
     HostPlan { host: host.name, outcome }
 }
 
-/// The same while document, secrets and what the hosts would do are; the order of hosts does not count.
+/// The same while document, secrets and what the hosts would do are; the order of hosts does not count, nor do warnings,
+/// which tell of figures that change by themselves.
 fn plan_id(draft: &Draft, hosts: &[HostPlan]) -> Result<String, Status> {
-    let by_name: BTreeMap<_, _> = hosts.iter().map(|host| (&host.host, &host.outcome)).collect();
+    let unwarned = |outcome: &HostPlanOutcome| match outcome {
+        HostPlanOutcome::Planned(plan) => HostPlanOutcome::Planned(Plan { warnings: Vec::new(), ..plan.clone() }),
+        other => other.clone(),
+    };
+    let by_name: BTreeMap<_, _> = hosts.iter().map(|host| (&host.host, unwarned(&host.outcome))).collect();
     let digest = Digest::of_json(&(&draft.digest, &draft.pins, draft.release, by_name))
         .map_err(|_| code::status(Code::Internal, "the plan cannot be written"))?;
     Ok(digest.hex()[..16].to_owned())
 }
 
 /// `drover plan`.
-pub(super) async fn plan(services: &Services, bytes: &[u8]) -> Result<PlanReply, Status> {
-    let draft = draft(services, bytes).await?;
-    let view = ask(services, &draft).await?;
+pub(super) async fn plan(services: &Services, request: PlanRequest) -> Result<PlanReply, Status> {
+    let draft = draft(services, &request.app_spec_json).await?;
+    let view = ask(services, &draft, request.extent).await?;
     Ok(PlanReply { plan_id: view.plan_id.clone(), json: super::view(&view)?.json })
 }

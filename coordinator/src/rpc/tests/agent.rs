@@ -107,7 +107,15 @@ impl FakeAgent {
         let refusal =
             Refusal { code: Code::NotOwned, part: "file /etc/passwd".to_owned(), message: "not ours".to_owned() };
         let refusals = if refused { vec![refusal] } else { vec![] };
-        Plan { app: app.clone(), from, to: Some(desired.release.clone()), steps, refusals }
+        Plan {
+            app: app.clone(),
+            from,
+            to: Some(desired.release.clone()),
+            steps,
+            refusals,
+            warnings: vec![],
+            made_unix_ms: None,
+        }
     }
 
     async fn converge(&self, spec: &HostSpec, status: &mut HostStatus, out: &mpsc::Sender<FromAgent>) {

@@ -41,7 +41,15 @@ fn update() -> Plan {
         gate(),
         step(Action::Commit, Reason::ProveHealth),
     ];
-    Plan { app: "mono".parse().unwrap(), from: Some(release(1)), to: Some(release(2)), steps, refusals: vec![] }
+    Plan {
+        app: "mono".parse().unwrap(),
+        from: Some(release(1)),
+        to: Some(release(2)),
+        steps,
+        refusals: vec![],
+        warnings: vec![],
+        made_unix_ms: None,
+    }
 }
 
 fn view(hosts: Vec<(&str, HostPlanOutcome)>) -> PlanView {

@@ -1,0 +1,74 @@
+//! What only planning a release asks: room on the file systems concerned, and who listens on the ports that it wants. Too
+//! dear for every look at a host at rest. Beside `observe`; `plan/preflight` judges.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use drover_proto::{plan::Extent, port::Port};
+
+use super::{ObserveError, failed};
+use crate::{
+    host::{
+        listeners::{self, Listener},
+        room::{self, Room},
+    },
+    render::{Layout, Rendered},
+};
+
+/// What a release writes there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    /// The archive of the artifact.
+    Blobs,
+    /// The unpacked artifact.
+    Releases,
+    /// The env file.
+    Env,
+    /// Unit files and the app's files: `/etc` stands for all of them.
+    Files,
+    /// Debian packages: `/var` stands for all that they bring.
+    Packages,
+}
+
+/// The answers; empty where nobody asked.
+#[derive(Clone, Debug, Default)]
+pub struct Preflight {
+    /// Room by place, with the path that was looked at.
+    pub rooms: Vec<(Place, PathBuf, Room)>,
+    /// What listens where the release wants to.
+    pub listeners: Vec<Listener>,
+    /// The archive is on this host already.
+    pub archive_is_here: bool,
+    /// How large the artifact is when unpacked, if the one who asks has said so.
+    pub extent: Option<Extent>,
+}
+
+/// Looks for one release.
+pub async fn preflight(
+    rendered: &Rendered,
+    layout: &Layout,
+    extent: Option<Extent>,
+) -> Result<Preflight, ObserveError> {
+    let mut rooms = Vec::new();
+    let places = [
+        (Place::Blobs, layout.state_dir.clone()),
+        (Place::Releases, layout.releases_dir.clone()),
+        (Place::Env, layout.env_dir.clone()),
+        (Place::Files, layout.units_dir.clone()),
+        (Place::Packages, PathBuf::from("/var")),
+    ];
+    for (place, path) in places {
+        let room = room::at(&path).map_err(|e| failed(path.display(), e))?;
+        rooms.push((place, path, room));
+    }
+    let ports: BTreeSet<Port> = rendered.units.values().flat_map(|unit| &unit.ports).copied().collect();
+    let listeners = if ports.is_empty() {
+        Vec::new()
+    } else {
+        // Every open file of every process is looked at.
+        let look = tokio::task::spawn_blocking(move || listeners::on(&ports)).await;
+        look.map_err(|e| failed("open ports", e))?.map_err(|e| failed("open ports", e))?
+    };
+    let archive = rendered.tree.as_ref().map(|tree| layout.blob(&tree.digest));
+    let archive_is_here = archive.is_some_and(|archive| archive.exists());
+    Ok(Preflight { rooms, listeners, archive_is_here, extent })
+}
