@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -13,6 +14,7 @@ use std::{
 use drover_proto::{event::Event, name::HostId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
     time::Instant,
 };
 
@@ -104,6 +106,7 @@ pub(super) struct Writer {
     repeats: Repeats,
     began: Instant,
     sync_at: Option<Instant>,
+    syncing: Option<JoinHandle<io::Result<()>>>,
     write_at: Option<Instant>,
 }
 
@@ -129,6 +132,7 @@ impl Writer {
             repeats: Repeats::default(),
             began: Instant::now(),
             sync_at: None,
+            syncing: None,
             write_at: None,
         };
         (Outbox { orders: sender, more: receiver }, writer)
@@ -141,7 +145,8 @@ impl Writer {
         self.write();
         loop {
             let repeats_at = self.repeats.next_ms().map(|ms| self.began + Duration::from_millis(ms));
-            let wake = [repeats_at, self.sync_at, self.write_at].into_iter().flatten().min();
+            let sync_at = self.sync_at.filter(|_| self.syncing.is_none());
+            let wake = [repeats_at, sync_at, self.write_at].into_iter().flatten().min();
             tokio::select! {
                 // Whose events these are is said before the first of them.
                 biased;
@@ -149,7 +154,8 @@ impl Writer {
                     Some(order) => self.obey(order).await,
                     None => return self.finish().await,
                 },
-                () = due(wake) => self.tick().await,
+                result = ended(&mut self.syncing), if self.syncing.is_some() => self.synced(result),
+                () = due(wake) => self.tick(),
                 count = self.events.recv_many(&mut taken, TAKEN_AT_ONCE) => {
                     if count == 0 {
                         return self.finish().await;
@@ -228,25 +234,30 @@ impl Writer {
         self.owner = Some(host);
     }
 
-    async fn tick(&mut self) {
+    fn tick(&mut self) {
         let now = Instant::now();
         if self.write_at.is_some_and(|at| at <= now) || self.repeats.next_ms().is_some_and(|ms| ms <= self.now_ms()) {
             self.flush_repeats(self.now_ms());
             self.write();
         }
-        if self.sync_at.is_some_and(|at| at <= now) {
-            self.sync().await;
+        if self.syncing.is_none() && self.sync_at.is_some_and(|at| at <= now) {
+            self.sync();
         }
     }
 
-    async fn sync(&mut self) {
+    /// Begins a sync; a disk that hangs holds nobody up.
+    fn sync(&mut self) {
         self.sync_at = None;
-        let Some((file, directory)) = self.spool.unsynced() else { return };
-        let synced = tokio::task::spawn_blocking(move || {
-            file.sync_data().and_then(|()| File::open(&directory)).and_then(|directory| directory.sync_all())
-        });
-        let synced = synced.await.map_err(std::io::Error::other).and_then(|result| result);
-        if let Err(error) = synced {
+        let Some((files, directory)) = self.spool.unsynced() else { return };
+        self.syncing = Some(tokio::task::spawn_blocking(move || {
+            files.iter().try_for_each(File::sync_data)?;
+            File::open(&directory)?.sync_all()
+        }));
+    }
+
+    fn synced(&mut self, result: io::Result<()>) {
+        self.syncing = None;
+        if let Err(error) = result {
             tracing::warn!(%error, "events cannot be synced to the disk");
             self.spool.still_unsynced();
             self.sync_at = Some(Instant::now() + WRITE_AGAIN);
@@ -258,7 +269,11 @@ impl Writer {
             self.spool.push(event);
         }
         self.write();
-        self.sync().await;
+        let result = ended(&mut self.syncing).await;
+        self.synced(result);
+        self.sync();
+        let result = ended(&mut self.syncing).await;
+        self.synced(result);
     }
 
     async fn finish(mut self) {
@@ -269,6 +284,14 @@ impl Writer {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// How a sync ended; at once, if there is none.
+async fn ended(syncing: &mut Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
+    match syncing {
+        Some(task) => task.await.map_err(io::Error::other)?,
+        None => Ok(()),
     }
 }
 

@@ -26,6 +26,8 @@ mod part;
 
 /// What waits in memory while the disk cannot be written.
 const MAX_WAITING_BYTES: usize = 256 << 10;
+/// Full files that wait for a sync.
+const MAX_UNSYNCED: usize = 4;
 /// Damaged files that are kept for people.
 const KEEP_DAMAGED: usize = 4;
 
@@ -61,6 +63,8 @@ pub struct Spool {
     /// The newest file, while it can be written.
     open: Option<File>,
     is_synced: bool,
+    /// Full ones that were not synced yet.
+    full: Vec<File>,
     /// Not on the disk yet, oldest first.
     waiting: VecDeque<Record>,
     waiting_bytes: usize,
@@ -81,6 +85,7 @@ impl Spool {
             files: VecDeque::new(),
             open: None,
             is_synced: true,
+            full: Vec::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropped: Dropped::default(),
@@ -190,10 +195,14 @@ impl Spool {
     /// The newest file, or another when that one is full. The caller gives it back.
     fn writable(&mut self) -> io::Result<File> {
         let full = part_bytes(self.limit_bytes);
-        if let (Some(file), Some(part)) = (self.open.take(), self.files.back())
-            && part.bytes < full
-        {
-            return Ok(file);
+        if let Some(file) = self.open.take() {
+            if self.files.back().is_some_and(|part| part.bytes < full) {
+                return Ok(file);
+            }
+            // If the disk is that slow, the kernel brings the rest there in its own time.
+            if self.full.len() < MAX_UNSYNCED {
+                self.full.push(file);
+            }
         }
         let part = Part::new(&self.directory, self.next_number, &self.id);
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&part.path)?;
@@ -202,13 +211,13 @@ impl Spool {
         Ok(file)
     }
 
-    /// What has to be synced for all to be durable: the open file. The directory is synced by its path.
-    pub fn unsynced(&mut self) -> Option<(File, PathBuf)> {
-        if std::mem::replace(&mut self.is_synced, true) {
-            return None;
+    /// What has to be synced for all to be durable: these files, and the directory.
+    pub fn unsynced(&mut self) -> Option<(Vec<File>, PathBuf)> {
+        let mut files = std::mem::take(&mut self.full);
+        if !std::mem::replace(&mut self.is_synced, true) {
+            files.extend(self.open.as_ref().and_then(|file| file.try_clone().ok()));
         }
-        let file = self.open.as_ref()?.try_clone().ok()?;
-        Some((file, self.directory.clone()))
+        (!files.is_empty()).then(|| (files, self.directory.clone()))
     }
     /// It could not be synced; it is tried again.
     pub fn still_unsynced(&mut self) {

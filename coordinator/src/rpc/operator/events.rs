@@ -45,7 +45,8 @@ pub(super) async fn events(services: &Services, request: EventsRequest) -> Resul
     let newest = store.newest_event().await.map_err(store_failed)?;
     let goes_on = request.follow && request.after_id > 0;
     let (history, seen) = if goes_on {
-        (Vec::new(), request.after_id)
+        // A number that is not there yet is of before a restore.
+        (Vec::new(), request.after_id.min(newest))
     } else {
         (store.events_before(&filter, newest, limit).await.map_err(store_failed)?, newest)
     };
