@@ -1,8 +1,6 @@
 //! A real agent and a coordinator of protocol 1: one that says what was captured in tests/fixtures/protocol-1, and refuses
 //! every other number as that one did. The other direction is in coordinator/src/rpc/tests/overlap.rs.
 
-#![allow(clippy::needless_update, reason = "later protocols have more fields")]
-
 use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use drover_coordinator::{ca::Ca, listen};
@@ -80,13 +78,15 @@ impl Enrolment for Old {
     async fn enroll_host(&self, request: Request<EnrollHostRequest>) -> Result<Response<Certificate>, Status> {
         let host: HostId = HOST.parse().expect("an id");
         let issued = self.ca.sign_host(&request.into_inner().csr_der, &host).expect("a certificate");
-        Ok(Response::new(Certificate {
+        #[allow(clippy::needless_update, reason = "later protocols have more fields")]
+        let certificate = Certificate {
             certificate_der: issued.der,
             ca_der: self.ca.certificate().to_vec(),
             subject_id: HOST.to_owned(),
             not_after_unix_ms: issued.not_after_ms,
             ..Certificate::default()
-        }))
+        };
+        Ok(Response::new(certificate))
     }
     async fn login_operator(&self, _: Request<LoginOperatorRequest>) -> Result<Response<Certificate>, Status> {
         Err(Status::unimplemented("no operators here"))
@@ -116,6 +116,7 @@ impl AgentLink for Old {
                 drop(out.send(Err(refusal)).await);
                 return;
             }
+            #[allow(clippy::needless_update, reason = "later protocols have more fields")]
             let welcome = Welcome {
                 protocol_version: 1,
                 coordinator_version: "0.1.0".to_owned(),
