@@ -63,6 +63,8 @@ pub enum EventKind {
     HostEnrolled,
     /// A host has been removed.
     HostRemoved,
+    /// A host's certificates have been taken away.
+    HostRevoked,
     /// A rollout has begun.
     RolloutStarted,
     /// A rollout is over.

@@ -29,6 +29,9 @@ pub mod wire {
     tonic::include_proto!("drover.v1");
 }
 
+/// The contract itself, a `google.protobuf.FileDescriptorSet`: what services and calls there are.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// The newest protocol that this build speaks; see docs/ARCHITECTURE.md, "Versions".
 pub const PROTOCOL_VERSION: u32 = 2;
 /// The oldest one.

@@ -132,6 +132,9 @@ pub struct HostView {
     /// The newest that it did not accept; gone once it accepts one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedSpec>,
+    /// Unix ms; since then none of its certificates counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_unix_ms: Option<i64>,
     /// App → release number or phase, for people.
     pub apps: BTreeMap<AppName, String>,
     /// Apps that stay as the host holds them, which this coordinator does not know: it was restored from a backup.

@@ -171,6 +171,11 @@ impl Client {
         let reply = self.calls.remove_host(wire::RemoveHostRequest { host: host.to_owned() }).await;
         self.done(reply).map(drop)
     }
+    /// Takes a host's certificates away.
+    pub async fn revoke_host(&mut self, host: &str) -> Result<(), Fault> {
+        let reply = self.calls.revoke_host(wire::HostRequest { host: host.to_owned() }).await;
+        self.done(reply).map(drop)
+    }
     /// `drover status`.
     pub async fn status(&mut self, app: Option<&AppName>) -> Result<Document<Vec<AppView>>, Fault> {
         let reply = self.calls.status(filter(app)).await;

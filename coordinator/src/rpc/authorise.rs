@@ -1,5 +1,6 @@
 //! Who may call what: one table, default deny, looked up before any handler runs. The caller is what its certificate
-//! says; whether that is still welcome is looked up in the store at every call (streams: when they are opened).
+//! says; whether that is still welcome is looked up in the store at every call, and again whenever somebody is revoked
+//! (`lease`).
 
 use std::{
     task::{Context, Poll},
@@ -17,7 +18,10 @@ use tonic::{
     server::NamedService,
 };
 
-use super::store_failed;
+use super::{
+    lease::{Revocations, unwelcome},
+    store_failed,
+};
 use crate::{
     caller::{Caller, Peer},
     store::Store,
@@ -57,6 +61,7 @@ const TABLE: &[(&str, Who)] = &[
     ("/drover.v1.Operator/GetHost", Who::Operator),
     ("/drover.v1.Operator/LabelHost", Who::Operator),
     ("/drover.v1.Operator/RemoveHost", Who::Operator),
+    ("/drover.v1.Operator/RevokeHost", Who::Operator),
     ("/drover.v1.Operator/Status", Who::Operator),
     ("/drover.v1.Operator/ListReleases", Who::Operator),
     ("/drover.v1.Operator/Logs", Who::Operator),
@@ -93,14 +98,14 @@ async fn authorise(store: &Store, path: &str, peer: Option<&Peer>) -> Result<All
             if store.live_host(id, serial).await.map_err(store_failed)? {
                 Ok(Allowed::Host(id.clone()))
             } else {
-                Err(code::status(Code::Revoked, "this host has been removed: enrol it again with a new token"))
+                Err(unwelcome(caller))
             }
         }
         (Who::Operator, Caller::Operator { name, serial }) => {
             if store.live_operator(name, serial).await.map_err(store_failed)? {
                 Ok(Allowed::Operator(name.clone()))
             } else {
-                Err(code::status(Code::Revoked, "this login has been revoked: ask for a new one"))
+                Err(unwelcome(caller))
             }
         }
         (Who::Operator, Caller::Anonymous) => Err(forbidden("this needs an operator's certificate: drover login")),
@@ -129,15 +134,15 @@ pub fn operator<T>(request: &Request<T>) -> Result<OperatorName, Status> {
 /// A service that nobody reaches without being allowed to.
 #[derive(Clone)]
 pub struct Guard<S> {
-    store: Store,
+    revocations: Revocations,
     inner: S,
 }
 
 impl<S> Guard<S> {
     /// Guards `inner`.
     #[must_use]
-    pub fn new(store: Store, inner: S) -> Self {
-        Self { store, inner }
+    pub fn new(revocations: Revocations, inner: S) -> Self {
+        Self { revocations, inner }
     }
 }
 
@@ -163,10 +168,12 @@ where
         // The clone is left for the next call; the one that was polled ready takes this one.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let store = self.store.clone();
+        let revocations = self.revocations.clone();
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>().cloned();
-            match authorise(&store, request.uri().path(), peer.as_ref()).await {
+            // Taken first, so that no revocation is missed between the look into the store and the call.
+            let lease = peer.as_ref().map(|peer| revocations.lease(peer));
+            match authorise(&revocations.store, request.uri().path(), peer.as_ref()).await {
                 Ok(Allowed::Anyone) => {
                     request.extensions_mut().insert(Allowed::Anyone);
                     // Err: too late.
@@ -176,7 +183,12 @@ where
                 }
                 Ok(allowed) => {
                     request.extensions_mut().insert(allowed);
-                    inner.call(request).await
+                    let Some(lease) = lease else { return inner.call(request).await };
+                    request.extensions_mut().insert(lease.clone());
+                    tokio::select! {
+                        answer = inner.call(request) => answer,
+                        status = lease.revoked() => Ok(status.into_http()),
+                    }
                 }
                 Err(status) => {
                     let address = peer.map(|peer| peer.address.to_string());
@@ -191,22 +203,22 @@ where
 #[cfg(test)]
 mod tests {
     //! The table is whole, and nobody gets more than it says.
+    use prost::Message as _;
+
     use super::*;
     use crate::{store::Upgrade, vault::Vault};
 
-    const PROTO: [(&str, &str); 3] = [
-        ("Enrolment", include_str!("../../../proto/proto/drover/v1/enrolment.proto")),
-        ("AgentLink", include_str!("../../../proto/proto/drover/v1/link.proto")),
-        ("Operator", include_str!("../../../proto/proto/drover/v1/operator.proto")),
-    ];
-
     #[test]
     fn every_call_of_the_contract_is_in_the_table() {
+        let set = prost_types::FileDescriptorSet::decode(drover_proto::DESCRIPTORS).unwrap();
         let mut declared = Vec::new();
-        for (service, text) in PROTO {
-            let calls = text.lines().filter_map(|line| line.trim().strip_prefix("rpc "));
-            declared.extend(calls.map(|call| format!("/drover.v1.{service}/{}", call.split('(').next().unwrap())));
+        for file in &set.file {
+            for service in &file.service {
+                let path = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
+                declared.extend(service.method.iter().map(|method| path(method.name())));
+            }
         }
+        assert!(declared.len() > 20, "{declared:?}");
         declared.sort();
         let mut table: Vec<String> = TABLE.iter().map(|(path, _)| (*path).to_owned()).collect();
         table.sort();

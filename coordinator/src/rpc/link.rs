@@ -17,7 +17,11 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Services, authorise, blob_failed, invalid, store_failed};
+use super::{
+    Services, authorise, blob_failed, invalid,
+    lease::{Lease, Leased},
+    store_failed,
+};
 use crate::session::stream::Outgoing;
 
 /// Chunks that wait for a slow host.
@@ -28,7 +32,7 @@ pub(super) struct Link(pub(super) Services);
 #[tonic::async_trait]
 impl agent_link_server::AgentLink for Link {
     type SessionStream = Outgoing;
-    type FetchBlobStream = ReceiverStream<Result<BlobChunk, Status>>;
+    type FetchBlobStream = Leased<BlobChunk>;
 
     async fn session(&self, request: Request<Streaming<FromAgent>>) -> Result<Response<Outgoing>, Status> {
         let host = authorise::host(&request)?;
@@ -36,7 +40,7 @@ impl agent_link_server::AgentLink for Link {
     }
 
     async fn fetch_blob(&self, request: Request<FetchBlobRequest>) -> Result<Response<Self::FetchBlobStream>, Status> {
-        let host = authorise::host(&request)?;
+        let (host, lease) = (authorise::host(&request)?, Lease::of(&request)?);
         let FetchBlobRequest { digest, offset } = request.into_inner();
         let digest: Digest = digest.parse().map_err(|_| invalid("that is no digest"))?;
         if !self.wants(&host, &digest).await? {
@@ -49,7 +53,7 @@ impl agent_link_server::AgentLink for Link {
         file.seek(SeekFrom::Start(offset)).await.map_err(|error| unreadable(&digest, &error))?;
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         tokio::spawn(send_chunks(digest, file, sender));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(lease.hold(ReceiverStream::new(receiver))))
     }
 }
 

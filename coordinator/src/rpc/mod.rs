@@ -1,7 +1,8 @@
 //! What others may ask of the coordinator. Every call goes through `authorise` first.
 //!
 //! Read `authorise` (one table: who may call what), `enrolment` (getting a certificate), `link` (agents), `operator`
-//! (people; `lease` ends their streams). Here: what the calls share, and how errors become statuses. `app` serves the routes.
+//! (people). `lease` ends what a revoked caller has open. Here: what the calls share, and how errors become statuses. `app`
+//! serves the routes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use drover_proto::{
     wire::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer, operator_server::OperatorServer},
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 use tracing::error;
@@ -31,6 +32,8 @@ mod lease;
 mod link;
 mod operator;
 
+use lease::Revocations;
+
 /// Events of hosts that wait for `rollout`.
 const HOST_EVENTS: usize = 1024;
 /// Between two looks for old events: in between there may be more than are kept.
@@ -48,8 +51,7 @@ pub struct Services {
     rollouts: Rollouts,
     agents: AgentStreams,
     stop: CancellationToken,
-    /// Told when an operator is revoked.
-    revocations: watch::Sender<()>,
+    revocations: Revocations,
 }
 
 impl Services {
@@ -61,7 +63,7 @@ impl Services {
         let (events, heard) = mpsc::channel(HOST_EVENTS);
         tokio::spawn(rollouts.clone().listen(heard));
         let agents = AgentStreams { store: store.clone(), sessions: sessions.clone(), events, stop: stop.clone() };
-        let revocations = watch::Sender::new(());
+        let revocations = Revocations::new(store.clone());
         tokio::spawn(sweep_events(store.clone(), stop.clone()));
         Ok(Self { store, blobs, ca, sessions, rollouts, agents, stop, revocations })
     }
@@ -76,14 +78,14 @@ impl Services {
         let link = AgentLinkServer::new(link::Link(self.clone()));
         let operator = OperatorServer::new(operator::Operator(self.clone()));
         let most = MAX_MESSAGE_BYTES;
-        let guard = |inner| authorise::Guard::new(self.store.clone(), inner);
+        let guard = |inner| authorise::Guard::new(self.revocations.clone(), inner);
         Routes::new(guard(enrolment.max_decoding_message_size(MAX_ENROLMENT_BYTES)))
             .add_service(authorise::Guard::new(
-                self.store.clone(),
+                self.revocations.clone(),
                 link.max_decoding_message_size(most).max_encoding_message_size(most),
             ))
             .add_service(authorise::Guard::new(
-                self.store.clone(),
+                self.revocations.clone(),
                 operator.max_decoding_message_size(most).max_encoding_message_size(most),
             ))
     }

@@ -157,10 +157,11 @@ impl Sessions {
             live.spec_changed.notify_one();
         }
     }
-    /// Ends a host's stream: it was removed.
+    /// Ends a host's stream and its jobs: it was removed or revoked.
     pub fn close(&self, host: &HostId) {
-        if let Some(live) = self.state().live.get(host) {
+        if let Some(live) = self.state().live.get_mut(host) {
             live.closed.cancel();
+            live.jobs.clear();
         }
     }
 

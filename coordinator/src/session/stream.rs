@@ -146,7 +146,8 @@ impl Stream {
 
     async fn begin(&mut self, hello: &Hello) -> Result<(), Status> {
         let row = self.all.store.host(self.host.as_str()).await.map_err(failed)?;
-        let row = row.ok_or_else(|| code::status(Code::Revoked, "this host has been removed"))?;
+        // Asked again here: it may have happened since the call was let in, when there was no stream to close.
+        let row = row.filter(|row| row.revoked_ms.is_none()).ok_or_else(unwelcome)?;
         if self.holds_another(hello, &row).await? {
             self.catch_up(&row, hello).await?;
         }
@@ -202,9 +203,7 @@ impl Stream {
         loop {
             let done = tokio::select! {
                 () = self.all.stop.cancelled() => Err(code::status(Code::HostOffline, "the coordinator is stopping")),
-                () = connection.closed.cancelled() => {
-                    Err(code::status(Code::HostOffline, "the coordinator ends this stream"))
-                }
+                () = connection.closed.cancelled() => Err(self.closed().await),
                 message = incoming.message() => match message {
                     Ok(Some(message)) => self.take(message, connection.number).await,
                     Ok(None) => Err(Status::cancelled("the agent ended the stream")),
@@ -217,6 +216,15 @@ impl Stream {
             if let Err(status) = done {
                 return status;
             }
+        }
+    }
+
+    /// Why the stream was closed from our side.
+    async fn closed(&self) -> Status {
+        match self.all.store.is_welcome(&self.host).await {
+            Ok(true) => code::status(Code::HostOffline, "the host has opened a newer stream"),
+            Ok(false) => unwelcome(),
+            Err(error) => failed(error),
         }
     }
 
@@ -383,10 +391,14 @@ async fn due(at: Option<Instant>) {
     }
 }
 
+fn unwelcome() -> Status {
+    code::status(Code::Revoked, "this host has been removed or revoked: enrol it again with a new token")
+}
+
 /// What the agent is told when the store fails; the rest is for our log.
 fn failed(error: StoreError) -> Status {
     if matches!(error, StoreError::NotFound(_)) {
-        return code::status(Code::Revoked, "this host has been removed");
+        return unwelcome();
     }
     error!(%error, source = std::error::Error::source(&error).map(ToString::to_string), "store");
     code::status(Code::Store, "the coordinator's store failed; its log says why")

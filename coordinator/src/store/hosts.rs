@@ -58,6 +58,8 @@ pub struct Host {
     pub accepted: Generation,
     /// The newest that it did not accept; `None` once it accepts one.
     pub refused: Option<RefusedSpec>,
+    /// Unix ms; since then none of its certificates counts.
+    pub revoked_ms: Option<i64>,
 }
 
 /// What a host last said about itself.
@@ -71,23 +73,29 @@ pub struct StoredReport {
 
 const SELECT: &str =
     "SELECT h.id, h.name, h.labels, h.token_id, h.enrolled_by, h.enrolled_ms, h.serial, c.not_after_ms,
-    h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why
+    h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why, h.revoked_ms
     FROM hosts h JOIN certificates c ON c.serial = h.serial ORDER BY h.name";
 const SELECT_ONE: &str = "SELECT h.id, h.name, h.labels, h.token_id, h.enrolled_by, h.enrolled_ms, h.serial,
-    c.not_after_ms, h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why
+    c.not_after_ms, h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why, h.revoked_ms
     FROM hosts h JOIN certificates c ON c.serial = h.serial WHERE h.id = $1 OR h.name = $1
     ORDER BY CASE WHEN h.id = $1 THEN 0 ELSE 1 END LIMIT 1";
 
 impl Store {
     /// Consumes one use of a join token and enrols the host with the token's labels, both or neither.
     ///
-    /// Fails with `Token` or, when another host has the name, with `Exists`.
+    /// Fails with `Token` or, when another host has the name, with `Exists`. A revoked host of that name makes way, and
+    /// leaves nothing to the new one.
     pub async fn enroll_host(&self, token_id: &str, secret: &[u8], new: NewHost, now_ms: i64) -> Result<Host> {
         if new.name.as_str().parse::<HostId>().is_ok() {
             return Err(StoreError::Exists(format!("{} has the form of a host's id: choose another name", new.name)));
         }
         let mut tx = self.begin().await?;
         let grant = tokens::take(&mut tx, TokenKind::Join, token_id, secret, now_ms).await?;
+        sqlx::query("DELETE FROM hosts WHERE name = $1 AND revoked_ms IS NOT NULL")
+            .bind(new.name.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| StoreError::Sql("forget a revoked host", e))?;
         let taken: Option<(String,)> = sqlx::query_as("SELECT id FROM hosts WHERE name = $1")
             .bind(new.name.as_str())
             .fetch_optional(&mut *tx)
@@ -95,7 +103,7 @@ impl Store {
             .map_err(|e| StoreError::Sql("look for the host's name", e))?;
         if taken.is_some() {
             return Err(StoreError::Exists(format!(
-                "there is a host {0} already: remove it (drover hosts remove {0}), or enrol with another --name",
+                "there is a host {0} already: revoke or remove it (drover hosts revoke {0}), or enrol with another --name",
                 new.name
             )));
         }
@@ -134,8 +142,14 @@ impl Store {
             .map(|row| read_host(&row))
             .transpose()
     }
-    /// All of them, by name.
+    /// All that are welcome, by name.
     pub async fn hosts(&self) -> Result<Vec<Host>> {
+        let mut hosts = self.listed_hosts().await?;
+        hosts.retain(|host| host.revoked_ms.is_none());
+        Ok(hosts)
+    }
+    /// All of them, also those that were revoked, by name.
+    pub async fn listed_hosts(&self) -> Result<Vec<Host>> {
         let rows = sqlx::query(SELECT).fetch_all(&self.read).await.map_err(|e| StoreError::Sql("list hosts", e))?;
         rows.iter().map(read_host).collect()
     }
@@ -179,6 +193,33 @@ impl Store {
         audit::record(&mut tx, who, "host remove", &format!("{name} ({id})"), now_ms).await?;
         let said = format!("removed by {who}");
         events::record(&mut tx, Some((id, &name)), None, EventKind::HostRemoved, said, now_ms).await?;
+        commit(tx).await?;
+        self.events_changed();
+        Ok(())
+    }
+    /// Takes a host's certificates and its desired state away. It stays listed, with its last report.
+    pub async fn revoke_host(&self, id: &HostId, who: &str, now_ms: i64) -> Result<()> {
+        let failed = |e| StoreError::Sql("revoke a host", e);
+        let mut tx = self.begin().await?;
+        let (name,): (String,) = sqlx::query_as(
+            "UPDATE hosts SET revoked_ms = COALESCE(revoked_ms, $2), generation = generation + 1 WHERE id = $1
+             RETURNING name",
+        )
+        .bind(id.as_str())
+        .bind(now_ms)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| StoreError::NotFound(format!("host {id}")))?;
+        sqlx::query("DELETE FROM host_apps WHERE host = $1")
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        revoke_certificates(&mut tx, "host", id.as_str(), now_ms).await?;
+        audit::record(&mut tx, who, "host revoke", &format!("{name} ({id})"), now_ms).await?;
+        let said = format!("revoked by {who}");
+        events::record(&mut tx, Some((id, &name)), None, EventKind::HostRevoked, said, now_ms).await?;
         commit(tx).await?;
         self.events_changed();
         Ok(())
@@ -229,11 +270,20 @@ impl Store {
             .map(|(id, status_json, at_ms)| Ok((parse(&id, "a host's id")?, StoredReport { status_json, at_ms })))
             .collect()
     }
+    /// Whether a host is enrolled and has not been revoked, whatever its certificate.
+    pub async fn is_welcome(&self, id: &HostId) -> Result<bool> {
+        let row: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM hosts WHERE id = $1 AND revoked_ms IS NULL")
+            .bind(id.as_str())
+            .fetch_optional(&self.read)
+            .await
+            .map_err(|e| StoreError::Sql("look for a host", e))?;
+        Ok(row.is_some())
+    }
     /// Whether the certificate `serial` is this host's, unrevoked, and the host still enrolled.
     pub async fn live_host(&self, id: &HostId, serial: &str) -> Result<bool> {
         let row: Option<(i64,)> = sqlx::query_as(
             "SELECT 1 FROM hosts h JOIN certificates c ON c.owner_kind = 'host' AND c.owner = h.id
-             WHERE h.id = $1 AND c.serial = $2 AND c.revoked_ms IS NULL",
+             WHERE h.id = $1 AND c.serial = $2 AND c.revoked_ms IS NULL AND h.revoked_ms IS NULL",
         )
         .bind(id.as_str())
         .bind(serial)
@@ -270,6 +320,7 @@ fn read_host(row: &SqliteRow) -> Result<Host> {
             }
             _ => None,
         },
+        revoked_ms: row.try_get("revoked_ms").map_err(failed)?,
     })
 }
 

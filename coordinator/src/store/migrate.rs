@@ -17,6 +17,7 @@ const MIGRATIONS: &[Migration] = &[
     (4, include_str!("migrations/0004_events.sql")),
     (5, include_str!("migrations/0005_once_restart_cordon.sql")),
     (6, include_str!("migrations/0006_keeps.sql")),
+    (7, include_str!("migrations/0007_revoked_hosts.sql")),
 ];
 
 /// The version that this program reads and writes.

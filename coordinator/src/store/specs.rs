@@ -131,10 +131,11 @@ impl Store {
             .collect()
     }
     /// Sets (`None`: removes) one app in a host's desired state. The generation grows only if that changes something.
+    /// `NotFound` also when the host was revoked.
     pub async fn set_app(&self, host: &HostId, app: &AppName, wanted: Option<StoredApp>) -> Result<Generation> {
         let failed = |e| StoreError::Sql("write a host spec", e);
         let mut tx = self.begin().await?;
-        let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM hosts WHERE id = $1")
+        let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM hosts WHERE id = $1 AND revoked_ms IS NULL")
             .bind(host.as_str())
             .fetch_optional(&mut *tx)
             .await

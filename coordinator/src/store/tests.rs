@@ -158,6 +158,31 @@ async fn an_operator_logs_in_once_and_is_revoked_for_good() {
 }
 
 #[tokio::test]
+async fn a_revoked_host_stays_listed_and_leaves_nothing_to_the_next() {
+    let t = temporary().await;
+    let id = enrolled(&t.store).await;
+    t.store.set_app(&id, &name("mono"), Some(StoredApp::new(1, 1))).await.unwrap();
+    t.store.save_report(&id, "{}", 6).await.unwrap();
+    t.store.revoke_host(&id, "ada", 9).await.unwrap();
+    assert!(!t.store.live_host(&id, "01").await.unwrap() && !t.store.is_welcome(&id).await.unwrap());
+    assert!(t.store.hosts().await.unwrap().is_empty());
+    assert_eq!(t.store.listed_hosts().await.unwrap()[0].revoked_ms, Some(9));
+    assert!(t.store.hosts_of(&name("mono")).await.unwrap().is_empty());
+    let wanted = Some(StoredApp::new(1, 1));
+    assert!(matches!(t.store.set_app(&id, &name("mono"), wanted).await, Err(StoreError::NotFound(_))));
+    t.store.revoke_host(&id, "ada", 10).await.unwrap();
+
+    let labels = BTreeMap::from([(name("role"), name("db"))]);
+    t.store.create_token(token("again", &labels, 1), "ada", 11).await.unwrap();
+    let new = t.store.enroll_host("again", b"correct", new_host(B, "web-1", "02"), 12).await.unwrap();
+    assert_eq!((new.labels, new.generation, new.accepted, new.revoked_ms), (labels, 0, 0, None));
+    assert!(t.store.host(id.as_str()).await.unwrap().is_none() && t.store.report(&new.id).await.unwrap().is_none());
+    assert!(t.store.spec(&new.id).await.unwrap().apps.is_empty());
+    assert!(!t.store.live_host(&id, "01").await.unwrap() && !t.store.live_host(&new.id, "01").await.unwrap());
+    assert!(t.store.live_host(&new.id, "02").await.unwrap());
+}
+
+#[tokio::test]
 async fn a_host_is_found_reported_and_removed() {
     let t = temporary().await;
     let id = enrolled(&t.store).await;

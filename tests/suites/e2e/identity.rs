@@ -135,6 +135,53 @@ fn a_host_speaks_only_for_itself() {
     });
 }
 
+#[test]
+fn a_revoked_host_is_cut_off_and_comes_back_with_nothing() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    let tiny = Tiny::new();
+    fleet.alice.apply(&tiny.manifest()).ok();
+    let pid = host.main_pid("tiny");
+    let row = || fleet.alice.json(&["hosts"])[0].clone();
+    let before = row()["id"].clone();
+
+    let mut following = fleet.alice.command(&["logs", "tiny", "-f"]);
+    let following = following.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut following = following.spawn().expect("drover logs");
+    fleet.alice.run(&["hosts", "revoke", "web-1"]).ok();
+    eventually("nobody follows its logs any more", Duration::from_secs(10), || {
+        following.try_wait().expect("a child").map(drop).ok_or_else(|| "it goes on".to_owned())
+    });
+    assert!(row()["revoked_unix_ms"].is_i64() && row()["connected"] == false, "{:#}", row());
+    assert!(fleet.alice.run(&["hosts"]).ok().contains("revoked"));
+    eventually("the agent is told", Duration::from_secs(20), || {
+        let log = host.journal("drover-agent");
+        if log.contains("removed or revoked") { Ok(()) } else { Err(log) }
+    });
+    let said = fleet.alice.apply(&tiny.version("2").manifest()).fails();
+    assert!(said.contains("[no-targets]"), "{said}");
+
+    // It comes back under its name, with what the token says and nothing else.
+    let token = fleet.alice.token("role=other", 1);
+    host.exec(&["drover-agent", "enroll", "--coordinator", &fleet.address(), "--token", &token, "--replace"]).ok();
+    eventually("it is back", Duration::from_secs(20), || {
+        if row()["connected"] == true { Ok(()) } else { Err(format!("{:#}", row())) }
+    });
+    let now = row();
+    assert_ne!(now["id"], before);
+    assert!(now["labels"]["role"] == "other" && now["labels"].as_object().map(|l| l.len()) == Some(1), "{now:#}");
+    assert!(now["apps"].as_object().is_some_and(|apps| apps.is_empty()), "{now:#}");
+    assert!(now["revoked_unix_ms"].is_null(), "{now:#}");
+    assert_eq!(host.main_pid("tiny"), pid, "what ran goes on running");
+    // Labelled into the app's targets, it gets the app as any host does; nothing is restarted for that.
+    fleet.alice.run(&["hosts", "label", "web-1", "role=web"]).ok();
+    eventually("it has the app again", Duration::from_secs(20), || {
+        let app = fleet.alice.app_on("tiny", "web-1");
+        if app["status"]["phase"]["state"] == "healthy" { Ok(()) } else { Err(format!("{app:#}")) }
+    });
+    assert_eq!(host.main_pid("tiny"), pid, "it runs the same release, so it was not restarted");
+}
+
 fn hex(text: &str) -> Vec<u8> {
     let digits = |i: usize| u8::from_str_radix(&text[i..i + 2], 16).expect("hex");
     (0..text.len()).step_by(2).map(digits).collect()

@@ -63,6 +63,14 @@ pub enum HostsCommand {
         #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
         changes: Vec<LabelChange>,
     },
+    /// Take a host's certificate away at once; it stays listed, and what runs on it goes on running
+    ///
+    /// Its stream, downloads and jobs end, no rollout counts on it, and it is refused from then on. To let it in again, make a token
+    /// and run `drover-agent enroll --replace` on it: it comes back as a new host, with the labels of the token and nothing else.
+    Revoke {
+        /// The host's name or id
+        host: String,
+    },
     /// Forget a host and revoke its certificate; what runs on it goes on running
     Remove {
         /// The host's name or id

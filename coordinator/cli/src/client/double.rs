@@ -185,6 +185,7 @@ impl Operator for Double {
         get_host(HostRequest) -> View,
         label_host(LabelHostRequest) -> View,
         remove_host(RemoveHostRequest) -> Empty,
+        revoke_host(HostRequest) -> Empty,
         status(AppFilter) -> View,
         list_releases(AppFilter) -> View,
         set_secret(SetSecretRequest) -> Empty,

@@ -35,6 +35,10 @@ pub async fn hosts(command: Option<HostsCommand>, output: Output) -> Outcome {
             let host = client.label_host(&host, &set, &remove).await?;
             show::document(output, &host, |host| show::fleet::hosts(std::slice::from_ref(host), now_ms()))?;
         }
+        HostsCommand::Revoke { host } => {
+            client.revoke_host(&host).await?;
+            done(output, &format!("{host} is revoked and cut off; what runs on it goes on running"))?;
+        }
         HostsCommand::Remove { host } => {
             client.remove_host(&host).await?;
             done(output, &format!("{host} is forgotten and its certificate revoked; what runs on it goes on running"))?;

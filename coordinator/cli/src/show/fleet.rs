@@ -34,6 +34,7 @@ pub fn hosts(hosts: &[HostView], now_unix_ms: i64) -> String {
 /// Whether its stream is up; a host that has just been enrolled was never there before.
 fn link(host: &HostView) -> &'static str {
     match (host.connected, host.last_seen_unix_ms) {
+        _ if host.revoked_unix_ms.is_some() => "revoked",
         (true, _) => "connected",
         (false, Some(_)) => "offline",
         (false, None) => "not yet",
@@ -190,6 +191,7 @@ pub(crate) mod tests {
             generation: 3,
             generation_accepted: 3,
             refused: None,
+            revoked_unix_ms: None,
             apps: [("mono".parse().unwrap(), "17".to_owned())].into(),
             kept: Default::default(),
         }

@@ -1,4 +1,4 @@
-//! Looking at hosts, labelling and removing them.
+//! Looking at hosts, labelling, revoking and removing them.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub(super) async fn list(services: &Services) -> Result<View, Status> {
     let store = &services.store;
     let reports = store.reports().await.map_err(store_failed)?;
     let mut all = Vec::new();
-    for host in store.hosts().await.map_err(store_failed)? {
+    for host in store.listed_hosts().await.map_err(store_failed)? {
         let spec = match store.spec(&host.id).await {
             Ok(spec) => spec,
             // Removed between the two reads.
@@ -78,8 +78,10 @@ pub(super) async fn label(services: &Services, request: LabelHostRequest, by: &O
     }
     let store = &services.store;
     store.set_labels(&host.id, &labels, by.as_str(), clock::unix_ms()).await.map_err(store_failed)?;
-    services.sessions.spec_changed(&host.id);
+    // First what the labels bring, then it is sent: a host that was enrolled anew may still run just that, and a spec without
+    // it would take it off.
     services.rollouts.fill_in(&host.id).await.map_err(store_failed)?;
+    services.sessions.spec_changed(&host.id);
     let host = find(services, host.id.as_str()).await?;
     let spec = store.spec(&host.id).await.map_err(store_failed)?;
     let report = store.report(&host.id).await.map_err(store_failed)?;
@@ -90,9 +92,23 @@ pub(super) async fn label(services: &Services, request: LabelHostRequest, by: &O
 pub(super) async fn remove(services: &Services, text: &str, by: &OperatorName) -> Result<Empty, Status> {
     let host = find(services, text).await?;
     services.store.remove_host(&host.id, by.as_str(), clock::unix_ms()).await.map_err(store_failed)?;
-    services.sessions.close(&host.id);
-    services.rollouts.host_removed(&host.id).await;
+    gone(services, &host).await;
     Ok(Empty {})
+}
+
+/// `drover hosts revoke`: the same, but it stays listed until it is removed or enrolled again.
+pub(super) async fn revoke(services: &Services, text: &str, by: &OperatorName) -> Result<Empty, Status> {
+    let host = find(services, text).await?;
+    services.store.revoke_host(&host.id, by.as_str(), clock::unix_ms()).await.map_err(store_failed)?;
+    gone(services, &host).await;
+    Ok(Empty {})
+}
+
+/// Ends whatever a host has open here, and its part in rollouts.
+async fn gone(services: &Services, host: &Host) {
+    services.sessions.close(&host.id);
+    services.revocations.tell();
+    services.rollouts.host_removed(&host.id).await;
 }
 
 /// The host with this id or name.
@@ -126,6 +142,7 @@ fn host_view(services: &Services, host: &Host, spec: &StoredSpec, status: &HostS
         generation: spec.generation,
         generation_accepted: host.accepted,
         refused: host.refused.clone(),
+        revoked_unix_ms: host.revoked_ms,
         apps,
         kept: spec.keep.clone(),
     }

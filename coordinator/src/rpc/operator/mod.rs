@@ -86,7 +86,7 @@ impl operator_server::Operator for Operator {
     }
     type WatchRolloutStream = Leased<View>;
     async fn watch_rollout(&self, request: Request<RolloutRequest>) -> Reply<Leased<View>> {
-        let lease = Lease::of(&self.0, &request)?;
+        let lease = Lease::of(&request)?;
         let views = rollouts::watch(&self.0, request.into_inner().rollout_id).await?;
         Ok(Response::new(lease.hold(views)))
     }
@@ -111,6 +111,10 @@ impl operator_server::Operator for Operator {
         let (by, request) = open(request)?;
         hosts::remove(&self.0, &request.host, &by).await.map(Response::new)
     }
+    async fn revoke_host(&self, request: Request<HostRequest>) -> Reply<Empty> {
+        let (by, request) = open(request)?;
+        hosts::revoke(&self.0, &request.host, &by).await.map(Response::new)
+    }
     async fn status(&self, request: Request<AppFilter>) -> Reply<View> {
         let (_, request) = open(request)?;
         views::status(&self.0, request).await.map(Response::new)
@@ -121,13 +125,13 @@ impl operator_server::Operator for Operator {
     }
     type LogsStream = Leased<LogLine>;
     async fn logs(&self, request: Request<LogsRequest>) -> Reply<Leased<LogLine>> {
-        let lease = Lease::of(&self.0, &request)?;
+        let lease = Lease::of(&request)?;
         let lines = logs::logs(&self.0, request.into_inner()).await?;
         Ok(Response::new(lease.hold(lines)))
     }
     type HookLogsStream = Leased<LogLine>;
     async fn hook_logs(&self, request: Request<HookLogsRequest>) -> Reply<Leased<LogLine>> {
-        let lease = Lease::of(&self.0, &request)?;
+        let lease = Lease::of(&request)?;
         let lines = logs::hook_logs(&self.0, request.into_inner()).await?;
         Ok(Response::new(lease.hold(lines)))
     }
@@ -170,7 +174,7 @@ impl operator_server::Operator for Operator {
     }
     type EventsStream = Leased<View>;
     async fn events(&self, request: Request<EventsRequest>) -> Reply<Leased<View>> {
-        let lease = Lease::of(&self.0, &request)?;
+        let lease = Lease::of(&request)?;
         let views = events::events(&self.0, request.into_inner()).await?;
         Ok(Response::new(lease.hold(views)))
     }

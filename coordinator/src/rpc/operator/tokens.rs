@@ -72,6 +72,6 @@ pub(super) async fn operators(services: &Services) -> Result<View, Status> {
 pub(super) async fn revoke_operator(services: &Services, text: &str, by: &OperatorName) -> Result<Empty, Status> {
     let operator: OperatorName = name(text)?;
     services.store.revoke_operator(&operator, by.as_str(), clock::unix_ms()).await.map_err(store_failed)?;
-    services.revocations.send_replace(());
+    services.revocations.tell();
     Ok(Empty {})
 }

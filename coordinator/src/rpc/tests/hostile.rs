@@ -4,8 +4,8 @@ use drover_proto::{
     status::{AppStatus, HostStatus},
     view::HostDetail,
     wire::{
-        HeldApp, Hello, HostSpecDocument, OperatorRequest, Report, SpecAck, ToAgent, from_agent, spec_ack::Outcome,
-        to_agent,
+        BlobHeader, FetchBlobRequest, HeldApp, Hello, HostSpecDocument, OperatorRequest, PushBlobRequest, Report,
+        SpecAck, ToAgent, from_agent, push_blob_request, spec_ack::Outcome, to_agent,
     },
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -239,6 +239,76 @@ async fn an_enrolment_that_is_too_large_is_refused_unread() {
     let request = EnrollHostRequest { csr_der: vec![0; 100 << 10], ..EnrollHostRequest::default() };
     let status = EnrolmentClient::new(channel).enroll_host(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::OutOfRange, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_revoked_host_is_cut_off_at_once_with_all_that_it_has_open() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    let mut host = Liar::new(&world, &identity, Hello::default()).await.unwrap();
+    host.welcome().await;
+    let id = detail(&mut world).await.host.id;
+    // Somebody waits for an answer that never comes, and a download is under way that nobody reads.
+    let job = drover_proto::wire::LogsJob { app: "mono".to_owned(), follow: true, lines: 1 };
+    let mut answers = world.services.sessions.ask(&id, drover_proto::wire::job::Job::Logs(job), 60_000).unwrap();
+    let mut large = spec("one");
+    let content = vec![7; 24 << 20];
+    let digest = drover_proto::digest::Digest::of(&content);
+    large.artifact = Some(drover_proto::app::Artifact { digest, size_bytes: content.len() as u64, build: None });
+    push(&mut world, digest, &content).await;
+    world.apply(&large).await.unwrap();
+    host.spec().await.unwrap();
+    let channel = dial(&world.address, client_config(&world.trust, Some(&identity)).unwrap()).await.unwrap();
+    let request = FetchBlobRequest { digest: digest.to_string(), offset: 0 };
+    let mut fetching = AgentLinkClient::new(channel.clone()).fetch_blob(request.clone()).await.unwrap().into_inner();
+    fetching.message().await.unwrap().expect("a first chunk");
+
+    world.operator.revoke_host(HostRequest { host: "web-1".to_owned() }).await.unwrap();
+    let ended = async {
+        let stream = loop {
+            match host.incoming.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("ended as if all were well"),
+                Err(status) => break status,
+            }
+        };
+        let download = loop {
+            match fetching.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it got all of it"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(answers.next().await, None, "a job goes on");
+        [stream, download]
+    };
+    let said = tokio::time::timeout(Duration::from_secs(5), ended).await.expect("it goes on");
+    for status in said {
+        assert_eq!(code::of_status(&status), Some(Code::Revoked), "{status:?}");
+    }
+    let again = AgentLinkClient::new(channel).fetch_blob(request).await.unwrap_err();
+    assert_eq!(code::of_status(&again), Some(Code::Revoked));
+    let listed: Vec<HostView> = read(world.operator.list_hosts(Empty {}).await.unwrap().into_inner());
+    assert!(listed[0].revoked_unix_ms.is_some() && !listed[0].connected);
+
+    let anew = world.host("web-1", "other").await;
+    let mut host = Liar::new(&world, &anew, Hello::default()).await.unwrap();
+    host.welcome().await;
+    let new = detail(&mut world).await;
+    assert!(new.host.id != id && new.apps_status.is_empty() && new.desired.is_empty(), "{new:?}");
+    assert_eq!((new.host.generation, new.host.revoked_unix_ms), (0, None));
+    assert!(Liar::new(&world, &identity, Hello::default()).await.is_err(), "the old certificate came back");
+}
+
+async fn push(world: &mut World, digest: drover_proto::digest::Digest, content: &[u8]) {
+    let header = BlobHeader { digest: digest.to_string(), size_bytes: content.len() as u64, offset: 0 };
+    let mut parts = vec![PushBlobRequest { part: Some(push_blob_request::Part::Header(header)) }];
+    parts.extend(
+        content
+            .chunks(256 << 10)
+            .map(|data| PushBlobRequest { part: Some(push_blob_request::Part::Data(data.to_vec())) }),
+    );
+    world.operator.push_blob(tokio_stream::iter(parts)).await.unwrap();
 }
 
 #[tokio::test]
