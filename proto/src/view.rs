@@ -61,7 +61,7 @@ pub struct RolloutSummary {
     pub release: Option<ReleaseNumber>,
     /// Where it is.
     pub state: RolloutState,
-    /// `apply`, `rollback` or `remove`.
+    /// `apply`, `rollback`, `restart` or `remove`.
     pub kind: String,
     /// Who began it.
     pub started_by: String,

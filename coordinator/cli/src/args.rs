@@ -140,6 +140,26 @@ pub enum Command {
         #[command(flatten)]
         follow: FollowArgs,
     },
+    /// Restart an app's units where they run, without another release: host by host, each gated on health
+    ///
+    /// A gated rollout with the strategy of the release. A host that is not connected is left out, also when it is back. If a host does
+    /// not become healthy again the restart stops and has failed: there is no other release to go back to.
+    #[command(
+        after_help = "Examples:\n  drover restart mono\n  drover restart mono --rolling\n  drover restart mono --host web-1"
+    )]
+    Restart {
+        /// The app
+        app: AppName,
+        /// Only on this host
+        #[arg(long, value_name = "HOST")]
+        host: Option<String>,
+        /// One host at a time, whatever max_parallel says
+        #[arg(long)]
+        rolling: bool,
+        /// How long to watch.
+        #[command(flatten)]
+        follow: FollowArgs,
+    },
     /// Remove an app from all of its hosts
     ///
     /// Its units are stopped and its files removed; directories, users and packages stay. Files that it adopted come back.

@@ -198,6 +198,12 @@ impl Client {
         let reply = self.calls.logs(wire::LogsRequest { app: app.to_string(), host, follow, lines }).await;
         self.done(reply)
     }
+    /// Begins a restart; no `host` = wherever it runs.
+    pub async fn restart(&mut self, app: &AppName, host: Option<&str>, rolling: bool) -> Result<RolloutStarted, Fault> {
+        let host = host.unwrap_or_default().to_owned();
+        let reply = self.calls.restart(wire::RestartRequest { app: app.to_string(), host, rolling }).await;
+        self.done(reply)
+    }
     /// What the hooks of an app said; `hook` empty = every hook, no `lines` = all that the host shows at once.
     pub async fn hook_logs(
         &mut self,

@@ -42,6 +42,9 @@ async fn carry_out(cli: Cli) -> Outcome {
         Command::Apply { manifest, plan, follow } => apply::apply(&manifest, plan.as_deref(), follow, output).await,
         Command::Rollout { command } => rollout::run(command, output).await,
         Command::Rollback { app, to, follow } => apply::rollback(&app, to, follow, output).await,
+        Command::Restart { app, host, rolling, follow } => {
+            apply::restart(&app, host.as_deref(), rolling, follow, output).await
+        }
         Command::Remove { app, yes, follow } => apply::remove(&app, yes, follow, output).await,
         Command::Status { app } => status::status(app.as_ref(), output).await,
         Command::Why { host, app } => status::why(&host, app.as_ref(), output).await,

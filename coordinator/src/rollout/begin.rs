@@ -70,6 +70,12 @@ impl Sightings {
     pub fn wanted(&self, host: &HostId) -> Option<StoredApp> {
         self.wanted.get(host).copied()
     }
+    /// The release that a host should run, if it is that which it has committed, and the store knows it.
+    #[must_use]
+    pub fn runs_as_wanted(&self, app: &AppName, host: &HostId) -> Option<ReleaseNumber> {
+        let wanted = self.wanted(host)?.release;
+        matches!(self.before(app, host), Before::Release(number) if number == wanted).then_some(wanted)
+    }
     /// Whether a host is connected.
     #[must_use]
     pub fn connected(&self, host: &HostId) -> bool {

@@ -21,7 +21,7 @@ use tracing::{error, info};
 use super::{
     keeper::ControlError,
     next::next,
-    state::{Asked, Effect, Event, Rollout, What},
+    state::{Asked, Effect, Event, Kind, Rollout, What},
     writes::Writes,
 };
 use crate::{
@@ -169,7 +169,8 @@ impl Driver {
     async fn write_spec(&self, host: HostId, asked: Asked) -> Going<What> {
         let (store, app, rollout) = (&self.store, &self.rollout.app, self.rollout.id);
         let Asked { release, paused, run_once } = asked;
-        let wanted = release.map(|release| StoredApp { paused, run_once, ..StoredApp::new(release, rollout) });
+        let restart = if self.rollout.kind == Kind::Restart { rollout } else { 0 };
+        let wanted = release.map(|release| StoredApp { paused, run_once, restart, ..StoredApp::new(release, rollout) });
         let written: Option<Generation> = self
             .insist(|| async {
                 match store.set_app(&host, app, wanted).await {

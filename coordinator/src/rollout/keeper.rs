@@ -336,6 +336,7 @@ impl Rollouts {
         let proved = rollouts
             .iter()
             .take_while(|rollout| rollout.kind != Kind::Remove)
+            .filter(|rollout| matches!(rollout.kind, Kind::Apply | Kind::Rollback))
             .find(|rollout| rollout.state == RolloutState::Succeeded && rollout.target == Some(number));
         let Some(proved) = proved else { return Ok(()) };
         // A host without the app that the newest rollout has touched was taken back to having nothing.

@@ -321,10 +321,14 @@ impl Step {
                 }
                 self.choose_for_once(index);
                 self.rollout.hosts[index].state = HostState::Fetching { step: "told to begin".to_owned() };
-                self.ask(index, self.rollout.target, false);
+                let goal = self.rollout.goal(&self.rollout.hosts[index]);
+                self.ask(index, goal, false);
             } else if self.gone(host) {
-                self.rollout.hosts[index].state =
-                    HostState::Skipped { reason: "not connected; it converges when it is back".to_owned() };
+                let then = match self.rollout.kind {
+                    Kind::Apply | Kind::Rollback | Kind::Remove => "it converges when it is back",
+                    Kind::Restart => "it is not restarted",
+                };
+                self.rollout.hosts[index].state = HostState::Skipped { reason: format!("not connected; {then}") };
             }
         }
         if self.rollout.hosts.iter().all(|h| !h.in_flight() && h.state != HostState::Pending) {
@@ -350,7 +354,9 @@ impl Step {
             if host.asked.is_some() || host.removed || !matches!(host.state, HostState::Skipped { .. }) {
                 continue;
             }
-            if self.once_is_done() {
+            if self.rollout.kind == Kind::Restart {
+                // Nobody wants it to be restarted some day when it is back.
+            } else if self.once_is_done() {
                 self.ask(index, self.rollout.target, false);
             } else {
                 let reason = "not connected; not given the release, since its hooks that run once have run nowhere";
@@ -368,6 +374,7 @@ impl Step {
         }
         if healthy == 0 {
             let cause = match failed {
+                0 if self.rollout.kind == Kind::Restart => "no host could be seen healthy".to_owned(),
                 0 => "no host could be seen healthy; those that are away converge when they are back".to_owned(),
                 _ => self.failure_cause(),
             };

@@ -29,6 +29,8 @@ pub enum Kind {
     Rollback,
     /// `drover remove`.
     Remove,
+    /// `drover restart`.
+    Restart,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Self::Apply => "apply",
             Self::Rollback => "rollback",
             Self::Remove => "remove",
+            Self::Restart => "restart",
         }
     }
 }
@@ -53,7 +56,8 @@ pub struct Rollout {
     pub app: AppName,
     /// Why.
     pub kind: Kind,
-    /// Where the hosts go; `None` removes the app.
+    /// Where the hosts go; `None` removes the app. For a restart the newest release that is restarted: each host keeps its
+    /// own.
     pub target: Option<ReleaseNumber>,
     /// How.
     pub strategy: Strategy,
@@ -325,6 +329,14 @@ impl Rollout {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.hosts.iter().filter(|host| host.in_flight()).count()
+    }
+    /// Where a host goes; `None` removes the app.
+    #[must_use]
+    pub fn goal(&self, host: &HostRun) -> Option<ReleaseNumber> {
+        match self.kind {
+            Kind::Apply | Kind::Rollback | Kind::Remove => self.target,
+            Kind::Restart => host.before,
+        }
     }
     /// How many slots there are.
     #[must_use]

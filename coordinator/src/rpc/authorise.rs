@@ -53,6 +53,7 @@ const TABLE: &[(&str, Who)] = &[
     ("/drover.v1.Operator/Apply", Who::Operator),
     ("/drover.v1.Operator/Rollback", Who::Operator),
     ("/drover.v1.Operator/Remove", Who::Operator),
+    ("/drover.v1.Operator/Restart", Who::Operator),
     ("/drover.v1.Operator/ListRollouts", Who::Operator),
     ("/drover.v1.Operator/GetRollout", Who::Operator),
     ("/drover.v1.Operator/WatchRollout", Who::Operator),

@@ -10,6 +10,7 @@ mod interruptions;
 mod jobs;
 mod mono;
 mod operations;
+mod restart;
 mod overlap;
 mod preflight;
 

@@ -178,6 +178,7 @@ impl Operator for Double {
         apply(ApplyRequest) -> RolloutStarted,
         rollback(RollbackRequest) -> RolloutStarted,
         remove(RemoveRequest) -> RolloutStarted,
+        restart(RestartRequest) -> RolloutStarted,
         list_rollouts(AppFilter) -> View,
         get_rollout(RolloutRequest) -> View,
         control_rollout(ControlRolloutRequest) -> View,

@@ -1,4 +1,4 @@
-//! The verbs that begin a rollout: `apply`, `rollback`, `remove`. Each asks the coordinator to begin, and hands over to
+//! The verbs that begin a rollout: `apply`, `rollback`, `restart`, `remove`. Each asks the coordinator to begin, and hands over to
 //! `watch`.
 
 use std::sync::Arc;
@@ -66,6 +66,13 @@ async fn push(client: &mut Client, loaded: &Loaded) -> Result<(), Fault> {
 pub async fn rollback(app: &AppName, to: Option<u64>, follow: FollowArgs, output: Output) -> Outcome {
     let mut client = Client::connect().await?;
     let started = client.rollback(app, to).await?;
+    watch::started(&mut client, &started, follow, output).await
+}
+
+/// Restarts an app's units.
+pub async fn restart(app: &AppName, host: Option<&str>, rolling: bool, follow: FollowArgs, output: Output) -> Outcome {
+    let mut client = Client::connect().await?;
+    let started = client.restart(app, host, rolling).await?;
     watch::started(&mut client, &started, follow, output).await
 }
 

@@ -37,6 +37,7 @@ pub fn exit(state: &RolloutState) -> Exit {
 pub fn subject(view: &RolloutView) -> String {
     let summary = &view.summary;
     match summary.release {
+        Some(_) if summary.kind == "restart" => format!("restart of {}", summary.app),
         Some(number) => format!("{}/{number}", summary.app),
         None => format!("removal of {}", summary.app),
     }

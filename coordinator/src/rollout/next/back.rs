@@ -4,7 +4,7 @@
 use drover_proto::rollout::{HostState, RolloutState};
 
 use super::Step;
-use crate::rollout::state::{HostRun, Link, Way, grace_ms};
+use crate::rollout::state::{HostRun, Kind, Link, Way, grace_ms};
 
 impl Step {
     /// Every host that was touched goes back: those in flight at once, in the slots they hold; the others as slots
@@ -14,10 +14,11 @@ impl Step {
         self.progressed();
         self.skip_pending();
         for index in 0..self.rollout.hosts.len() {
+            let goal = self.rollout.goal(&self.rollout.hosts[index]);
             let host = &mut self.rollout.hosts[index];
             if host.asked.is_none() {
                 // It was not touched.
-            } else if host.removed || host.left_alone || host.before == self.rollout.target {
+            } else if host.removed || host.left_alone || host.before == goal {
                 // There is nothing to go back to; one in flight settles by itself.
             } else if host.in_flight() {
                 self.send_back(index, &cause);
@@ -80,6 +81,9 @@ impl Step {
         self.leave_alone();
         if self.rollout.hosts.iter().any(|host| host.way == Way::BackFailed) {
             self.end(RolloutState::RollbackFailed { cause });
+        } else if self.rollout.kind == Kind::Restart {
+            // There was no other release, and so there is no way back.
+            self.end(RolloutState::Failed { cause });
         } else {
             self.end(RolloutState::RolledBack { cause });
         }

@@ -2,6 +2,7 @@
 
 mod once;
 mod properties;
+mod restart;
 
 use drover_proto::{
     name::{AppName, ReleaseId},

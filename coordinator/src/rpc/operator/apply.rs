@@ -181,6 +181,7 @@ pub(super) async fn remove(
     Ok(RolloutStarted { rollout_id, release: 0, message: format!("removing {app} from {}", hosts(count)) })
 }
 
-fn hosts(count: usize) -> String {
+/// In words.
+pub(super) fn hosts(count: usize) -> String {
     if count == 1 { "1 host".to_owned() } else { format!("{count} hosts") }
 }

@@ -77,7 +77,8 @@ fn merged(services: &Services, app: &AppName, hosts: Vec<Host>, job: job::Job) -
     Ok(ReceiverStream::new(receiver))
 }
 
-async fn hosts(services: &Services, app: &AppName, only: &str) -> Result<Vec<Host>, Status> {
+/// The hosts that should run an app, or the one that was named.
+pub(super) async fn hosts(services: &Services, app: &AppName, only: &str) -> Result<Vec<Host>, Status> {
     let store = &services.store;
     let having = store.hosts_of(app).await.map_err(store_failed)?;
     if !only.is_empty() {

@@ -6,8 +6,8 @@ use drover_proto::{
     wire::{
         AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest, CreateTokenReply, CreateTokenRequest,
         Empty, EventsRequest, HookLogsRequest, HostRequest, LabelHostRequest, LogLine, LogsRequest, OperatorRequest,
-        PlanReply, PlanRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RollbackRequest, RolloutRequest,
-        RolloutStarted, SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
+        PlanReply, PlanRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RestartRequest, RollbackRequest,
+        RolloutRequest, RolloutStarted, SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
     },
 };
 use serde::Serialize;
@@ -25,6 +25,7 @@ mod hosts;
 mod logs;
 mod plan;
 mod preflight;
+mod restart;
 mod rollouts;
 mod secrets;
 mod tokens;
@@ -70,6 +71,10 @@ impl operator_server::Operator for Operator {
     async fn rollback(&self, request: Request<RollbackRequest>) -> Reply<RolloutStarted> {
         let (by, request) = open(request)?;
         apply::rollback(&self.0, request, &by).await.map(Response::new)
+    }
+    async fn restart(&self, request: Request<RestartRequest>) -> Reply<RolloutStarted> {
+        let (by, request) = open(request)?;
+        restart::restart(&self.0, request, &by).await.map(Response::new)
     }
     async fn remove(&self, request: Request<RemoveRequest>) -> Reply<RolloutStarted> {
         let (by, request) = open(request)?;

@@ -58,6 +58,7 @@ proptest! {
         removal in any::<bool>(),
         left_alone in any::<u8>(),
         once in any::<bool>(),
+        restart in any::<bool>(),
         happens in proptest::collection::vec(any_event(), 0..120),
     ) {
         let target = (!removal).then_some(2);
@@ -65,7 +66,11 @@ proptest! {
         for (index, host) in world.rollout.hosts.iter_mut().enumerate() {
             host.left_alone = left_alone & (1 << index) != 0;
         }
-        world.rollout.once = (once && !removal).then(Once::default);
+        world.rollout.once = (once && !removal && !restart).then(Once::default);
+        if restart && !removal {
+            world.rollout.kind = Kind::Restart;
+            world.rollout.hosts.iter_mut().for_each(|host| host.left_alone = false);
+        }
         world.send(What::Start);
         for one in happens {
             let before = world.rollout.clone();
@@ -117,6 +122,10 @@ fn check_step(before: &Rollout, after: &Rollout, effects: &[Effect]) -> Result<(
         let others = |host: &&HostRun| once.host.as_ref() != Some(&host.id) && host.asked.is_some();
         prop_assert!(once.done || !after.hosts.iter().any(|host| others(&host)), "given before the hooks had run");
         prop_assert!(before.once.as_ref().is_some_and(|was| was.host.is_none() || was.host == once.host));
+    }
+    if after.kind == Kind::Restart {
+        let other = |e: &Effect| matches!(e, Effect::WriteSpec { asked, .. } if asked.release != Some(1));
+        prop_assert!(!effects.iter().any(other), "a restart moved a host to another release");
     }
     for (was, is) in before.hosts.iter().zip(&after.hosts) {
         if is.in_flight() {
