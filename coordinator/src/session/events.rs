@@ -1,12 +1,15 @@
 //! What happened on a host: a batch is read, kept within limits and stored, and only then acknowledged. Beside `stream`,
 //! which calls it.
 
+use std::time::Duration;
+
 use drover_proto::{
     code::{self, Code},
     event::{Event, EventKind},
     limits::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_MESSAGE_BYTES},
     wire::{Events, EventsAck},
 };
+use tokio::time::Instant;
 use tonic::Status;
 use tracing::warn;
 
@@ -16,6 +19,30 @@ use super::report::one_line;
 const MAX_WORD_CHARS: usize = 64;
 /// The agent's own limit counts differently; what it may send is not told from much more than that.
 const MAX_BYTES: usize = 2 * MAX_BATCH_BYTES;
+
+/// Batches of one stream that are stored without a pause, and the pause of which each later one needs its own: a host that
+/// is full of events, or wants to be, does not keep the store from the others.
+const BURST: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How quickly the batches of one stream may follow each other.
+pub(super) struct Pace {
+    /// When the burst is whole again.
+    whole_at: Instant,
+}
+
+impl Pace {
+    /// At its beginning.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { whole_at: now }
+    }
+    /// How long the batch that came `now` has to wait.
+    pub(super) fn wait(&mut self, now: Instant) -> Duration {
+        let wait = self.whole_at.saturating_duration_since(now).saturating_sub(PAUSE * (BURST - 1));
+        self.whole_at = self.whole_at.max(now) + PAUSE;
+        wait
+    }
+}
 
 /// A batch that can be stored.
 pub(super) struct Batch {
@@ -102,6 +129,26 @@ mod tests {
         ] {
             assert!(batch(spool, first_seq, json).is_err(), "{spool} {first_seq} {json:.80}");
         }
+    }
+
+    #[test]
+    fn a_flood_waits_and_a_handful_does_not() {
+        let began = Instant::now();
+        let mut pace = Pace::new(began);
+        for _ in 0..BURST {
+            assert_eq!(pace.wait(began), Duration::ZERO);
+        }
+        let mut now = began;
+        for _ in 0..100 {
+            let wait = pace.wait(now);
+            assert_eq!(wait, PAUSE, "one by one");
+            now += wait;
+        }
+        now += PAUSE * BURST * 2;
+        for _ in 0..BURST {
+            assert_eq!(pace.wait(now), Duration::ZERO, "rested");
+        }
+        assert_eq!(pace.wait(now), PAUSE);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::{
     Document, HostEvent, Sessions,
     ahead::{MAX_UNKNOWN_APPS, unknown},
     document,
-    events::Batch,
+    events::{Batch, Pace},
     registry::Connection,
     report::{MAX_NAME_CHARS, MAX_REPORT_BYTES, MAX_SENTENCE_CHARS, one_line, trim, trim_reply},
 };
@@ -78,6 +78,7 @@ impl AgentStreams {
             again_at: None,
             again_in: AGAIN_FIRST,
             keeps_unknown: false,
+            pace: Pace::new(Instant::now()),
         };
         tokio::spawn(stream.run(incoming));
         ReceiverStream::new(receiver)
@@ -95,6 +96,8 @@ struct Stream {
     again_in: Duration,
     /// The host held a spec that this coordinator has not written: it may speak of any app.
     keeps_unknown: bool,
+    /// Of its events.
+    pace: Pace,
 }
 
 impl Stream {
@@ -313,6 +316,7 @@ impl Stream {
     /// Acknowledged only when it is stored.
     async fn happened(&mut self, events: Events) -> Result<(), Status> {
         let batch = Batch::read(events)?;
+        tokio::time::sleep(self.pace.wait(Instant::now())).await;
         let store = &self.all.store;
         store
             .add_events(&self.host, &batch.spool, batch.first_seq, &batch.events, clock::unix_ms())
