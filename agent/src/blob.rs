@@ -106,6 +106,12 @@ impl Blobs {
         }
     }
 
+    /// Whether there is a connection just now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connection.borrow().is_some()
+    }
+
     /// Lets go of a blob that has been unpacked.
     pub async fn discard(&self, digest: Digest) {
         let path = self.directory.join(digest.hex());

@@ -3,7 +3,11 @@
 
 pub mod preflight;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use drover_proto::{
     limits,
@@ -14,13 +18,13 @@ use drover_proto::{
 use self::preflight::Preflight;
 use crate::{
     host::{
-        files::{self, FileState},
+        files::{self, FileState, Known},
         packages,
         systemd::{Systemd, UnitState},
         users,
     },
     ledger::AppLedger,
-    render::{Layout, Rendered},
+    render::{FileKind, Layout, Rendered},
 };
 
 /// What a host has of the things that one app concerns.
@@ -40,10 +44,25 @@ pub struct Observed {
     pub units: BTreeMap<UnitName, UnitState>,
     /// Units that files reload or restart, not the app's own, and that systemd does not know.
     pub units_unknown: BTreeSet<UnitName>,
+    /// Units of somebody else that files reload or restart, as far as systemd knows them.
+    pub neighbours: BTreeMap<UnitName, UnitState>,
+    /// Units of the release that somebody has masked.
+    pub masked: BTreeSet<UnitName>,
     /// The release's tree is complete and sealed.
     pub tree_sealed: bool,
+    /// Something stands where the release's tree belongs.
+    pub tree_there: bool,
     /// Looked at only for a plan.
     pub preflight: Preflight,
+}
+
+/// How thoroughly is looked.
+#[derive(Clone)]
+pub enum Depth {
+    /// Everything that an activation must know.
+    Whole,
+    /// What may have changed by itself: no packages, and files are read only when they changed.
+    Again(Arc<Mutex<Known>>),
 }
 
 /// What is at a path.
@@ -84,31 +103,40 @@ pub async fn observe(
     ledger: &AppLedger,
     layout: &Layout,
     systemd: &Systemd,
+    depth: Depth,
 ) -> Result<Observed, ObserveError> {
     let mut observed = Observed { units: units(wanted, ledger, systemd).await?, ..Observed::default() };
-    observed.units_unknown = unknown_neighbours(wanted, ledger, systemd).await?;
+    neighbours(wanted, ledger, systemd, &mut observed).await?;
     if let Some(rendered) = wanted {
-        needs(rendered, &mut observed).await?;
+        if !rendered.needs.packages.is_empty() && matches!(depth, Depth::Whole) {
+            let missing = packages::missing(&rendered.needs.packages).await;
+            observed.packages_missing = missing.map_err(|e| failed("packages", e))?;
+        }
+        needs(rendered, &mut observed)?;
+        observed.masked = masked(rendered, &observed);
         if let Some(tree) = &rendered.tree {
             let sealed = layout.seal_marker(&rendered.app, &tree.key).exists();
+            observed.tree_there = tree.directory.as_path().symlink_metadata().is_ok();
             observed.tree_sealed = sealed && tree.directory.as_path().is_dir();
         }
     }
     let wanted_paths = wanted.iter().flat_map(|rendered| rendered.files.iter().map(|file| &file.path));
     let paths: BTreeSet<AbsPath> = wanted_paths.chain(ledger.owned_files.keys()).cloned().collect();
     let look = move || -> Result<BTreeMap<AbsPath, SeenFile>, ObserveError> {
-        paths.into_iter().map(|path| file(&path).map(|seen| (path, seen))).collect()
+        match depth {
+            Depth::Whole => paths.into_iter().map(|path| file(&path).map(|seen| (path, seen))).collect(),
+            Depth::Again(known) => {
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                paths.into_iter().map(|path| known_file(&path, &mut known).map(|seen| (path, seen))).collect()
+            }
+        }
     };
     // Hashing many files takes a while.
     observed.files = tokio::task::spawn_blocking(look).await.map_err(|e| failed("files", e))??;
     Ok(observed)
 }
 
-async fn needs(rendered: &Rendered, observed: &mut Observed) -> Result<(), ObserveError> {
-    if !rendered.needs.packages.is_empty() {
-        let missing = packages::missing(&rendered.needs.packages).await;
-        observed.packages_missing = missing.map_err(|e| failed("packages", e))?;
-    }
+fn needs(rendered: &Rendered, observed: &mut Observed) -> Result<(), ObserveError> {
     let directories = &rendered.needs.directories;
     let mut names: BTreeSet<&UserName> = rendered.needs.users.iter().map(|user| &user.name).collect();
     names.extend(directories.iter().map(|d| &d.owner).chain(rendered.files.iter().map(|f| &f.owner)));
@@ -150,6 +178,28 @@ fn file(path: &AbsPath) -> Result<SeenFile, ObserveError> {
     Ok(SeenFile { seen, text })
 }
 
+/// One that was seen before and has not changed since comes without its text.
+fn known_file(path: &AbsPath, known: &mut Known) -> Result<SeenFile, ObserveError> {
+    match known.state(path) {
+        Ok((state, true)) => Ok(SeenFile { seen: Seen::Is(state), text: None }),
+        Ok((_, false)) => file(path),
+        Err(error @ files::FileError::Unsafe { .. }) => {
+            Ok(SeenFile { seen: Seen::Unsafe(error.to_string()), text: None })
+        }
+        Err(error) => Err(failed(path, error)),
+    }
+}
+
+/// A mask is a link to nowhere in the place of the unit file, whether systemd has read it yet or not.
+fn masked(rendered: &Rendered, observed: &Observed) -> BTreeSet<UnitName> {
+    let nowhere = |path: &AbsPath| std::fs::read_link(path.as_path()).is_ok_and(|to| to == Path::new("/dev/null"));
+    let by_file = |unit: &UnitName| {
+        rendered.files.iter().any(|file| file.kind == FileKind::Unit(unit.clone()) && nowhere(&file.path))
+    };
+    let by_word = |unit: &UnitName| observed.units.get(unit).is_some_and(|state| state.load_state == "masked");
+    rendered.units.keys().filter(|unit| by_word(unit) || by_file(unit)).cloned().collect()
+}
+
 async fn units(
     wanted: Option<&Rendered>,
     ledger: &AppLedger,
@@ -165,27 +215,26 @@ async fn units(
     Ok(units)
 }
 
-/// Which of the units that files reload or restart are not there.
-async fn unknown_neighbours(
+/// The units of others that files reload or restart, and which of them are not there.
+async fn neighbours(
     wanted: Option<&Rendered>,
     ledger: &AppLedger,
     systemd: &Systemd,
-) -> Result<BTreeSet<UnitName>, ObserveError> {
+    observed: &mut Observed,
+) -> Result<(), ObserveError> {
     let named = wanted.iter().flat_map(|rendered| &rendered.files).flat_map(|file| file.reload.union(&file.restart));
     let owned = ledger.owned_files.values().flat_map(|file| file.reload.union(&file.restart));
     let names: BTreeSet<&UnitName> = named.chain(owned).collect();
     let own = |name: &UnitName| wanted.is_some_and(|rendered| rendered.units.contains_key(name));
-    let mut unknown = BTreeSet::new();
     for name in names.into_iter().filter(|name| !own(name)) {
-        let known = !name.is_template() && {
-            let state = systemd.unit(name).await.map_err(|e| failed(name, e))?;
-            state.load_state != "not-found"
-        };
-        if !known {
-            unknown.insert(name.clone());
+        let state =
+            if name.is_template() { None } else { Some(systemd.unit(name).await.map_err(|e| failed(name, e))?) };
+        match state.filter(|state| state.load_state != "not-found") {
+            Some(state) => drop(observed.neighbours.insert(name.clone(), state)),
+            None => drop(observed.units_unknown.insert(name.clone())),
         }
     }
-    Ok(unknown)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,8 +245,8 @@ mod tests {
     use super::*;
     use crate::render::tests::{desired, rendered};
 
-    #[tokio::test]
-    async fn the_groups_of_users_to_be_made_are_looked_up() {
+    #[test]
+    fn the_groups_of_users_to_be_made_are_looked_up() {
         let mut desired = desired();
         let need = |name: &str, group: &str| UserNeed {
             name: name.parse().unwrap(),
@@ -207,7 +256,7 @@ mod tests {
         };
         desired.spec.host.users = vec![need("drover-none", "drover-no-group"), need("www-data", "drover-no-other")];
         let mut observed = Observed::default();
-        needs(&rendered(&desired), &mut observed).await.unwrap();
+        needs(&rendered(&desired), &mut observed).unwrap();
         assert_eq!(observed.groups.get(&"drover-no-group".parse().unwrap()), Some(&None));
         assert_eq!(observed.groups.get(&"drover-no-other".parse().unwrap()), None);
     }

@@ -66,6 +66,8 @@ impl Owners {
     }
 }
 
+pub(crate) use units::{at_boot, is_done, runs};
+
 pub(crate) fn step(action: Action, reason: Reason) -> Step {
     Step { action, reason }
 }
@@ -199,4 +201,4 @@ pub fn switch_at(steps: &[Step]) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

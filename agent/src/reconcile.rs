@@ -2,17 +2,22 @@
 //! that fails does not hold the next one up.
 //!
 //! `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `recover` works out what a
-//! damaged ledger said, `handle` answers questions.
+//! damaged ledger said, `handle` answers questions. What is committed is looked after by `refresh` and `mend`, in this
+//! loop, and by `revive` beside it.
 
 mod activation;
+mod asked;
 mod cleanup;
 mod decide;
 mod handle;
+mod mend;
 mod recover;
 mod refresh;
 mod removal;
 mod revert;
+mod revive;
 mod steps;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,24 +27,30 @@ use std::{
 
 use drover_proto::{
     event::EventKind,
-    name::{AppName, ReleaseId, RolloutId},
+    name::{AppName, ReleaseId, RolloutId, UnitName},
     spec::{DesiredApp, HostSpec},
     status::Phase,
 };
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
 pub use handle::Handle;
 
-use self::decide::{Task, decide, going_on};
+use self::{
+    asked::Asked,
+    decide::{Task, decide, going_on},
+    revive::{Revive, Wards},
+    told::Told,
+};
 use crate::{
     blob::Blobs,
     desired::Desired,
     event::Events,
     exec,
-    host::{clock::Moment, facts, systemd::Systemd},
+    host::{clock::Moment, facts, files::Known, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
     render::{HostFacts, Layout},
     report::Board,
+    upkeep::Upkeeps,
 };
 
 /// Between two looks at a host on which nothing is due.
@@ -78,7 +89,22 @@ struct Shared {
     board: Board,
     /// Apps in whose activation the agent's end came, and of which it is not said yet what becomes of it.
     interrupted: Mutex<BTreeSet<AppName>>,
+    upkeeps: Upkeeps,
+    /// Files that the looks have read before.
+    known: Arc<Mutex<Known>>,
+    told: Told,
+    /// Who holds an app's may change it on the host.
+    hands: Mutex<BTreeMap<AppName, Arc<tokio::sync::Mutex<()>>>>,
+    /// The units that `revive` looks after.
+    wards: watch::Sender<Wards>,
+    /// Units that were found down, for `revive`.
+    down: Asked<UnitName>,
+    /// Apps to be looked at before their time.
+    looks: Asked<AppName>,
 }
+
+/// The activation since which an app is as it is.
+type Since = (ReleaseId, RolloutId);
 
 impl Shared {
     fn ledger(&self, app: &AppName) -> Option<AppLedger> {
@@ -96,6 +122,10 @@ impl Shared {
     /// Once.
     fn take_interrupted(&self, app: &AppName) -> Option<()> {
         self.interrupted.lock().unwrap_or_else(PoisonError::into_inner).remove(app).then_some(())
+    }
+    /// To be held while something of the app is changed on the host.
+    fn hand(&self, app: &AppName) -> Arc<tokio::sync::Mutex<()>> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner).entry(app.clone()).or_default().clone()
     }
     fn facts(&self) -> HostFacts {
         let spec = self.parts.desired.subscribe().borrow().clone();
@@ -153,7 +183,20 @@ impl Reconciler {
         let apps = Mutex::new(loaded.ledgers);
         let specs = parts.desired.subscribe();
         let board = Board::new(facts::boot_id());
-        let shared = Arc::new(Shared { parts, ledgers, apps, board, interrupted });
+        let shared = Arc::new(Shared {
+            upkeeps: Upkeeps::new(&parts.layout.state_dir),
+            known: Arc::default(),
+            told: Told::default(),
+            hands: Mutex::default(),
+            wards: watch::Sender::new(Wards::default()),
+            down: Asked::new(),
+            looks: Asked::new(),
+            parts,
+            ledgers,
+            apps,
+            board,
+            interrupted,
+        });
         Ok((Handle::new(shared.clone()), Self { shared, specs }))
     }
 
@@ -161,25 +204,34 @@ impl Reconciler {
     pub async fn run(mut self) {
         self.say_what_is_known();
         self.clean_up();
+        let facts = self.shared.facts();
+        self.shared.all().keys().for_each(|app| self.shared.guard(app, &facts));
+        let mut beside = JoinSet::new();
+        beside.spawn(Revive::new(self.shared.clone()).run());
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
+        let mut these: Option<BTreeSet<AppName>> = None;
         loop {
-            let spec = self.specs.borrow_and_update().clone();
-            if let Some(spec) = spec {
-                self.shared.board.generation(spec.generation);
-                self.pass(&spec).await;
-            }
-            let mut woken = self.specs.clone();
-            tokio::select! {
-                changed = woken.changed() => if changed.is_err() { return },
-                () = self.refresh_all() => {
-                    tokio::select! {
-                        changed = woken.changed() => if changed.is_err() { return },
-                        _ = look.tick() => {}
-                    }
+            if these.is_none() {
+                let spec = self.specs.borrow_and_update().clone();
+                if let Some(spec) = spec {
+                    self.shared.board.generation(spec.generation);
+                    self.pass(&spec).await;
                 }
             }
+            self.refresh_all(these.as_ref()).await;
+            let mut woken = self.specs.clone();
+            these = tokio::select! {
+                changed = woken.changed() => match changed {
+                    Ok(()) => None,
+                    Err(_) => return,
+                },
+                _ = look.tick() => None,
+                // It never ends by itself: the agent is started again.
+                _ = beside.join_next() => return,
+                apps = self.shared.looks.take() => Some(apps),
+            };
         }
     }
 
@@ -256,18 +308,34 @@ impl Reconciler {
         if let Task::Activate(desired) = &task
             && work.recover(desired).await
         {
+            self.shared.guard(app, &work.facts);
             return End::Settled;
         }
-        match task {
+        let hand = self.shared.hand(app);
+        let end = match task {
             Task::Nothing => {
                 self.shared.say(&work.ledger, desired.as_ref());
-                End::Settled
+                return End::Settled;
             }
-            Task::Activate(desired) => work.activate(&desired, None).await,
-            Task::Resume(desired) => work.resume(&desired).await,
-            Task::Revert { desired, failure } => work.revert(&desired, *failure).await,
-            Task::Remove => work.remove().await,
-        }
+            Task::Activate(desired) => {
+                let _held = hand.lock().await;
+                work.activate(&desired, None).await
+            }
+            Task::Resume(desired) => {
+                let _held = hand.lock().await;
+                work.resume(&desired).await
+            }
+            Task::Revert { desired, failure } => {
+                let _held = hand.lock().await;
+                work.revert(&desired, *failure).await
+            }
+            Task::Remove => {
+                let _held = hand.lock().await;
+                work.remove().await
+            }
+        };
+        self.shared.guard(app, &work.facts);
+        end
     }
 }
 

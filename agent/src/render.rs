@@ -9,7 +9,7 @@ mod unit_text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
-    app::{AppSpec, HookPoint, HostNeeds, Unit},
+    app::{AppSpec, Drift, HookPoint, HostNeeds, RestartBudget, Unit},
     digest::{Digest, Hasher},
     duration::Span,
     name::{AbsPath, AppName, CheckName, HostName, LabelKey, LabelValue, ReleaseId, RolloutId, UnitName, UserName},
@@ -148,6 +148,8 @@ pub struct RenderedFile {
     pub restart: BTreeSet<UnitName>,
     /// Take over what is there.
     pub adopt: bool,
+    /// What is done by itself when it is gone, or not as written.
+    pub drift: Drift,
 }
 
 /// A file's check, all holes filled but `{{ path }}`.
@@ -181,6 +183,10 @@ pub struct RenderedUnit {
     pub start: bool,
     /// Take over what is there.
     pub adopt: bool,
+    /// What is done by itself when it is not as it should be.
+    pub drift: Drift,
+    /// How often it is started again by itself.
+    pub budget: RestartBudget,
     /// Of everything that a process started from it would see: its text, the env file and other files that it names, and
     /// the last restart that was asked for.
     pub fingerprint: Digest,
@@ -244,15 +250,16 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
     for (name, unit) in &spec.units {
         let text = filler.fill(&format!("units.{name}"), &unit.text)?;
         let path = layout.unit_file(name).map_err(|e| error(&format!("units.{name}"), e.to_string()))?;
-        files.push(unit_file(name, &text, path, unit.adopt)?);
+        files.push(unit_file(name, &text, path, unit)?);
         texts.insert(name.clone(), text);
     }
     for (i, part) in spec.files.iter().enumerate() {
         files.push(filler.file(i, part)?);
     }
     let units = texts.into_iter().flat_map(|(name, text)| {
+        let unit = &spec.units[&name];
         let print = fingerprint(&text, &files, desired.restart);
-        units(&name, &spec.units[&name], text, print)
+        units(&name, unit, unit.restart_budget.or(spec.restart_budget).unwrap_or_default(), text, print)
     });
     let units = units.collect();
     Ok(Rendered {
@@ -287,13 +294,14 @@ fn tree_key(spec: &AppSpec) -> Result<Option<String>, RenderError> {
 fn units(
     name: &UnitName,
     unit: &Unit,
+    budget: RestartBudget,
     text: String,
     (fingerprint, names): (Digest, BTreeSet<AbsPath>),
 ) -> Vec<(UnitName, RenderedUnit)> {
-    let (enable, start, adopt, file) = (unit.enable, unit.start, unit.adopt, name.clone());
+    let (enable, start, adopt, drift, file) = (unit.enable, unit.start, unit.adopt, unit.drift, name.clone());
     let ports = unit.ports.iter().copied().chain(unit_text::ports(name, &text)).collect();
     let accounts = Accounts::of(&text);
-    let whole = RenderedUnit { text, enable, start, adopt, fingerprint, names, file, ports, accounts };
+    let whole = RenderedUnit { text, enable, start, adopt, drift, budget, fingerprint, names, file, ports, accounts };
     if unit.instances.is_empty() {
         return vec![(name.clone(), whole)];
     }
@@ -302,7 +310,7 @@ fn units(
     instances.chain([(name.clone(), pattern)]).collect()
 }
 
-fn unit_file(name: &UnitName, text: &str, path: AbsPath, adopt: bool) -> Result<RenderedFile, RenderError> {
+fn unit_file(name: &UnitName, text: &str, path: AbsPath, unit: &Unit) -> Result<RenderedFile, RenderError> {
     let root = root()?;
     Ok(RenderedFile {
         path,
@@ -317,7 +325,8 @@ fn unit_file(name: &UnitName, text: &str, path: AbsPath, adopt: bool) -> Result<
         validate: None,
         reload: BTreeSet::new(),
         restart: BTreeSet::new(),
-        adopt,
+        adopt: unit.adopt,
+        drift: unit.drift,
     })
 }
 

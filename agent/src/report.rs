@@ -4,12 +4,13 @@ mod redact;
 mod timer;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use drover_proto::{
-    name::{AppName, CheckName, Generation, UnitName},
+    app::Drift,
+    name::{AppName, CheckName, Generation, UnitName, UserName},
     status::{AppStatus, HostStatus, PartStatus, Phase},
 };
 use tokio::sync::watch;
@@ -17,10 +18,12 @@ use tokio::sync::watch;
 pub use redact::Redactor;
 
 use crate::{
+    drift::Part,
     gate::verdict::{self, Standing},
     host::{files::FileState, systemd::UnitState},
     observe::{Observed, Seen},
-    render::Rendered,
+    plan::at_boot,
+    render::{Rendered, RenderedFile, RenderedUnit},
 };
 
 /// The status of the host, for everybody to look at: without the values of secrets.
@@ -107,7 +110,7 @@ pub fn parts(
     }
     for (name, unit) in &rendered.units {
         if let Some(state) = observed.units.get(name).filter(|_| !name.is_template()) {
-            let mut part = unit_part(name, unit.start, state);
+            let mut part = unit_part(name, unit, state);
             if name.kind() == "timer" {
                 let job = state.triggers.parse().ok().and_then(|job: UnitName| observed.units.get_key_value(&job));
                 part.observed.push_str(&timer::runs(state, job, timer::Now::read()));
@@ -117,8 +120,11 @@ pub fn parts(
     }
     for file in &rendered.files {
         let (seen, in_sync) = match observed.files.get(&file.path).map(|seen| &seen.seen) {
-            Some(Seen::Is(FileState::File { digest, .. })) if *digest == Some(file.digest) => {
-                ("as written".to_owned(), true)
+            Some(Seen::Is(FileState::File { digest, uid, gid, mode, .. })) if *digest == Some(file.digest) => {
+                match owned_as_said(file, observed, (*uid, *gid, *mode)) {
+                    true => ("as written".to_owned(), true),
+                    false => (format!("another owner or mode ({uid}:{gid}, {mode:04o})"), false),
+                }
             }
             Some(Seen::Is(FileState::File { .. })) => ("changed by somebody else".to_owned(), false),
             None | Some(Seen::Is(FileState::Missing)) => ("missing".to_owned(), false),
@@ -141,7 +147,15 @@ fn part(kind: &str, name: &str, desired: String, observed: String, in_sync: bool
     PartStatus { kind: kind.to_owned(), name: name.to_owned(), desired, observed, in_sync }
 }
 
-fn unit_part(name: &UnitName, start: bool, state: &UnitState) -> PartStatus {
+fn owned_as_said(file: &RenderedFile, observed: &Observed, (uid, gid, mode): (u32, u32, u32)) -> bool {
+    // Of an account that is gone nothing can be said.
+    let is = |accounts: &BTreeMap<UserName, Option<u32>>, name, id| {
+        accounts.get(name).copied().flatten().is_none_or(|wanted| wanted == id)
+    };
+    mode == file.mode && is(&observed.users, &file.owner, uid) && is(&observed.groups, &file.group, gid)
+}
+
+fn unit_part(name: &UnitName, unit: &RenderedUnit, state: &UnitState) -> PartStatus {
     let standing = verdict::judge(name, state);
     let mut seen = verdict::line(state);
     if let Ok(since) = jiff::Timestamp::from_microsecond(i64::try_from(state.active_enter_us).unwrap_or(0))
@@ -150,16 +164,35 @@ fn unit_part(name: &UnitName, start: bool, state: &UnitState) -> PartStatus {
     {
         seen.push_str(&format!(" since {}", since.strftime("%Y-%m-%d %H:%M:%S UTC")));
     }
-    let in_sync = !start || matches!(standing, Standing::Healthy(_));
-    let desired = if start { "active" } else { "started by others" };
+    let boot = at_boot(unit, state, false);
+    match boot {
+        Some(true) => seen.push_str(", not started at boot"),
+        Some(false) => seen.push_str(", started at boot"),
+        None => {}
+    }
+    let in_sync = boot.is_none() && (!unit.start || matches!(standing, Standing::Healthy(_)));
+    let desired = if unit.start { "active" } else { "started by others" };
     part("unit", name.as_str(), desired.to_owned(), seen, in_sync)
 }
 
-/// What is not as it should be, one line each.
+/// What is not as it should be, one line each; `notes` say more of some parts, or of what is no part.
 #[must_use]
-pub fn problems(parts: &[PartStatus]) -> Vec<String> {
-    let wrong = parts.iter().filter(|part| !part.in_sync);
-    wrong.map(|part| format!("{} {}: {}", part.kind, part.name, part.observed)).collect()
+pub fn problems(rendered: &Rendered, parts: &[PartStatus], notes: &BTreeMap<Part, String>) -> Vec<String> {
+    let ignored: BTreeSet<(&str, &str)> = {
+        let units = rendered.units.iter().filter(|(_, unit)| unit.drift == Drift::Ignore);
+        let files = rendered.files.iter().filter(|file| file.drift == Drift::Ignore);
+        units.map(|(name, _)| ("unit", name.as_str())).chain(files.map(|f| ("file", f.path.as_str()))).collect()
+    };
+    let wrong = parts.iter().filter(|part| !part.in_sync && !ignored.contains(&(&part.kind, &part.name)));
+    let mut notes: BTreeMap<(&str, &str), &str> =
+        notes.iter().map(|(part, note)| (part.names(), note.as_str())).collect();
+    let mut problems: Vec<String> = Vec::new();
+    for part in wrong {
+        let note = notes.remove(&(part.kind.as_str(), part.name.as_str())).map(|note| format!("; {note}"));
+        problems.push(format!("{} {}: {}{}", part.kind, part.name, part.observed, note.unwrap_or_default()));
+    }
+    problems.extend(notes.into_iter().map(|((kind, name), note)| format!("{kind} {name}: {note}")));
+    problems
 }
 
 #[cfg(test)]

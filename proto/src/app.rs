@@ -19,6 +19,8 @@ use crate::{
     template::{Argv, Template},
 };
 
+pub use selfcare::{Drift, RestartBudget};
+
 /// An app to be deployed; its immutable snapshot is a release.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +47,9 @@ pub struct AppSpec {
     pub hooks: Vec<Hook>,
     /// What must hold for the app to be healthy.
     pub checks: BTreeMap<CheckName, Check>,
+    /// For the units that have none of their own; absent = `RestartBudget::default()`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_budget: Option<RestartBudget>,
 }
 
 /// What a host must have before the app can be staged.
@@ -141,6 +146,12 @@ pub struct Unit {
     /// Where it listens: a host on which something else does refuses the release before anything is touched.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ports: BTreeSet<Port>,
+    /// When it is stopped, masked, disabled, or its file is not as written.
+    #[serde(default, skip_serializing_if = "Drift::is_default")]
+    pub drift: Drift,
+    /// Its own; absent = the app's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_budget: Option<RestartBudget>,
 }
 
 impl Unit {
@@ -177,6 +188,9 @@ pub struct FilePart {
     pub restart: BTreeSet<UnitName>,
     /// Take over a file that drover does not own; the original comes back on revert or remove.
     pub adopt: bool,
+    /// When it is gone, or not as written.
+    #[serde(default, skip_serializing_if = "Drift::is_default")]
+    pub drift: Drift,
 }
 
 /// What a file holds.
@@ -306,6 +320,7 @@ impl AppSpec {
         found.files(self);
         found.hooks(self);
         found.checks(self);
+        found.budgets(self);
         found.0.extend(self.strategy.check());
         found.0
     }
@@ -361,5 +376,6 @@ impl AppSpec {
 }
 
 mod check;
+mod selfcare;
 #[cfg(test)]
 mod tests;

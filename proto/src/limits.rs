@@ -20,6 +20,8 @@ pub const MAX_FILES_PER_APP: usize = 200;
 pub const MAX_UNITS_PER_APP: usize = 100;
 /// Ports of one unit.
 pub const MAX_PORTS_PER_UNIT: usize = 64;
+/// How often an agent starts one unit again within the window of its budget.
+pub const MAX_RESTART_ATTEMPTS: u32 = 100;
 /// Arguments of one program.
 pub const MAX_ARGV: usize = 256;
 /// A secret's value.

@@ -23,8 +23,10 @@ use rustix::{
     io::Errno,
 };
 
+pub use known::Known;
 use walk::Missing;
 
+mod known;
 mod walk;
 
 /// A file larger than this is not read to be compared; drover writes none nearly as large.

@@ -11,12 +11,17 @@ use std::{
 use drover_proto::name::UnitName;
 use futures_util::StreamExt;
 use tokio::time::Instant;
-use zbus::{MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, message::Type, names::UniqueName};
+use zbus::{
+    MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Structure, Variant, message::Type,
+    names::UniqueName,
+};
 
 use super::files;
 use bus::Bus;
+pub use signals::UnitSignals;
 
 mod bus;
+mod signals;
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
@@ -70,6 +75,8 @@ pub struct UnitState {
     pub last_trigger_us: u64,
     /// Of a timer: the unit that it starts.
     pub triggers: String,
+    /// systemd is about to change it: a job is queued or runs.
+    pub has_job: bool,
 }
 
 /// How a job ended.
@@ -168,6 +175,28 @@ impl Systemd {
     /// Starts a unit; an active one stays as it is.
     pub async fn start(&self, unit: &UnitName, timeout: Duration) -> Result<JobResult, SystemdError> {
         self.job("StartUnit", unit, timeout).await
+    }
+    /// Asks for a start and does not wait for its end. What starts it is forgotten to have failed first.
+    pub async fn start_soon(&self, unit: &UnitName) -> Result<(), SystemdError> {
+        self.reset_failed(unit).await?;
+        let what = format!("StartUnit {unit}");
+        self.bus.call(&what, MANAGER_PATH, MANAGER, "StartUnit", &(unit.as_str(), "replace")).await.map(drop)
+    }
+    /// Whether the host is going down: whatever stops now shall stop.
+    pub async fn is_going_down(&self) -> Result<bool, SystemdError> {
+        let arguments = (MANAGER, "SystemState");
+        let answer = self.bus.call("SystemState", MANAGER_PATH, "org.freedesktop.DBus.Properties", "Get", &arguments);
+        let state: OwnedVariant = body(&answer.await?)?;
+        Ok(String::try_from(state).is_ok_and(|state| state == "stopping"))
+    }
+    /// Takes a mask away, wherever it is. systemd reads its files again.
+    pub async fn unmask(&self, unit: &UnitName) -> Result<(), SystemdError> {
+        let what = format!("UnmaskUnitFiles {unit}");
+        for runtime in [false, true] {
+            let arguments = (vec![unit.as_str()], runtime);
+            self.bus.call(&what, MANAGER_PATH, MANAGER, "UnmaskUnitFiles", &arguments).await?;
+        }
+        self.daemon_reload().await
     }
     /// Stops a unit; an inactive one stays as it is, one that does not exist is refused.
     pub async fn stop(&self, unit: &UnitName, timeout: Duration) -> Result<JobResult, SystemdError> {
@@ -296,6 +325,10 @@ fn read_unit(state: &mut UnitState, mut properties: Properties) {
     take(from, "FragmentPath", &mut state.fragment_path);
     take(from, "NeedDaemonReload", &mut state.need_daemon_reload);
     take(from, "ActiveEnterTimestamp", &mut state.active_enter_us);
+    state.has_job = from.remove("Job").and_then(|job| Structure::try_from(job).ok()).is_some_and(|job| {
+        // Number and path; 0 = none.
+        matches!(job.fields().first(), Some(Variant::U32(id)) if *id != 0)
+    });
     let mut id: Vec<u8> = Vec::new();
     take(from, "InvocationID", &mut id);
     state.invocation_id = id.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -2,7 +2,7 @@
 
 mod asked;
 mod instances;
-mod model;
+pub(crate) mod model;
 mod neighbours;
 mod preflight;
 mod properties;

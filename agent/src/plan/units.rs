@@ -114,22 +114,31 @@ fn refuse(
 }
 
 fn enabling(name: &UnitName, unit: &RenderedUnit, state: &UnitState, text_changes: bool) -> Option<Step> {
+    match at_boot(unit, state, text_changes)? {
+        true => Some(step(Action::Enable(name.clone()), Reason::NotEnabled)),
+        false => Some(step(Action::Disable(name.clone()), Reason::NotDisabled)),
+    }
+}
+
+/// Whether it is to be started at boot, or not any more; `None`: it is as it should be.
+pub(crate) fn at_boot(unit: &RenderedUnit, state: &UnitState, text_changes: bool) -> Option<bool> {
     let on = matches!(state.unit_file_state.as_str(), "enabled" | "enabled-runtime" | "alias");
     // Without [Install] there is nothing to enable; a new text may have one.
     let could = matches!(state.unit_file_state.as_str(), "" | "disabled" | "linked" | "linked-runtime") || text_changes;
     match (unit.enable, on) {
-        (true, false) if could => Some(step(Action::Enable(name.clone()), Reason::NotEnabled)),
-        (false, true) => Some(step(Action::Disable(name.clone()), Reason::NotDisabled)),
+        (true, false) if could => Some(true),
+        (false, true) => Some(false),
         (true, _) | (false, false) => None,
     }
 }
 
-fn runs(state: &UnitState) -> bool {
+/// Whether its process is there, or about to be.
+pub(crate) fn runs(state: &UnitState) -> bool {
     matches!(state.active_state.as_str(), "active" | "reloading" | "activating" | "refreshing" | "maintenance")
 }
 
 /// A oneshot that has done its work and was not meant to stay.
-fn is_done(state: &UnitState) -> bool {
+pub(crate) fn is_done(state: &UnitState) -> bool {
     state.unit_type == "oneshot" && state.active_state == "inactive" && state.result == "success"
 }
 

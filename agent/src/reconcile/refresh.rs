@@ -1,15 +1,22 @@
-//! Looks at what is committed and says whether it still is as it should be. It only tells; nothing is changed. Beside
+//! Looks at what is committed: `mend` puts right what is not as it should be, and this says how everything stands. Beside
 //! `reconcile`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use drover_proto::{name::CheckName, spec::DesiredApp, status::Phase};
+use drover_proto::{
+    name::{AppName, CheckName},
+    spec::DesiredApp,
+    status::Phase,
+};
 
-use super::{Reconciler, Work};
+use super::{Reconciler, Work, mend::Notes};
 use crate::{
     check,
     ledger::AppLedger,
-    observe::observe,
+    observe::Observed,
     render::{Rendered, render},
     report,
 };
@@ -18,32 +25,61 @@ use crate::{
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Reconciler {
-    /// Every app of which something is committed.
-    pub(super) async fn refresh_all(&self) {
+    /// Every app of which something is committed, or of those only the ones in `these`. A newer spec ends it between two
+    /// apps, and while checks are asked.
+    pub(super) async fn refresh_all(&self, these: Option<&BTreeSet<AppName>>) {
         let facts = self.shared.facts();
-        for (app, ledger) in self.shared.all() {
+        let mut specs = self.specs.clone();
+        for app in self.shared.all().into_keys().filter(|app| these.is_none_or(|these| these.contains(app))) {
+            if specs.has_changed().unwrap_or(true) {
+                return;
+            }
+            let hand = self.shared.hand(&app);
+            let held = hand.lock().await;
+            let Some(ledger) = self.shared.ledger(&app) else { continue };
             let Some(current) = ledger.current.clone() else { continue };
-            let work = Work { shared: &self.shared, specs: self.specs.clone(), app, facts: facts.clone(), ledger };
+            let mut work = Work { shared: &self.shared, specs: self.specs.clone(), app, facts: facts.clone(), ledger };
             work.conceal();
-            work.refresh(&current).await;
+            let Some((rendered, observed, notes)) = work.inspect(&current).await else { continue };
+            drop(held);
+            tokio::select! {
+                () = work.publish(&rendered, &observed, &notes) => {}
+                _ = specs.changed() => return,
+            }
         }
     }
 }
 
 impl Work<'_> {
-    /// Compares what is there with the committed release `current`.
-    pub(super) async fn refresh(&self, current: &DesiredApp) {
-        let layout = &self.shared.parts.layout;
-        let rendered = match render(current, &self.facts, layout) {
+    /// Compares what is there with the committed release `current`, mends it, and says how it stands.
+    pub(super) async fn refresh(&mut self, current: &DesiredApp) {
+        if let Some((rendered, observed, notes)) = self.inspect(current).await {
+            self.publish(&rendered, &observed, &notes).await;
+        }
+    }
+
+    async fn inspect(&mut self, current: &DesiredApp) -> Option<(Rendered, Observed, Notes)> {
+        let rendered = match render(current, &self.facts, &self.shared.parts.layout) {
             Ok(rendered) => rendered,
-            Err(error) => return self.degrade(vec![error.to_string()]),
+            Err(error) => {
+                self.degrade(vec![error.to_string()]);
+                return None;
+            }
         };
-        let observed = match observe(Some(&rendered), &self.ledger, layout, &self.shared.parts.systemd).await {
-            Ok(observed) => observed,
-            Err(error) => return tracing::warn!(app = %self.app, %error, "cannot look"),
-        };
-        let parts = report::parts(&rendered, &observed, &self.answers(&rendered).await);
-        let problems = report::problems(&parts);
+        match self.mend(&rendered).await {
+            Ok((observed, notes)) => Some((rendered, observed, notes)),
+            Err(failed) => {
+                tracing::warn!(app = %self.app, cause = failed.cause, "cannot be looked after");
+                None
+            }
+        }
+    }
+
+    async fn publish(&self, rendered: &Rendered, observed: &Observed, notes: &Notes) {
+        let parts = report::parts(rendered, observed, &self.answers(rendered).await);
+        let mut notes = notes.clone();
+        notes.extend(self.left_down(rendered, observed));
+        let problems = report::problems(rendered, &parts, &notes);
         self.shared.board.app(&self.app, |status| status.parts = parts);
         self.degrade(problems);
     }

@@ -1,6 +1,6 @@
 //! Takes an app away: units stopped, files gone, originals back. Users, directories and packages stay. Beside `reconcile`.
 
-use std::{fs, io};
+use std::{fs, io, sync::PoisonError};
 
 use drover_proto::{
     code::Code,
@@ -38,6 +38,8 @@ impl Work<'_> {
         match self.take_away(untold.is_none()).await {
             Ok(()) => {
                 self.shared.forget(&self.app);
+                self.shared.upkeeps.forget(&self.app);
+                self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).forget();
                 self.shared.board.app(&self.app, |status| {
                     status.running = None;
                     status.parts.clear();

@@ -17,7 +17,7 @@ use crate::{
     exec::{Exec, StepFailure, Undo, describe},
     gate::{Course, Gate, GateEnd},
     ledger::AppLedger,
-    observe::{Observed, observe, preflight::preflight},
+    observe::{Depth, Observed, observe, preflight::preflight},
     plan::{Input, Owners, plan},
     render::{Rendered, render},
     report::{Redactor, now_unix_ms},
@@ -62,14 +62,28 @@ impl Work<'_> {
         wanted: Option<&Rendered>,
         extent: Option<Extent>,
     ) -> Result<(Observed, Plan), StepFailure> {
-        let parts = &self.shared.parts;
-        let internal = |cause: String| StepFailure::new(Code::Internal, "observe", cause);
-        let observed = observe(wanted, &self.ledger, &parts.layout, &parts.systemd).await;
-        let mut observed = observed.map_err(|error| internal(error.to_string()))?;
+        let mut observed = self.observe(wanted, Depth::Whole).await?;
         if let Some(wanted) = wanted {
-            let ahead = preflight(wanted, &parts.layout, extent).await;
-            observed.preflight = ahead.map_err(|error| internal(error.to_string()))?;
+            let ahead = preflight(wanted, &self.shared.parts.layout, extent).await;
+            observed.preflight =
+                ahead.map_err(|error| StepFailure::new(Code::Internal, "observe", error.to_string()))?;
         }
+        Ok(self.planned(wanted, observed))
+    }
+
+    /// What is there of a release that is committed, and what would have to be done.
+    pub(super) async fn look_again(&self, wanted: &Rendered) -> Result<(Observed, Plan), StepFailure> {
+        let observed = self.observe(Some(wanted), Depth::Again(self.shared.known.clone())).await?;
+        Ok(self.planned(Some(wanted), observed))
+    }
+
+    async fn observe(&self, wanted: Option<&Rendered>, depth: Depth) -> Result<Observed, StepFailure> {
+        let parts = &self.shared.parts;
+        let observed = observe(wanted, &self.ledger, &parts.layout, &parts.systemd, depth).await;
+        observed.map_err(|error| StepFailure::new(Code::Internal, "observe", error.to_string()))
+    }
+
+    fn planned(&self, wanted: Option<&Rendered>, observed: Observed) -> (Observed, Plan) {
         let previous = self.previous();
         let others = Owners::beside(&self.app, &self.shared.all());
         let input = Input {
@@ -79,10 +93,10 @@ impl Work<'_> {
             observed: &observed,
             ledger: &self.ledger,
             others: &others,
-            layout: &parts.layout,
+            layout: &self.shared.parts.layout,
         };
         let plan = plan(&input);
-        Ok((observed, plan))
+        (observed, plan)
     }
 
     /// The committed release, as this host has it.

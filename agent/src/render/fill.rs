@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use drover_proto::{
-    app::{Content, FilePart, Probe},
+    app::{Content, Drift, FilePart, Probe},
     digest::Digest,
     name::{AbsPath, CheckName, UnitName},
     secret::Secret,
@@ -91,6 +91,7 @@ impl Filler<'_> {
             reload: BTreeSet::new(),
             restart: BTreeSet::new(),
             adopt: false,
+            drift: Drift::Repair,
         })
     }
 
@@ -125,6 +126,7 @@ impl Filler<'_> {
             reload: self.running(&part.reload),
             restart: self.running(&part.restart),
             adopt: part.adopt,
+            drift: part.drift,
         })
     }
 

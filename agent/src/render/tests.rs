@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
-    app::{Artifact, Build, Content, FilePart, Hook, HookPoint, SecretSource, Unit},
+    app::{Artifact, Build, Content, Drift, FilePart, Hook, HookPoint, SecretSource, Unit},
     digest::Digest,
     duration::Span,
     template::{Argv, Hole, Segment},
@@ -50,6 +50,7 @@ pub(crate) fn file_part(path: &str, content: &str, mode: u32) -> FilePart {
         reload: BTreeSet::new(),
         restart: BTreeSet::new(),
         adopt: false,
+        drift: Drift::default(),
     }
 }
 
@@ -61,6 +62,8 @@ pub(crate) fn unit(text: &str) -> Unit {
         adopt: false,
         instances: BTreeSet::new(),
         ports: BTreeSet::new(),
+        drift: Drift::default(),
+        restart_budget: None,
     }
 }
 
@@ -110,6 +113,7 @@ pub(crate) fn desired() -> DesiredApp {
             files: vec![site],
             hooks: vec![hook(HookPoint::BeforeSwitch, "before"), hook(HookPoint::AfterSwitch, "after")],
             checks: BTreeMap::new(),
+            restart_budget: None,
         },
         secrets: BTreeMap::from([("KEY".parse().unwrap(), Secret::new("hunter2".to_owned()))]),
     }

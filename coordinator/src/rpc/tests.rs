@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use drover_proto::{
-    app::{AppSpec, Content, FilePart, HostNeeds, SecretSource},
+    app::{AppSpec, Content, Drift, FilePart, HostNeeds, SecretSource},
     code::{self, Code},
     name::HostName,
     rollout::RolloutState,
@@ -157,6 +157,7 @@ fn spec(text: &str) -> AppSpec {
         reload: [].into(),
         restart: [].into(),
         adopt: false,
+        drift: Drift::default(),
     };
     AppSpec {
         app: "mono".parse().unwrap(),
@@ -170,6 +171,7 @@ fn spec(text: &str) -> AppSpec {
         files: vec![file],
         hooks: vec![],
         checks: [].into(),
+        restart_budget: None,
     }
 }
 

@@ -223,6 +223,25 @@ impl Found {
         }
     }
 
+    pub(super) fn budgets(&mut self, app: &AppSpec) {
+        let units = app.units.iter().filter_map(|(name, unit)| Some((format!("units.{name}."), unit.restart_budget?)));
+        for (of, budget) in app.restart_budget.map(|budget| (String::new(), budget)).into_iter().chain(units) {
+            if budget.attempts > limits::MAX_RESTART_ATTEMPTS {
+                let most = limits::MAX_RESTART_ATTEMPTS;
+                self.say(format!("{of}restart_budget.attempts"), format!("at most {most}"));
+            }
+            if budget.window.as_ms() < 1000 {
+                self.say(format!("{of}restart_budget.window"), "at least 1s");
+            }
+            if budget.backoff.as_ms() < 100 {
+                self.say(
+                    format!("{of}restart_budget.backoff"),
+                    "at least 100ms: a unit that fails at once would burn a core",
+                );
+            }
+        }
+    }
+
     pub(super) fn checks(&mut self, app: &AppSpec) {
         for (name, check) in &app.checks {
             let field = format!("checks.{name}");

@@ -21,11 +21,14 @@ fn minimal() -> AppSpec {
                 adopt: false,
                 instances: BTreeSet::new(),
                 ports: BTreeSet::new(),
+                drift: Drift::default(),
+                restart_budget: None,
             },
         )]),
         files: vec![],
         hooks: vec![],
         checks: BTreeMap::new(),
+        restart_budget: None,
     }
 }
 
@@ -41,7 +44,21 @@ fn file(path: &str, content: Template, mode: u32) -> FilePart {
         reload: BTreeSet::new(),
         restart: BTreeSet::new(),
         adopt: false,
+        drift: Drift::default(),
     }
+}
+
+#[test]
+fn what_uses_no_newer_field_is_written_as_it_always_was() {
+    let mut app = minimal();
+    app.files.push(file("/etc/mono.conf", Template::literal("x"), 0o644));
+    let text = serde_json::to_string(&app).unwrap();
+    assert!(!text.contains("drift") && !text.contains("restart_budget"), "{text}");
+    app.files[0].drift = Drift::Report;
+    app.restart_budget = Some(RestartBudget { attempts: 1000, ..RestartBudget::default() });
+    let text = serde_json::to_string(&app).unwrap();
+    assert_eq!(serde_json::from_str::<AppSpec>(&text).unwrap(), app);
+    assert_eq!(app.check()[0].field, "restart_budget.attempts");
 }
 
 #[test]

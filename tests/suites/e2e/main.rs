@@ -13,6 +13,7 @@ mod operations;
 mod restart;
 mod overlap;
 mod preflight;
+mod selfcare;
 
 use drover_tests::{
     fleet::{Cli, Fleet},

@@ -12,6 +12,8 @@ const LONG: &[(&str, &str)] = &[];
 /// Planning and deciding: what takes values and returns values.
 const PURE: &[&str] = &[
     "agent/src/plan",
+    "agent/src/drift",
+    "agent/src/budget.rs",
     "agent/src/render",
     "agent/src/gate/stretch.rs",
     "agent/src/gate/verdict.rs",

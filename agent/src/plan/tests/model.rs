@@ -20,15 +20,15 @@ use crate::{
 
 /// The host.
 #[derive(Clone)]
-pub(super) struct Host {
-    pub(super) observed: Observed,
-    pub(super) ledger: AppLedger,
-    pub(super) others: Owners,
+pub(crate) struct Host {
+    pub(crate) observed: Observed,
+    pub(crate) ledger: AppLedger,
+    pub(crate) others: Owners,
 }
 
 impl Host {
     /// Freshly installed.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let users: BTreeMap<_, _> =
             [("root", 0), ("www-data", 33)].map(|(n, id)| (n.parse().unwrap(), Some(id))).into();
         let observed = Observed { users: users.clone(), groups: users, ..Observed::default() };
@@ -36,14 +36,14 @@ impl Host {
     }
 
     /// With the example committed.
-    pub(super) fn with_example() -> (Self, DesiredApp) {
+    pub(crate) fn with_example() -> (Self, DesiredApp) {
         let mut host = Self::new();
         let desired = desired();
         host.apply(&desired);
         (host, desired)
     }
 
-    pub(super) fn plan(&self, desired: Option<&DesiredApp>) -> Plan {
+    pub(crate) fn plan(&self, desired: Option<&DesiredApp>) -> Plan {
         let wanted = desired.map(rendered);
         let previous = self.ledger.current.as_ref().map(rendered);
         let mut observed = self.observed.clone();
@@ -63,19 +63,19 @@ impl Host {
     }
 
     /// Puts a file of somebody else there.
-    pub(super) fn put(&mut self, path: &str, text: &str) {
+    pub(crate) fn put(&mut self, path: &str, text: &str) {
         let digest = drover_proto::digest::Digest::of(text.as_bytes());
         let state = FileState::File { digest: Some(digest), uid: 0, gid: 0, mode: 0o644, size: text.len() as u64 };
         let text = Some(drover_proto::secret::Secret::new(text.to_owned()));
         self.observed.files.insert(path.parse().unwrap(), SeenFile { seen: Seen::Is(state), text });
     }
 
-    pub(super) fn unit(&mut self, name: &str) -> &mut UnitState {
+    pub(crate) fn unit(&mut self, name: &str) -> &mut UnitState {
         self.observed.units.entry(name.parse().unwrap()).or_default()
     }
 
     /// Plans, carries out, commits.
-    pub(super) fn apply(&mut self, desired: &DesiredApp) -> Plan {
+    pub(crate) fn apply(&mut self, desired: &DesiredApp) -> Plan {
         let plan = self.plan(Some(desired));
         assert_eq!(plan.refusals, vec![]);
         let wanted = rendered(desired);
@@ -87,7 +87,7 @@ impl Host {
         plan
     }
 
-    pub(super) fn remove(&mut self) -> Plan {
+    pub(crate) fn remove(&mut self) -> Plan {
         let plan = self.plan(None);
         for step in &plan.steps {
             self.carry_out(&step.action, None);
@@ -95,7 +95,7 @@ impl Host {
         plan
     }
 
-    pub(super) fn carry_out(&mut self, action: &Action, wanted: Option<&Rendered>) {
+    pub(crate) fn carry_out(&mut self, action: &Action, wanted: Option<&Rendered>) {
         match action {
             Action::WriteFile { path, keep_original, .. } => self.write(path, *keep_original, wanted.unwrap()),
             Action::RemoveFile { path, restore_original } => {
@@ -164,7 +164,7 @@ impl Host {
 }
 
 /// A plan as words, one step a line.
-pub(super) fn words(plan: &Plan) -> Vec<String> {
+pub(crate) fn words(plan: &Plan) -> Vec<String> {
     let word = |action: &Action| match action {
         Action::InstallPackages(_) => "packages".to_owned(),
         Action::CreateUser(need) => format!("user {}", need.name),

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use drover_proto::{
-    app::{AppSpec, Artifact},
+    app::{AppSpec, Artifact, Drift},
     digest::Digest,
     duration::Span,
     name::{AppName, EnvironmentName},
@@ -76,6 +76,7 @@ pub(super) fn decode(
         files: decoder.files(root),
         hooks: decoder.hooks(root),
         checks: decoder.checks(root),
+        restart_budget: root.get("restart_budget").and_then(unit::restart_budget),
     };
     Decoded { spec, artifact: artifact_source, origins: decoder.origins }
 }
@@ -246,6 +247,14 @@ fn one_or_many(node: Option<&Node>) -> Vec<&Node> {
 
 fn flag(node: &Node, key: &str) -> bool {
     node.get(key).and_then(Node::scalar).is_some_and(|s| s.text == "true")
+}
+
+fn drift(node: &Node) -> Drift {
+    match node.get("drift").and_then(Node::scalar).map(|s| s.text.as_str()) {
+        Some("report") => Drift::Report,
+        Some("ignore") => Drift::Ignore,
+        _ => Drift::Repair,
+    }
 }
 
 fn span(node: &Node, key: &str) -> Option<Span> {

@@ -10,7 +10,7 @@ use super::fields::{
 mod parts;
 
 pub(super) use parts::UNIT;
-use parts::{CHECK, FILE, HOOKS};
+use parts::{CHECK, FILE, HOOKS, RESTART_BUDGET};
 #[cfg(test)]
 use parts::{EXPECT, HOOK, LIMITS};
 
@@ -72,6 +72,12 @@ pub(super) static MANIFEST: Object = Object {
             Map("name", &Kind::Object(&CHECK)),
             "What must hold for the app to be healthy.",
             "{ api: { tcp: \"127.0.0.1:80\" } }",
+        ),
+        f(
+            "restart_budget",
+            Kind::Object(&RESTART_BUDGET),
+            "For units without one of their own: how often the agent starts one again that is down.",
+            "{ attempts: 3, window: 5m }",
         ),
     ],
     not_built: &[
@@ -262,6 +268,7 @@ pub(super) static ALL: &[&Object] = &[
     &ENVIRONMENT,
     &UNIT,
     &LIMITS,
+    &RESTART_BUDGET,
     &FILE,
     &HOOKS,
     &HOOK,

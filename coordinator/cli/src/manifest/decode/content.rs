@@ -9,7 +9,7 @@ use drover_proto::{
     template::Template,
 };
 
-use super::{Decoder, flag, mode};
+use super::{Decoder, drift, flag, mode};
 use crate::manifest::{diagnostic::Source, holes::Allow, yaml::Node};
 
 impl Decoder<'_> {
@@ -41,6 +41,7 @@ impl Decoder<'_> {
             reload,
             restart,
             adopt: flag(node, "adopt"),
+            drift: drift(node),
         })
     }
 

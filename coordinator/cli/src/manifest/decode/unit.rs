@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use drover_proto::{
-    app::{Content, Unit},
+    app::{Content, RestartBudget, Unit},
     name::{EnvKey, UnitName, UserName},
     template::Template,
 };
 
 use super::{
-    Decoder, flag, one_or_many, span,
+    Decoder, drift, flag, one_or_many, span,
     timer::{self, Course},
 };
 use crate::manifest::{
@@ -19,7 +19,7 @@ use crate::manifest::{
 };
 
 /// Fields that go with every form of a unit.
-const COMMON: [&str; 7] = ["text", "from", "enable", "start", "adopt", "instances", "ports"];
+const COMMON: [&str; 9] = ["text", "from", "enable", "start", "adopt", "instances", "ports", "drift", "restart_budget"];
 /// Fields of any kind of typed unit; all others are a service's.
 const GENERAL: [&str; 5] = ["description", "after", "wants", "requires", "options"];
 
@@ -46,8 +46,9 @@ impl Decoder<'_> {
             let (Course { enable, start, .. }, adopt) = (course, flag(node, "adopt"));
             let (instances, ports) = (self.names(node.get("instances")), self.names(node.get("ports")));
             if let Some(name) = name {
+                let (drift, restart_budget) = (drift(node), node.get("restart_budget").and_then(restart_budget));
                 let text = text.unwrap_or_default();
-                units.insert(name, Unit { text, enable, start, adopt, instances, ports });
+                units.insert(name, Unit { text, enable, start, adopt, instances, ports, drift, restart_budget });
             }
         }
         units
@@ -296,6 +297,12 @@ impl Decoder<'_> {
             }
         }
     }
+}
+
+/// What does not parse has been reported by the table's types.
+pub(super) fn restart_budget(node: &Node) -> Option<RestartBudget> {
+    let attempts = node.get("attempts")?.scalar()?.text.parse().ok()?;
+    Some(RestartBudget { attempts, window: span(node, "window")?, backoff: span(node, "backoff")? })
 }
 
 fn hole(hole: drover_proto::template::Hole) -> Template {

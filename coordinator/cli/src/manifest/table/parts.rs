@@ -83,6 +83,20 @@ pub(in crate::manifest) static UNIT: Object = Object {
             .depends("`true`; `false` if a timer here starts it"),
         f("adopt", Bool, "Take over a unit file that is there already; it comes back when the app goes.", "true")
             .default("false"),
+        f(
+            "drift",
+            DRIFT,
+            "When it is stopped, masked, disabled or its file changed: the agent puts it right, only says so, or neither.",
+            "report",
+        )
+        .default("repair"),
+        f(
+            "restart_budget",
+            Kind::Object(&RESTART_BUDGET),
+            "How often the agent starts it again when it is down.",
+            "{ attempts: 3 }",
+        )
+        .depends("the app's"),
     ],
     not_built: &["logs", "run_once", "restart_on_change", "handover", "stop_signal"],
 };
@@ -96,6 +110,27 @@ pub(super) static LIMITS: Object = Object {
         f("tasks_max", Text("number"), "`TasksMax=`", "512"),
     ],
     not_built: &["memory_high", "io_weight"],
+};
+
+/// What the agent does when a part is not as the release says.
+const DRIFT: Kind = Choice(&["repair", "report", "ignore"]);
+
+pub(super) static RESTART_BUDGET: Object = Object {
+    name: "restart_budget",
+    fields: &[
+        f("attempts", Int(0, 100), "So often within the window; then it is left, and reported. 0 is never.", "3")
+            .default("5"),
+        f("window", Duration, "When so much time has passed since the last attempt, it begins anew.", "1h")
+            .default("10m"),
+        f(
+            "backoff",
+            Duration,
+            "Before the second attempt; doubled before each further one, up to 5m. The first is at once.",
+            "30s",
+        )
+        .default("10s"),
+    ],
+    not_built: &[],
 };
 
 pub(super) static FILE: Object = Object {
@@ -119,6 +154,13 @@ pub(super) static FILE: Object = Object {
         f("restart", OneOrMany(&Text("unit")), "Restarted after the switch when it changed.", "[mono.service]"),
         f("adopt", Bool, "Take over a file that is there already; it comes back when the app goes.", "true")
             .default("false"),
+        f(
+            "drift",
+            DRIFT,
+            "When it is gone or not as written: the agent writes it again, only says so, or neither.",
+            "ignore",
+        )
+        .default("repair"),
     ],
     not_built: &["symlink", "url"],
 };
