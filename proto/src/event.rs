@@ -59,12 +59,18 @@ pub enum EventKind {
     CertificateRenewed,
     /// Events were dropped, since the coordinator was away for longer than there was room.
     EventsDropped,
-    /// A host has been enrolled; told by the coordinator, as are the next three.
+    /// A host has been enrolled; told by the coordinator, as are all below.
     HostEnrolled,
     /// A host has been removed.
     HostRemoved,
     /// A host's certificates have been taken away.
     HostRevoked,
+    /// An operator keeps rollouts away from a host.
+    HostCordoned,
+    /// No longer.
+    HostUncordoned,
+    /// All apps are taken from a host.
+    HostDrained,
     /// A rollout has begun.
     RolloutStarted,
     /// A rollout is over.

@@ -27,6 +27,9 @@ pub struct PlanView {
     pub has_changes: bool,
     /// By host, in rollout order.
     pub hosts: Vec<HostPlan>,
+    /// Hosts with the labels that a rollout would skip, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<HostName, String>,
 }
 
 /// One host of a plan.
@@ -108,6 +111,15 @@ pub struct RefusedSpec {
     pub message: String,
 }
 
+/// An operator keeps rollouts away from a host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cordoned {
+    /// Who.
+    pub by: String,
+    /// Unix ms.
+    pub at_unix_ms: i64,
+}
+
 /// A line of `drover hosts`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HostView {
@@ -135,6 +147,9 @@ pub struct HostView {
     /// Unix ms; since then none of its certificates counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_unix_ms: Option<i64>,
+    /// Rollouts skip it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordoned: Option<Cordoned>,
     /// App → release number or phase, for people.
     pub apps: BTreeMap<AppName, String>,
     /// Apps that stay as the host holds them, which this coordinator does not know: it was restored from a backup.

@@ -251,6 +251,13 @@ pub enum Command {
         #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
     },
+    /// Does not exist, and says why
+    #[command(hide = true)]
+    Exec {
+        /// Whatever it was
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
+        words: Vec<std::ffi::OsString>,
+    },
     /// Secrets that manifests name with `secret: NAME`; kept encrypted, never shown again
     Secret {
         /// What about them.

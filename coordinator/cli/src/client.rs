@@ -204,6 +204,16 @@ impl Client {
         let reply = self.calls.restart(wire::RestartRequest { app: app.to_string(), host, rolling }).await;
         self.done(reply)
     }
+    /// Keeps rollouts away from a host, or no longer.
+    pub async fn cordon_host(&mut self, host: &str, cordoned: bool) -> Result<Document<HostView>, Fault> {
+        let reply = self.calls.cordon_host(wire::CordonHostRequest { host: host.to_owned(), cordoned }).await;
+        self.view(reply)
+    }
+    /// Takes all apps from a host, which then stops them in its own time.
+    pub async fn drain_host(&mut self, host: &str) -> Result<Document<HostView>, Fault> {
+        let reply = self.calls.drain_host(wire::HostRequest { host: host.to_owned() }).await;
+        self.view(reply)
+    }
     /// What the hooks of an app said; `hook` empty = every hook, no `lines` = all that the host shows at once.
     pub async fn hook_logs(
         &mut self,

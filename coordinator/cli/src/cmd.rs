@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod apply;
+mod drain;
 mod events;
 mod fleet;
 mod input;
@@ -63,6 +64,7 @@ async fn carry_out(cli: Cli) -> Outcome {
         Command::Events { host, app, since, follow, limit } => {
             events::events(events::Wanted { host, app, since, limit }, follow, output).await
         }
+        Command::Exec { .. } => Err(offline::exec()),
         Command::Secret { command } => secret::run(command, output).await,
         Command::Token { command } => fleet::tokens(command, output).await,
         Command::Operator { command } => fleet::operators(command, output).await,

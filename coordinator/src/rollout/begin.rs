@@ -132,7 +132,9 @@ pub fn document(wish: &Wish, hosts: &[Host], sightings: &Sightings, now_ms: i64)
     let run = |host: &Host| {
         let link = sightings.away.get(&host.id).map_or(Link::Up, |since| Link::Down { since_unix_ms: *since });
         let before = sightings.before(&wish.app, &host.id);
-        HostRun::pending(host.id.clone(), host.name.clone(), before, link, &wish.strategy)
+        let mut run = HostRun::pending(host.id.clone(), host.name.clone(), before, link, &wish.strategy);
+        host.cordoned.iter().for_each(|cordoned| run.cordon(&cordoned.by));
+        run
     };
     const NOT_STORED_YET: RolloutId = 0;
     Rollout {

@@ -27,15 +27,16 @@ use super::{
 use crate::{
     clock,
     session::{HostEvent, Sessions},
-    store::{Host, Result, Store, StoreError, StoredApp, StoredRollout},
+    store::{Host, Result, Store, StoreError, StoredRollout},
 };
 
 /// Events that wait for one rollout.
 const INBOX: usize = 256;
-/// Rollouts of an app that are looked through for the one that proved its last good release.
-const HISTORY: u32 = 200;
 /// Writes a spec without a rollout that could be charged.
 const NO_ROLLOUT: RolloutId = 0;
+
+mod cordon;
+mod fill;
 
 /// All rollouts; clones share them.
 #[derive(Clone)]
@@ -291,69 +292,6 @@ impl Rollouts {
                 info!(rollout = id, "ended before it heard that a host was removed");
             }
         }
-    }
-
-    /// Gives a host the last good release of each app whose labels it matches and that it does not have.
-    pub async fn fill_in(&self, host: &HostId) -> Result<()> {
-        let Some(host) = self.0.store.host(host.as_str()).await? else { return Ok(()) };
-        for app in self.0.store.apps().await? {
-            self.fill_in_one(&app, &host).await?;
-        }
-        Ok(())
-    }
-
-    async fn fill_in_app(&self, app: &AppName) -> Result<()> {
-        for host in self.0.store.hosts().await? {
-            self.fill_in_one(app, &host).await?;
-        }
-        Ok(())
-    }
-
-    async fn fill_in_one(&self, app: &AppName, host: &Host) -> Result<()> {
-        // No rollout may begin in between.
-        let _one_at_a_time = self.0.beginning.lock().await;
-        let store = &self.0.store;
-        // What a host keeps of an app may be that it has it no more.
-        let has = store.hosts_of(app).await?.contains_key(&host.id) || store.keepers_of(app).await?.contains(&host.id);
-        if has || self.active_of(app).is_some() {
-            return Ok(());
-        }
-        let Some(number) = store.last_good(app).await? else { return Ok(()) };
-        let Some(release) = store.release(app, number).await? else { return Ok(()) };
-        let spec = release.spec()?;
-        if !matches(&spec.targets, host) {
-            return Ok(());
-        }
-        if let Some(collision) = self.collisions(&spec, std::slice::from_ref(host)).await?.first() {
-            error!(%app, release = number, "not given to a host that matches: {collision}");
-            return Ok(());
-        }
-        // The rollout that proved it must be newer than any removal: an app that was removed stays so.
-        let mut rollouts = Vec::new();
-        for stored in store.rollouts(Some(app), HISTORY).await? {
-            rollouts.push(read(&stored)?);
-        }
-        let proved = rollouts
-            .iter()
-            .take_while(|rollout| rollout.kind != Kind::Remove)
-            .filter(|rollout| matches!(rollout.kind, Kind::Apply | Kind::Rollback))
-            .find(|rollout| rollout.state == RolloutState::Succeeded && rollout.target == Some(number));
-        let Some(proved) = proved else { return Ok(()) };
-        // A host without the app that the newest rollout has touched was taken back to having nothing.
-        let newest = rollouts.first().and_then(|newest| newest.hosts.iter().find(|run| run.id == host.id));
-        if newest.is_some_and(|run| run.asked.is_some()) {
-            return Ok(());
-        }
-        let wanted = StoredApp::new(number, proved.id);
-        match store.set_app(&host.id, app, Some(wanted)).await {
-            Ok(generation) => self.0.writes.note(&host.id, generation, NO_ROLLOUT),
-            Err(StoreError::NotFound(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        let subject = format!("{app}/{number} on {}: it matches the app's labels", host.name);
-        store.record("coordinator", "release given", &subject, clock::unix_ms()).await?;
-        self.0.sessions.spec_changed(&host.id);
-        Ok(())
     }
 }
 

@@ -110,6 +110,8 @@ impl Step {
                     host.state = HostState::Skipped { reason: "the host was removed".to_owned() };
                 }
             }
+            What::HostCordoned { host, by } => self.cordoned(host, by),
+            What::HostUncordoned(host) => self.uncordoned(host),
             What::Pause { by } => {
                 if self.rollout.state == RolloutState::Running {
                     self.pause(format!("paused by {by}"));
@@ -140,7 +142,7 @@ impl Step {
         let Some(host) = self.host(id) else { return };
         host.link = Link::Up;
         // It is back in time for its turn.
-        if running && host.asked.is_none() && matches!(host.state, HostState::Skipped { .. }) {
+        if running && host.asked.is_none() && !host.cordoned && matches!(host.state, HostState::Skipped { .. }) {
             host.state = HostState::Pending;
         }
     }
@@ -351,12 +353,11 @@ impl Step {
     fn finish(&mut self) {
         for index in 0..self.rollout.hosts.len() {
             let host = &self.rollout.hosts[index];
-            if host.asked.is_some() || host.removed || !matches!(host.state, HostState::Skipped { .. }) {
+            let left_out = host.removed || host.cordoned || self.rollout.kind == Kind::Restart;
+            if host.asked.is_some() || left_out || !matches!(host.state, HostState::Skipped { .. }) {
                 continue;
             }
-            if self.rollout.kind == Kind::Restart {
-                // Nobody wants it to be restarted some day when it is back.
-            } else if self.once_is_done() {
+            if self.once_is_done() {
                 self.ask(index, self.rollout.target, false);
             } else {
                 let reason = "not connected; not given the release, since its hooks that run once have run nowhere";
@@ -388,6 +389,7 @@ impl Step {
 }
 
 mod back;
+mod cordon;
 mod once;
 #[cfg(test)]
 mod tests;

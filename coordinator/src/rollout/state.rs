@@ -124,6 +124,9 @@ pub struct HostRun {
     pub grace_left_ms: u64,
     /// An operator removed the host while the rollout ran.
     pub removed: bool,
+    /// An operator keeps rollouts away from it: this one has not touched it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cordoned: bool,
     /// Its last failure here, with evidence.
     pub failure: Option<Failure>,
 }
@@ -250,6 +253,15 @@ pub enum What {
     },
     /// An operator removed the host.
     HostRemoved(HostId),
+    /// An operator keeps rollouts away from a host.
+    HostCordoned {
+        /** Which. */
+        host: HostId,
+        /** Who. */
+        by: String,
+    },
+    /// No longer.
+    HostUncordoned(HostId),
     /// An operator.
     Pause {
         /** Who. */
@@ -288,6 +300,7 @@ impl HostRun {
             way: Way::Forward,
             grace_left_ms: grace_ms(strategy),
             removed: false,
+            cordoned: false,
             failure: None,
         }
     }

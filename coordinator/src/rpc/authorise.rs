@@ -63,6 +63,8 @@ const TABLE: &[(&str, Who)] = &[
     ("/drover.v1.Operator/LabelHost", Who::Operator),
     ("/drover.v1.Operator/RemoveHost", Who::Operator),
     ("/drover.v1.Operator/RevokeHost", Who::Operator),
+    ("/drover.v1.Operator/CordonHost", Who::Operator),
+    ("/drover.v1.Operator/DrainHost", Who::Operator),
     ("/drover.v1.Operator/Status", Who::Operator),
     ("/drover.v1.Operator/ListReleases", Who::Operator),
     ("/drover.v1.Operator/Logs", Who::Operator),

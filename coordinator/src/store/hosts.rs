@@ -6,7 +6,7 @@ use drover_proto::{
     event::EventKind,
     name::{Generation, HostId, HostName, LabelKey, LabelValue},
     token::TokenKind,
-    view::RefusedSpec,
+    view::{Cordoned, RefusedSpec},
 };
 use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
 
@@ -60,6 +60,8 @@ pub struct Host {
     pub refused: Option<RefusedSpec>,
     /// Unix ms; since then none of its certificates counts.
     pub revoked_ms: Option<i64>,
+    /// An operator keeps rollouts away from it.
+    pub cordoned: Option<Cordoned>,
 }
 
 /// What a host last said about itself.
@@ -73,10 +75,12 @@ pub struct StoredReport {
 
 const SELECT: &str =
     "SELECT h.id, h.name, h.labels, h.token_id, h.enrolled_by, h.enrolled_ms, h.serial, c.not_after_ms,
-    h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why, h.revoked_ms
+    h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why,
+    h.cordoned_ms, h.cordoned_by, h.revoked_ms
     FROM hosts h JOIN certificates c ON c.serial = h.serial ORDER BY h.name";
 const SELECT_ONE: &str = "SELECT h.id, h.name, h.labels, h.token_id, h.enrolled_by, h.enrolled_ms, h.serial,
-    c.not_after_ms, h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why, h.revoked_ms
+    c.not_after_ms, h.last_seen_ms, h.agent_version, h.os, h.generation, h.accepted, h.refused, h.refused_why,
+    h.cordoned_ms, h.cordoned_by, h.revoked_ms
     FROM hosts h JOIN certificates c ON c.serial = h.serial WHERE h.id = $1 OR h.name = $1
     ORDER BY CASE WHEN h.id = $1 THEN 0 ELSE 1 END LIMIT 1";
 
@@ -300,6 +304,8 @@ fn read_host(row: &SqliteRow) -> Result<Host> {
     let int = |column: &str| row.try_get::<i64, _>(column).map_err(failed);
     let refused: Option<i64> = row.try_get("refused").map_err(failed)?;
     let why: Option<String> = row.try_get("refused_why").map_err(failed)?;
+    let cordoned_ms: Option<i64> = row.try_get("cordoned_ms").map_err(failed)?;
+    let cordoned_by: Option<String> = row.try_get("cordoned_by").map_err(failed)?;
     Ok(Host {
         id: parse(&text("id")?, "a host's id")?,
         name: parse(&text("name")?, "a host's name")?,
@@ -321,6 +327,10 @@ fn read_host(row: &SqliteRow) -> Result<Host> {
             _ => None,
         },
         revoked_ms: row.try_get("revoked_ms").map_err(failed)?,
+        cordoned: match (cordoned_ms, cordoned_by) {
+            (Some(at_unix_ms), Some(by)) => Some(Cordoned { by, at_unix_ms }),
+            _ => None,
+        },
     })
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::vault::{Vault, VaultError};
 
 mod audit;
+mod cordon;
 mod events;
 mod hosts;
 mod migrate;

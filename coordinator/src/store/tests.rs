@@ -11,12 +11,12 @@ use drover_proto::{
 
 use super::*;
 
-struct Temporary {
+pub(super) struct Temporary {
     dir: tempfile::TempDir,
-    store: Store,
+    pub(super) store: Store,
 }
 
-async fn temporary() -> Temporary {
+pub(super) async fn temporary() -> Temporary {
     let dir = tempfile::tempdir().unwrap();
     let vault = Vault::create(&dir.path().join("secret.key")).unwrap();
     let store = Store::open(&dir.path().join("coordinator.db"), vault, Upgrade::Migrate).await.unwrap();
@@ -49,7 +49,7 @@ fn new_host(id: &str, host: &str, serial: &str) -> NewHost {
 const A: &str = "h-000000000000000a";
 const B: &str = "h-000000000000000b";
 
-async fn enrolled(store: &Store) -> HostId {
+pub(super) async fn enrolled(store: &Store) -> HostId {
     let labels = BTreeMap::from([(name("role"), name("web"))]);
     store.create_token(token("t1", &labels, 5), "ada", 1).await.unwrap();
     store.enroll_host("t1", b"correct", new_host(A, "web-1", "01"), 2).await.unwrap().id

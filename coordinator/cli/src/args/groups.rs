@@ -6,6 +6,8 @@ use drover_proto::{
     name::{AppName, EnvironmentName, LabelKey, LabelValue, OperatorName, SecretName},
 };
 
+use super::FollowArgs;
+
 /// `drover rollout …`
 #[derive(Subcommand, Debug)]
 pub enum RolloutCommand {
@@ -70,6 +72,30 @@ pub enum HostsCommand {
     Revoke {
         /// The host's name or id
         host: String,
+    },
+    /// Keep rollouts away from a host; what runs on it goes on running
+    ///
+    /// Rollouts skip it, and it is given no app, until it is uncordoned. A rollout that moves it just now ends on it.
+    Cordon {
+        /// The host's name or id
+        host: String,
+    },
+    /// Let rollouts go to a host again; it gets the last good release of each app that it matches and that passed it by
+    Uncordon {
+        /// The host's name or id
+        host: String,
+    },
+    /// Cordon a host and take all apps from it, and wait until they are gone
+    ///
+    /// Units are stopped and files removed as `drover remove` does it; directories, users and packages stay. `drover hosts uncordon`
+    /// brings the apps back.
+    #[command(after_help = "Example:\n  drover hosts drain web-1 && drover hosts remove web-1")]
+    Drain {
+        /// The host's name or id
+        host: String,
+        /// How long to wait.
+        #[command(flatten)]
+        follow: FollowArgs,
     },
     /// Forget a host and revoke its certificate; what runs on it goes on running
     Remove {

@@ -187,6 +187,8 @@ impl Operator for Double {
         label_host(LabelHostRequest) -> View,
         remove_host(RemoveHostRequest) -> Empty,
         revoke_host(HostRequest) -> Empty,
+        cordon_host(CordonHostRequest) -> View,
+        drain_host(HostRequest) -> View,
         status(AppFilter) -> View,
         list_releases(AppFilter) -> View,
         set_secret(SetSecretRequest) -> Empty,

@@ -7,6 +7,7 @@ use drover_proto::{code::Code, name::LabelKey};
 use crate::{
     args::{HostsCommand, LabelChange, OperatorCommand, Output, TokenCommand},
     client::Client,
+    cmd::drain,
     fault::{Exit, Fault, Outcome},
     show::{self, time::now_ms},
 };
@@ -39,6 +40,15 @@ pub async fn hosts(command: Option<HostsCommand>, output: Output) -> Outcome {
             client.revoke_host(&host).await?;
             done(output, &format!("{host} is revoked and cut off; what runs on it goes on running"))?;
         }
+        HostsCommand::Cordon { host } => {
+            let host = client.cordon_host(&host, true).await?;
+            show::document(output, &host, |host| show::fleet::hosts(std::slice::from_ref(host), now_ms()))?;
+        }
+        HostsCommand::Uncordon { host } => {
+            let host = client.cordon_host(&host, false).await?;
+            show::document(output, &host, |host| show::fleet::hosts(std::slice::from_ref(host), now_ms()))?;
+        }
+        HostsCommand::Drain { host, follow } => return drain::drain(&mut client, &host, follow, output).await,
         HostsCommand::Remove { host } => {
             client.remove_host(&host).await?;
             done(output, &format!("{host} is forgotten and its certificate revoked; what runs on it goes on running"))?;

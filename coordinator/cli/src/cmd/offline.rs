@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use clap::CommandFactory as _;
-use drover_proto::app::AppSpec;
+use drover_proto::{app::AppSpec, code::Code};
 
 use crate::{
     args::{Cli, ManifestArgs, Output},
@@ -11,6 +11,14 @@ use crate::{
     fault::{Exit, Fault, Outcome},
     manifest, show,
 };
+
+/// Why there is no `drover exec`.
+pub fn exec() -> Fault {
+    let message = "there is no `drover exec`: it would be a root shell on every host for whoever holds an operator's key, beside \
+                   everything that plan, gate and audit say";
+    Fault::new(Code::Invalid, message)
+        .hint("use ssh for what a person does by hand; a hook, a unit or a check for what should stay")
+}
 
 /// Checks a manifest.
 pub fn validate(args: &ManifestArgs, output: Output) -> Outcome {

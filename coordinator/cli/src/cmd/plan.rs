@@ -45,6 +45,7 @@ mod tests {
             release: 1,
             has_changes,
             hosts: vec![HostPlan { host: "web-1".parse().unwrap(), outcome }],
+            skipped: Default::default(),
         };
         let unknown = || HostPlanOutcome::Unknown("gone".to_owned());
         assert_eq!(exit(&view(true, unknown())), Exit::Changes);

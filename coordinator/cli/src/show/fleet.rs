@@ -20,7 +20,7 @@ pub fn hosts(hosts: &[HostView], now_unix_ms: i64) -> String {
     for host in hosts {
         rows.add_row(vec![
             Cell::new(&host.name),
-            state_cell(link(host)),
+            state_cell(&state(host)),
             Cell::new(pairs(&host.labels)),
             Cell::new(plain(&pairs(&host.apps))),
             Cell::new(plain(&host.agent_version)),
@@ -29,6 +29,12 @@ pub fn hosts(hosts: &[HostView], now_unix_ms: i64) -> String {
         ]);
     }
     finish(&rows, "no hosts; `drover token create` lets the first one in")
+}
+
+/// Whether its stream is up, and whether rollouts go there.
+fn state(host: &HostView) -> String {
+    let cordoned = if host.cordoned.is_some() { ", cordoned" } else { "" };
+    format!("{}{cordoned}", link(host))
 }
 
 /// Whether its stream is up; a host that has just been enrolled was never there before.
@@ -58,6 +64,10 @@ pub fn host(host: &HostDetail, now_unix_ms: i64) -> String {
             None => format!("{}, never seen", link(view)),
         },
     );
+    if let Some(cordoned) = &view.cordoned {
+        let at = relative(cordoned.at_unix_ms, now_unix_ms);
+        say("cordoned", format!("by {}, {at}: rollouts skip it until drover hosts uncordon", plain(&cordoned.by)));
+    }
     say("labels", pairs(&view.labels));
     say("os", plain(&view.os));
     say("agent", plain(&view.agent_version));
@@ -192,6 +202,7 @@ pub(crate) mod tests {
             generation_accepted: 3,
             refused: None,
             revoked_unix_ms: None,
+            cordoned: None,
             apps: [("mono".parse().unwrap(), "17".to_owned())].into(),
             kept: Default::default(),
         }

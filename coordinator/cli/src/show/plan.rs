@@ -50,6 +50,9 @@ pub fn text(view: &PlanView, manifest: &Path, environment: Option<&str>) -> Stri
         let names = hosts.iter().map(|h| h.as_str()).collect::<Vec<_>>().join(", ");
         host_text(&mut out, &names, outcome);
     }
+    for (host, why) in &view.skipped {
+        line(&mut out, &format!("{}: skipped: {}", host.bold(), plain(why)));
+    }
     line(&mut out, &summary(view));
     if tally(view).refused == 0 && view.has_changes {
         let environment = environment.map(|e| format!(" --env {e}")).unwrap_or_default();
@@ -73,6 +76,9 @@ pub fn summary(view: &PlanView) -> String {
     say(tally.same, "is up to date", "are up to date");
     say(tally.unknown, "is not connected (unknown)", "are not connected (unknown)");
     say(tally.refused, "refuses", "refuse");
+    if !view.skipped.is_empty() {
+        parts.push(format!("{} skipped", count(view.skipped.len(), "host")));
+    }
     let said = if parts.is_empty() { "no hosts".to_owned() } else { parts.join(", ") };
     format!("{}: {said}.", format_args!("{}/{}", view.app, view.release).bold())
 }

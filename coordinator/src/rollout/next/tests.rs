@@ -1,5 +1,6 @@
 //! Rollouts step by step; `properties` has their invariants over random events.
 
+mod cordon;
 mod once;
 mod properties;
 mod restart;

@@ -31,6 +31,7 @@ pub(super) async fn apply(
     {
         return Err(code::status(Code::ArtifactMissing, format!("the artifact {} was not pushed", artifact.digest)));
     }
+    plan::not_all_cordoned(&draft.hosts)?;
     let view = plan::ask(services, &draft, request.extent).await?;
     refuse(&view)?;
     if !request.plan_id.is_empty() && request.plan_id != view.plan_id {
@@ -89,7 +90,11 @@ fn nothing_to_do(services: &Services, draft: &Draft, view: &PlanView) -> bool {
     draft.exists
         && !view.has_changes
         && services.rollouts.active_of(app).is_none()
-        && draft.hosts.iter().all(|host| draft.sightings.proven(app, &host.id, draft.release))
+        && draft
+            .hosts
+            .iter()
+            .filter(|host| host.cordoned.is_none())
+            .all(|host| draft.sightings.proven(app, &host.id, draft.release))
 }
 
 /// `drover rollback`.
@@ -107,10 +112,14 @@ pub(super) async fn rollback(
         return Err(code::status(Code::ArtifactMissing, format!("the artifact of {app}/{} is gone", release.number)));
     }
     let targets = plan::targets(services, &spec).await?;
+    plan::not_all_cordoned(&targets)?;
     plan::not_of_others(services, &spec, &targets).await?;
     let sightings =
         Sightings::gather(&services.store, &services.sessions, &app, &targets).await.map_err(store_failed)?;
-    let there = targets.iter().all(|host| sightings.proven(&app, &host.id, release.number));
+    let there = targets
+        .iter()
+        .filter(|host| host.cordoned.is_none())
+        .all(|host| sightings.proven(&app, &host.id, release.number));
     if there && services.rollouts.active_of(&app).is_none() {
         let message = format!("nothing to do: {app}/{} runs healthy on every target", release.number);
         return Ok(RolloutStarted { rollout_id: 0, release: release.number, message });
@@ -173,6 +182,7 @@ pub(super) async fn remove(
         let message = format!("nothing to do: no host has {app}");
         return Ok(RolloutStarted { rollout_id: 0, release: 0, message });
     }
+    plan::not_all_cordoned(&targets)?;
     // A removal that fails somewhere must not bring the app back elsewhere.
     let strategy = Strategy { on_failure: OnFailure::Continue, ..newest.spec().map_err(store_failed)?.strategy };
     let count = targets.len();

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use drover_proto::{
-    name::{AppName, LabelKey, LabelValue, OperatorName, ReleaseNumber},
+    code::{self, Code},
+    name::{AppName, HostId, LabelKey, LabelValue, OperatorName, ReleaseNumber},
     status::{AppStatus, HostStatus, Phase},
     view::{HostDetail, HostView},
-    wire::{Empty, LabelHostRequest, View},
+    wire::{CordonHostRequest, Empty, LabelHostRequest, View},
 };
 use tonic::Status;
 
@@ -82,10 +83,7 @@ pub(super) async fn label(services: &Services, request: LabelHostRequest, by: &O
     // it would take it off.
     services.rollouts.fill_in(&host.id).await.map_err(store_failed)?;
     services.sessions.spec_changed(&host.id);
-    let host = find(services, host.id.as_str()).await?;
-    let spec = store.spec(&host.id).await.map_err(store_failed)?;
-    let report = store.report(&host.id).await.map_err(store_failed)?;
-    view(&host_view(services, &host, &spec, &read(report.as_ref())))
+    view_of(services, &host.id).await
 }
 
 /// `drover hosts remove`: its certificate is worth nothing any more; what runs there goes on running.
@@ -109,6 +107,38 @@ async fn gone(services: &Services, host: &Host) {
     services.sessions.close(&host.id);
     services.revocations.tell();
     services.rollouts.host_removed(&host.id).await;
+}
+
+/// `drover hosts cordon|uncordon`.
+pub(super) async fn cordon(services: &Services, request: CordonHostRequest, by: &OperatorName) -> Result<View, Status> {
+    let (host, by) = (find(services, &request.host).await?, by.as_str());
+    match request.cordoned {
+        true => services.rollouts.cordon(&host, by).await,
+        false => services.rollouts.uncordon(&host, by).await,
+    }
+    .map_err(store_failed)?;
+    view_of(services, &host.id).await
+}
+
+/// `drover hosts drain`: the host stops what runs in its own time.
+pub(super) async fn drain(services: &Services, text: &str, by: &OperatorName) -> Result<View, Status> {
+    let host = find(services, text).await?;
+    if let Some((id, app)) = services.rollouts.drain(&host, by.as_str()).await.map_err(store_failed)? {
+        let message = format!(
+            "{} is cordoned now, and keeps its apps: rollout {id} of {app} has touched it and has not ended; wait for it, or \
+             abort it, then drain again",
+            host.name
+        );
+        return Err(code::status(Code::RolloutState, message));
+    }
+    view_of(services, &host.id).await
+}
+
+async fn view_of(services: &Services, id: &HostId) -> Result<View, Status> {
+    let host = find(services, id.as_str()).await?;
+    let spec = services.store.spec(id).await.map_err(store_failed)?;
+    let report = services.store.report(id).await.map_err(store_failed)?;
+    view(&host_view(services, &host, &spec, &read(report.as_ref())))
 }
 
 /// The host with this id or name.
@@ -143,6 +173,7 @@ fn host_view(services: &Services, host: &Host, spec: &StoredSpec, status: &HostS
         generation_accepted: host.accepted,
         refused: host.refused.clone(),
         revoked_unix_ms: host.revoked_ms,
+        cordoned: host.cordoned.clone(),
         apps,
         kept: spec.keep.clone(),
     }

@@ -4,10 +4,11 @@
 use drover_proto::{
     name::OperatorName,
     wire::{
-        AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest, CreateTokenReply, CreateTokenRequest,
-        Empty, EventsRequest, HookLogsRequest, HostRequest, LabelHostRequest, LogLine, LogsRequest, OperatorRequest,
-        PlanReply, PlanRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RestartRequest, RollbackRequest,
-        RolloutRequest, RolloutStarted, SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
+        AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest, CordonHostRequest, CreateTokenReply,
+        CreateTokenRequest, Empty, EventsRequest, HookLogsRequest, HostRequest, LabelHostRequest, LogLine, LogsRequest,
+        OperatorRequest, PlanReply, PlanRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RestartRequest,
+        RollbackRequest, RolloutRequest, RolloutStarted, SecretRequest, SetSecretRequest, TokenRequest, View,
+        operator_server,
     },
 };
 use serde::Serialize;
@@ -119,6 +120,14 @@ impl operator_server::Operator for Operator {
     async fn revoke_host(&self, request: Request<HostRequest>) -> Reply<Empty> {
         let (by, request) = open(request)?;
         hosts::revoke(&self.0, &request.host, &by).await.map(Response::new)
+    }
+    async fn cordon_host(&self, request: Request<CordonHostRequest>) -> Reply<View> {
+        let (by, request) = open(request)?;
+        hosts::cordon(&self.0, request, &by).await.map(Response::new)
+    }
+    async fn drain_host(&self, request: Request<HostRequest>) -> Reply<View> {
+        let (by, request) = open(request)?;
+        hosts::drain(&self.0, &request.host, &by).await.map(Response::new)
     }
     async fn status(&self, request: Request<AppFilter>) -> Reply<View> {
         let (_, request) = open(request)?;

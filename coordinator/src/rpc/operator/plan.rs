@@ -97,6 +97,17 @@ pub(super) async fn targets(services: &Services, spec: &AppSpec) -> Result<Vec<H
     Ok(hosts)
 }
 
+/// Refuses a rollout that could go nowhere.
+pub(super) fn not_all_cordoned(hosts: &[Host]) -> Result<(), Status> {
+    if hosts.iter().any(|host| host.cordoned.is_none()) {
+        return Ok(());
+    }
+    let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+    let message =
+        format!("rollouts skip cordoned hosts, and there is no other: drover hosts uncordon {}", names.join(", "));
+    Err(code::status(Code::NoTargets, message))
+}
+
 /// Refuses an app that claims what another app has on one of its hosts.
 pub(super) async fn not_of_others(services: &Services, spec: &AppSpec, hosts: &[Host]) -> Result<(), Status> {
     let collisions = services.rollouts.collisions(spec, hosts).await.map_err(store_failed)?;
@@ -181,8 +192,10 @@ pub(super) async fn ask(services: &Services, draft: &Draft, extent: Option<Exten
     };
     let (once, others) = (job(draft.spec.has_run_once())?, job(false)?);
     // As a rollout would choose it: the first that is there.
-    let first = draft.hosts.iter().find(|host| draft.sightings.connected(&host.id)).map(|host| host.id.clone());
-    let asked = draft.hosts.clone().into_iter().map(|host| {
+    let (cordoned, hosts): (Vec<Host>, Vec<Host>) =
+        draft.hosts.clone().into_iter().partition(|host| host.cordoned.is_some());
+    let first = hosts.iter().find(|host| draft.sightings.connected(&host.id)).map(|host| host.id.clone());
+    let asked = hosts.into_iter().map(|host| {
         let job = if first.as_ref() == Some(&host.id) { once.clone() } else { others.clone() };
         (host, job)
     });
@@ -196,7 +209,9 @@ pub(super) async fn ask(services: &Services, draft: &Draft, extent: Option<Exten
         HostPlanOutcome::Unknown(_) | HostPlanOutcome::Error(_) => true,
     });
     let plan_id = plan_id(draft, &hosts)?;
-    Ok(PlanView { plan_id, app, release: draft.release, has_changes, hosts })
+    let by = |host: &Host| host.cordoned.as_ref().map(|cordoned| cordoned.by.clone()).unwrap_or_default();
+    let skipped = cordoned.iter().map(|host| (host.name.clone(), format!("cordoned by {}", by(host)))).collect();
+    Ok(PlanView { plan_id, app, release: draft.release, has_changes, hosts, skipped })
 }
 
 async fn ask_one(services: Services, host: Host, job: PlanJob) -> HostPlan {

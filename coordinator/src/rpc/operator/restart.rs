@@ -53,6 +53,7 @@ pub(super) async fn restart(
         let message = format!("{app} cannot be restarted{left}: see drover why HOST {app}");
         return Err(code::status(Code::RolloutState, message));
     }
+    super::plan::not_all_cordoned(&targets)?;
     let release = store.release(&app, newest).await.map_err(store_failed)?;
     let release = release.ok_or_else(|| not_found(format!("release {app}/{newest}")))?;
     let mut strategy = release.spec().map_err(store_failed)?.strategy;

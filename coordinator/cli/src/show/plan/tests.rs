@@ -59,6 +59,7 @@ fn view(hosts: Vec<(&str, HostPlanOutcome)>) -> PlanView {
         release: 2,
         has_changes: true,
         hosts: hosts.into_iter().map(|(name, outcome)| HostPlan { host: name.parse().unwrap(), outcome }).collect(),
+        skipped: Default::default(),
     }
 }
 

@@ -23,6 +23,8 @@ fn any_event() -> impl Strategy<Value = Happens> {
         2 => (0..6usize).prop_map(|i| Happens::Event(What::HostLost(host(i)))),
         3 => (0..6usize).prop_map(|i| Happens::Event(What::HostConnected(host(i)))),
         1 => (0..6usize).prop_map(|i| Happens::Event(What::HostRemoved(host(i)))),
+        1 => (0..6usize).prop_map(|i| Happens::Event(What::HostCordoned { host: host(i), by: "ann".to_owned() })),
+        1 => (0..6usize).prop_map(|i| Happens::Event(What::HostUncordoned(host(i)))),
         6 => (1..8i64).prop_map(Happens::Seconds),
         1 => Just(Happens::Event(What::Restarted)),
         1 => Just(Happens::Event(What::Pause { by: "ann".to_owned() })),
@@ -128,6 +130,7 @@ fn check_step(before: &Rollout, after: &Rollout, effects: &[Effect]) -> Result<(
         prop_assert!(!effects.iter().any(other), "a restart moved a host to another release");
     }
     for (was, is) in before.hosts.iter().zip(&after.hosts) {
+        prop_assert!(!is.cordoned || is.asked.is_none(), "{is:?} is cordoned and was given something");
         if is.in_flight() {
             prop_assert!(is.asked.is_some(), "in flight and never told");
         }
