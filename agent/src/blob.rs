@@ -140,6 +140,12 @@ impl Blobs {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => (Hasher::new(), 0),
             Err(e) => return Err(never(e)),
         };
+        // More than there is to come: what a broken disk or another size left.
+        if have > size_bytes {
+            fs::remove_file(&part).await.map_err(never)?;
+            (hasher, have) = (Hasher::new(), 0);
+        }
+        let resumed = have > 0;
         let mut file =
             fs::OpenOptions::new().create(true).truncate(false).write(true).open(&part).await.map_err(never)?;
         file.seek(SeekFrom::Start(have)).await.map_err(never)?;
@@ -166,7 +172,9 @@ impl Blobs {
         }
         if have > size_bytes || hasher.finish() != digest {
             fs::remove_file(&part).await.map_err(never)?;
-            return Err(Attempt::Never(BlobError::Mismatch { digest, got: have, want: size_bytes }));
+            let mismatch = BlobError::Mismatch { digest, got: have, want: size_bytes };
+            // What lay here may have been damaged; only what came whole says what there is.
+            return Err(if resumed { Attempt::Again(mismatch.to_string()) } else { Attempt::Never(mismatch) });
         }
         fs::rename(&part, path).await.map_err(never)
     }
