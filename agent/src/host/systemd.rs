@@ -1,5 +1,5 @@
 //! systemd, over the system bus. Start, stop and the like wait for the job that they make, not only for the answer.
-//! `observe` reads units, `exec` changes them, `check` looks at one. `bus` keeps the connection.
+//! `observe` reads units, `exec` changes them, `check` looks at one. `bus` keeps the connection, `job` waits for jobs.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -9,24 +9,18 @@ use std::{
 };
 
 use drover_proto::name::UnitName;
-use futures_util::StreamExt;
-use tokio::time::Instant;
-use zbus::{
-    MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Structure, Variant, message::Type,
-    names::UniqueName,
-};
+use zbus::{Message, OwnedObjectPath, OwnedVariant, Structure, Variant};
 
 use super::files;
 use bus::Bus;
 pub use signals::UnitSignals;
 
 mod bus;
+mod job;
 mod signals;
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
-/// Signals waiting for us while many units change at once; beyond it the bus connection would stall.
-const MAX_QUEUED_SIGNALS: usize = 4096;
 
 /// A unit as systemd sees it. Texts are systemd's own words; empty where a kind of unit has no such thing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -211,35 +205,6 @@ impl Systemd {
         self.job("ReloadOrRestartUnit", unit, timeout).await
     }
 
-    /// Asks for a job and waits for its end. The signals are listened for before the job exists, or its end could be
-    /// missed.
-    async fn job(&self, method: &'static str, unit: &UnitName, timeout: Duration) -> Result<JobResult, SystemdError> {
-        let deadline = Instant::now() + timeout;
-        let connection = self.bus.connection().await?;
-        let rule = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .sender(bus::DESTINATION)
-            .path(MANAGER_PATH)
-            .interface(MANAGER)
-            .member("JobRemoved")
-            .build()
-            .map_err(SystemdError::Bus)?;
-        let queued = std::num::NonZeroUsize::new(MAX_QUEUED_SIGNALS);
-        let mut removed = MessageStream::for_match_rule(rule, &connection, queued).await.map_err(SystemdError::Bus)?;
-        let what = format!("{method} {unit}");
-        let asked = bus::call(&connection, &what, MANAGER_PATH, MANAGER, method, &(unit.as_str(), "replace")).await?;
-        let job: OwnedObjectPath = body(&asked)?;
-        loop {
-            let Ok(signal) = tokio::time::timeout_at(deadline, removed.next()).await else {
-                return Ok(JobResult::StillRunning);
-            };
-            let signal = signal.unwrap_or_else(|| Err(bus::lost())).map_err(SystemdError::Bus)?;
-            if let Some(result) = ended(&signal, asked.header().sender(), &job) {
-                return Ok(result);
-            }
-        }
-    }
-
     /// Enables a unit at boot; `false`: its file has no `[Install]`, so there was nothing to do. systemd reads its files again.
     pub async fn enable(&self, unit: &UnitName) -> Result<bool, SystemdError> {
         let what = format!("EnableUnitFiles {unit}");
@@ -266,16 +231,6 @@ impl Systemd {
             answer => answer.map(drop),
         }
     }
-}
-
-/// How the job ended, if `signal` says so. Anyone on the bus can send a signal with this name, so that only the word of
-/// the one who took our job (`systemd`, a unique name) counts; what cannot be read is somebody else's.
-fn ended(signal: &Message, systemd: Option<&UniqueName<'_>>, job: &OwnedObjectPath) -> Option<JobResult> {
-    if systemd.is_none() || signal.header().sender() != systemd {
-        return None;
-    }
-    let (_, ended, _, result): (u32, OwnedObjectPath, String, String) = body(signal).ok()?;
-    (ended == *job).then(|| JobResult::from_systemd(&result))
 }
 
 /// What systemd did to make a unit (not) start at boot: `symlink` or `unlink`, the link, where it leads.
@@ -350,28 +305,4 @@ fn read_kind(state: &mut UnitState, mut properties: Properties) {
     take(from, "NextElapseUSecMonotonic", &mut state.next_elapse_boot_us);
     take(from, "LastTriggerUSec", &mut state.last_trigger_us);
     take(from, "Unit", &mut state.triggers);
-}
-
-#[cfg(test)]
-mod tests {
-    //! Whose word counts. Jobs of a real systemd are the lab's.
-    use super::*;
-
-    fn signal(from: &str, job: &str) -> Message {
-        let builder = Message::signal(MANAGER_PATH, MANAGER, "JobRemoved").sender(from);
-        builder.build(&(7_u32, OwnedObjectPath::try_from(job).unwrap(), "x.service", "done")).unwrap()
-    }
-
-    #[test]
-    fn only_the_one_who_took_the_job_says_how_it_ended() {
-        let (systemd, job) = (UniqueName::try_from(":1.1").unwrap(), "/org/freedesktop/systemd1/job/7");
-        let ours = OwnedObjectPath::try_from(job).unwrap();
-        let ended = |signal: &Message| ended(signal, Some(&systemd), &ours);
-        assert_eq!(ended(&signal(":1.1", job)), Some(JobResult::Done));
-        assert_eq!(ended(&signal(":1.666", job)), None);
-        assert_eq!(ended(&signal(":1.1", "/org/freedesktop/systemd1/job/8")), None);
-        let unreadable = Message::signal(MANAGER_PATH, MANAGER, "JobRemoved").sender(":1.1");
-        assert_eq!(ended(&unreadable.build(&("nonsense",)).unwrap()), None);
-        assert_eq!(super::ended(&signal(":1.1", job), None, &ours), None);
-    }
 }
