@@ -21,6 +21,7 @@ pub struct Undo {
     before: Vec<(AbsPath, Before)>,
 }
 
+#[derive(PartialEq, Eq)]
 enum Before {
     Nothing,
     Kept(Kept),
@@ -28,6 +29,7 @@ enum Before {
     TooLarge,
 }
 
+#[derive(PartialEq, Eq)]
 struct Kept {
     bytes: Vec<u8>,
     uid: u32,
@@ -39,11 +41,16 @@ impl Undo {
     /// Puts everything back as it was. The first error ends it.
     pub fn put_back(self) -> Result<(), StepFailure> {
         for (path, before) in self.before.into_iter().rev() {
+            // Where nothing could be written nothing can be put back, and nothing need be.
+            if read_whole(&path).is_ok_and(|now| now == before && now != Before::TooLarge) {
+                continue;
+            }
             match before {
                 Before::Kept(kept) => {
                     files::write_atomic(&path, &kept.bytes, kept.uid, kept.gid, kept.mode).map_err(failed)?
                 }
                 Before::Nothing => files::remove(&path).map(drop).map_err(failed)?,
+                // Nobody can say whether it is still that.
                 Before::TooLarge => {
                     let cause = format!("what stood at {path} before was too large to be kept");
                     return Err(StepFailure::new(Code::Limit, "files", cause));

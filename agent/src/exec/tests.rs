@@ -142,6 +142,15 @@ async fn what_was_written_can_be_put_back_exactly() {
     undo.put_back().unwrap();
     assert_eq!(fs::read_to_string(&site).unwrap(), "old\n");
     assert!(!fresh.exists());
+    // What is as it was is left alone: where it cannot be written it could not be put back either.
+    let (mut undo, inode) = (Undo::default(), || fs::metadata(&fresh).unwrap().ino());
+    fs::write(&fresh, "mine").unwrap();
+    bench.step(bench.write(false), &mut ledger, &mut undo).await.unwrap();
+    fs::write(&fresh, "mine").unwrap();
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o644)).unwrap();
+    let before = inode();
+    undo.put_back().unwrap();
+    assert_eq!(inode(), before);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use drover_proto::{
+    code::Code,
     name::{AppName, UnitName},
     plan::{Extent, Plan},
     spec::DesiredApp,
@@ -11,7 +12,7 @@ use drover_proto::{
 };
 use tokio::sync::watch;
 
-use super::{Shared, Work};
+use super::{Shared, Work, cleanup::damaged};
 use crate::{
     exec::StepFailure,
     ledger::AppLedger,
@@ -49,8 +50,14 @@ impl Handle {
             None => None,
         };
         let planned = work.look_ahead(rendered.as_ref(), extent).await;
-        let dated = |(_, plan): (_, Plan)| Plan { made_unix_ms: Some(now_unix_ms()), ..plan };
-        planned.map(dated).map_err(|failed: StepFailure| failed.cause)
+        let (_, mut plan) = planned.map_err(|failed: StepFailure| failed.cause)?;
+        plan.made_unix_ms = Some(now_unix_ms());
+        if let Some(aside) = shared.ledgers.damaged().get(app) {
+            for refusal in plan.refusals.iter_mut().filter(|refusal| refusal.code == Code::NotOwned) {
+                refusal.message = format!("{}; {}", refusal.message, damaged(app, aside));
+            }
+        }
+        Ok(plan)
     }
 
     /// The units that an app has on this host: those of the committed release and of one being activated.
