@@ -22,13 +22,15 @@ use crate::{
     reconcile::{self, Handle, Reconciler},
 };
 
+/// Held by the agent of this host, whatever its settings.
+const HOST_LOCK: &str = "/run/drover-agent.lock";
 /// Where `drover-agent status` finds what the running agent last saw.
 const STATUS_FILE: &str = "status.json";
 
 /// Runs until SIGTERM or SIGINT. An activation that is cut short is in the ledger, and the next start goes on with it.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
-    let _lock = lock(&config.state_dir)?;
+    let _locks = [lock(&config.state_dir.join("lock"))?, lock(Path::new(HOST_LOCK))?];
     let desired =
         Desired::open(&config.state_dir, &own_ids(&config.state_dir)).context("cannot open the desired state")?;
     let (connection, connected) = watch::channel(None);
@@ -99,12 +101,11 @@ fn own_ids(state_dir: &Path) -> Vec<HostId> {
     }
 }
 
-/// Two agents on one host would undo each other's work.
-fn lock(state_dir: &Path) -> anyhow::Result<fs::File> {
-    let path = state_dir.join("lock");
-    let file = fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+/// Two agents on one host would undo each other's work, also with a state directory each.
+fn lock(path: &Path) -> anyhow::Result<fs::File> {
+    let file = fs::File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| anyhow::anyhow!("another drover-agent is running with {}", state_dir.display()))?;
+        .map_err(|_| anyhow::anyhow!("another drover-agent is running on this host: it holds {}", path.display()))?;
     Ok(file)
 }
 
