@@ -48,6 +48,7 @@ use crate::{
     exec,
     host::{clock::Moment, facts, files::Known, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
+    plan::Owners,
     render::{HostFacts, Layout},
     report::Board,
     upkeep::Upkeeps,
@@ -115,6 +116,12 @@ impl Shared {
     }
     fn forget(&self, app: &AppName) {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+    }
+    fn owners_beside(&self, app: &AppName) -> Owners {
+        Owners::beside(app, &self.apps.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+    fn app_names(&self) -> Vec<AppName> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
     fn all(&self) -> BTreeMap<AppName, AppLedger> {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -260,7 +267,7 @@ impl Reconciler {
     }
 
     async fn pass(&self, spec: &HostSpec) {
-        let known = self.shared.all().into_keys().chain(self.shared.ledgers.damaged().into_keys());
+        let known = self.shared.app_names().into_iter().chain(self.shared.ledgers.damaged().into_keys());
         let apps: BTreeSet<AppName> = spec.apps.keys().cloned().chain(known).collect();
         for app in apps.iter().filter(|app| spec.apps.contains_key(*app)) {
             self.shared.board.app(app, |status| {

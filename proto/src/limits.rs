@@ -2,6 +2,8 @@
 
 /// One gRPC message, either way.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+/// A host's whole report, as JSON.
+pub const MAX_REPORT_BYTES: usize = 512 << 10;
 /// One app's document.
 pub const MAX_APP_SPEC_BYTES: usize = 2 << 20;
 /// One chunk of a blob on the wire.

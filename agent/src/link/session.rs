@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
 use super::{Link, jobs::Jobs};
-use crate::{desired::Outcome, event::Batch, host::facts, identity::Identity};
+use crate::{desired::Outcome, event::Batch, host::facts, identity::Identity, report};
 
 /// Messages waiting to be sent; then senders wait.
 const OUTBOX_MESSAGES: usize = 64;
@@ -188,7 +188,7 @@ impl Session<'_> {
     /// host had before means nothing there.
     fn document(&self, status: &HostStatus) -> Vec<u8> {
         let generation = status.generation.min(self.link.desired.held(&self.identity.host).0);
-        serde_json::to_vec(&HostStatus { generation, ..status.clone() }).unwrap_or_default()
+        report::within(HostStatus { generation, ..status.clone() }, limits::MAX_REPORT_BYTES)
     }
 
     async fn report(&self, host_status_json: Vec<u8>) -> Result<(), End> {

@@ -18,7 +18,7 @@ use crate::{
     gate::{Course, Gate, GateEnd},
     ledger::AppLedger,
     observe::{Depth, Observed, observe, preflight::preflight},
-    plan::{Input, Owners, plan},
+    plan::{Input, plan},
     render::{Rendered, render},
     report::{Redactor, now_unix_ms},
 };
@@ -85,7 +85,7 @@ impl Work<'_> {
 
     fn planned(&self, wanted: Option<&Rendered>, observed: Observed) -> (Observed, Plan) {
         let previous = self.previous();
-        let others = Owners::beside(&self.app, &self.shared.all());
+        let others = self.shared.owners_beside(&self.app);
         let input = Input {
             app: &self.app,
             wanted,

@@ -10,8 +10,6 @@ use drover_proto::{
     wire::{JobReply, job_reply::Reply},
 };
 
-/// A whole report.
-pub(super) const MAX_REPORT_BYTES: usize = 512 << 10;
 /// Characters of a name or version that a host gives itself.
 pub(super) const MAX_NAME_CHARS: usize = 200;
 /// Characters of one sentence.

@@ -30,7 +30,7 @@ use super::{
     document,
     events::{Batch, Pace},
     registry::Connection,
-    report::{MAX_NAME_CHARS, MAX_REPORT_BYTES, MAX_SENTENCE_CHARS, one_line, trim, trim_reply},
+    report::{MAX_NAME_CHARS, MAX_SENTENCE_CHARS, one_line, trim, trim_reply},
 };
 use crate::{
     clock,
@@ -286,8 +286,8 @@ impl Stream {
 
     async fn reported(&self, report: Report) -> Result<(), Status> {
         let bytes = report.host_status_json.len();
-        if bytes > MAX_REPORT_BYTES {
-            warn!(host = %self.host, bytes, most = MAX_REPORT_BYTES, "a report that is too large is left out");
+        if bytes > limits::MAX_REPORT_BYTES {
+            warn!(host = %self.host, bytes, most = limits::MAX_REPORT_BYTES, "a report that is too large is left out");
             return Ok(());
         }
         let mut status: HostStatus = match serde_json::from_slice(&report.host_status_json) {
