@@ -9,6 +9,7 @@ mod hooks;
 mod identity;
 mod interruptions;
 mod jobs;
+mod luck;
 mod mono;
 mod operations;
 mod restart;
