@@ -138,25 +138,25 @@ impl Findings {
         }
     }
 
+    fn of_file(&mut self, sight: &Sight<'_>, path: &AbsPath, reason: &Reason) {
+        let Some(file) = sight.wanted.file(path) else { return };
+        let own =
+            |unit: &UnitName| sight.wanted.units.get(unit).is_some_and(|u| file.kind == FileKind::Unit(u.file.clone()));
+        let what = match reason {
+            Reason::Missing | Reason::New => "was removed",
+            Reason::OwnerOrModeDiffers => "had another owner or mode",
+            _ => "was changed",
+        };
+        if !sight.observed.masked.iter().any(own) {
+            self.say(Part::File(path.clone()), what, file.drift, Cure::Steps);
+        }
+    }
+
     fn of_step(&mut self, sight: &Sight<'_>, step: &Step) {
         let (wanted, observed) = (sight.wanted, sight.observed);
         let own = |unit: &UnitName| wanted.units.contains_key(unit) && !observed.masked.contains(unit);
         match &step.action {
-            Action::WriteFile { path, .. } => {
-                let Some(file) = wanted.file(path) else { return };
-                let own = |unit: &UnitName| {
-                    wanted.units.get(unit).is_some_and(|u| file.kind == FileKind::Unit(u.file.clone()))
-                };
-                let masked = observed.masked.iter().any(own);
-                let what = match step.reason {
-                    Reason::Missing | Reason::New => "was removed",
-                    Reason::OwnerOrModeDiffers => "had another owner or mode",
-                    _ => "was changed",
-                };
-                if !masked {
-                    self.say(Part::File(path.clone()), what, file.drift, Cure::Steps);
-                }
-            }
+            Action::WriteFile { path, .. } => self.of_file(sight, path, &step.reason),
             Action::Start(unit) if own(unit) => {
                 self.say(Part::Unit(unit.clone()), "was not running", unit_mode(wanted, unit), Cure::Start);
             }
