@@ -1,16 +1,33 @@
-//! Pure: what a host holds that this coordinator does not know, since it was restored from a backup. `stream` asks when
+//! What a host holds that this coordinator does not know, since it was restored from a backup. `stream` asks when
 //! a host connects that is ahead; what is found is kept in the store, and the host's apps stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drover_proto::{name::AppName, wire::HeldApp};
+use drover_proto::{
+    digest::Digest,
+    name::AppName,
+    wire::{HeldApp, Hello},
+};
 
-use crate::store::StoredSpec;
+use super::document;
+use crate::store::{Host, Store, StoredSpec};
 
 /// Apps that a host may speak of without this coordinator knowing them.
 pub(super) const MAX_UNKNOWN_APPS: usize = 1000;
 
-/// The apps of which a host holds something else than is stored, one way or the other. An agent that tells of none
+/// Whether the host holds a spec that this coordinator has not written: a later one, or another of the same number.
+pub(super) async fn holds_another(store: &Store, hello: &Hello, row: &Host) -> bool {
+    if hello.generation != row.generation || hello.spec_digest.is_empty() {
+        return hello.generation > row.generation;
+    }
+    // A spec that cannot be read is told when it is to be sent.
+    let ours = document(store, &row.id).await.ok().flatten();
+    ours.is_some_and(|ours| {
+        ours.generation == hello.generation && Digest::of(&ours.json).to_string() != hello.spec_digest
+    })
+}
+
+/// Pure: the apps of which a host holds something else than is stored, one way or the other. An agent that tells of none
 /// cannot be told to keep any.
 pub(super) fn unknown(stored: &StoredSpec, held: &[HeldApp]) -> BTreeSet<AppName> {
     let held = held.iter().take(MAX_UNKNOWN_APPS);

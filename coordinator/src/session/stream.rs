@@ -8,9 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use drover_proto::{
     MIN_PROTOCOL_VERSION, PROTOCOL_VERSION,
     code::{self, Code},
-    common_protocol,
-    digest::Digest,
-    limits,
+    common_protocol, limits,
     name::{AppName, Generation, HostId},
     status::HostStatus,
     wire::{
@@ -26,7 +24,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Document, HostEvent, Sessions,
-    ahead::{MAX_UNKNOWN_APPS, unknown},
+    ahead::{MAX_UNKNOWN_APPS, holds_another, unknown},
     document,
     events::{Batch, Pace},
     registry::Connection,
@@ -151,7 +149,7 @@ impl Stream {
         let row = self.all.store.host(self.host.as_str()).await.map_err(failed)?;
         // Asked again here: it may have happened since the call was let in, when there was no stream to close.
         let row = row.filter(|row| row.revoked_ms.is_none()).ok_or_else(unwelcome)?;
-        if self.holds_another(hello, &row).await? {
+        if holds_another(&self.all.store, hello, &row).await {
             self.catch_up(&row, hello).await?;
         }
         self.all.store.set_held(&self.host, hello.generation).await.map_err(failed)?;
@@ -166,18 +164,6 @@ impl Stream {
         self.send_spec(false).await?;
         self.tell(HostEvent::Connected(self.host.clone())).await;
         Ok(())
-    }
-
-    /// Whether the host holds a spec that this coordinator has not written: a later one, or another of the same number.
-    async fn holds_another(&self, hello: &Hello, row: &Host) -> Result<bool, Status> {
-        if hello.generation != row.generation || hello.spec_digest.is_empty() {
-            return Ok(hello.generation > row.generation);
-        }
-        // A spec that cannot be read is told when it is to be sent.
-        let ours = document(&self.all.store, &self.host).await.ok().flatten();
-        Ok(ours.is_some_and(|ours| {
-            ours.generation == hello.generation && Digest::of(&ours.json).to_string() != hello.spec_digest
-        }))
     }
 
     /// Counts on from what the host holds. Its workloads stay as they are until somebody wants something else: what this
