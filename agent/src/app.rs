@@ -41,6 +41,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Ok(Some(identity)) = crate::identity::Identity::load(&config.state_dir) {
         outbox.bind(identity.host).await;
     }
+    let events_of_link = events.clone();
     events.emit(None, EventKind::AgentStarted, concat!("drover-agent ", env!("CARGO_PKG_VERSION"), " has started"));
     let (handle, reconciler) = Reconciler::open(reconcile::Parts {
         layout: (&config).into(),
@@ -56,6 +57,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         reconcile: handle.clone(),
         connection,
         answered: Answered::default(),
+        events: events_of_link,
         outbox: outbox.clone(),
     };
 

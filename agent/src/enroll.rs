@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use drover_proto::{
+    PROTOCOL_VERSION,
     digest::Digest,
     name::{HostId, HostName},
     secret::Secret,
@@ -53,6 +54,7 @@ pub async fn enroll(state_dir: &Path, request: Request) -> anyhow::Result<Identi
             csr_der: key.csr_der,
             host_name: host_name.to_string(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol_version: PROTOCOL_VERSION,
         })
         .await
         .map_err(|status| anyhow::anyhow!("the coordinator refused: {}", status.message()))?
@@ -68,8 +70,10 @@ pub async fn enroll(state_dir: &Path, request: Request) -> anyhow::Result<Identi
         certificate: hex::encode(&reply.certificate_der),
         key: Secret::new(hex::encode(key.key_der.expose())),
         ca: hex::encode(&reply.ca_der),
+        more_cas: reply.ca_der_more.iter().map(hex::encode).collect(),
         not_after_unix_ms: reply.not_after_unix_ms,
         goes_on_with: desired::host_on_disk(state_dir),
+        next: None,
     };
     // A certificate that does not fit the key is found now, not at the next start.
     identity.client_config().context("the coordinator's certificate does not fit this host's key")?;

@@ -1,4 +1,5 @@
-//! Who this host is: its key, certificate and CA, in one mode-0600 file. Written by `enroll`, read by `link`.
+//! Who this host is: its key, certificate and CA, in one mode-0600 file. Written by `enroll`, read and
+//! renewed by `link`.
 
 use std::path::{Path, PathBuf};
 
@@ -26,14 +27,37 @@ pub struct Identity {
     pub certificate: String,
     /// PKCS#8, hex.
     pub key: Secret<String>,
-    /// DER, hex.
+    /// The CA that signed the certificate; DER, hex.
     pub ca: String,
+    /// Further CAs by which the coordinator may be known: it is changing from one to another. DER, hex.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_cas: Vec<String>,
     /// Of the certificate, unix ms.
     pub not_after_unix_ms: i64,
+    /// The renewed certificate, until the coordinator has welcomed it; from then on it is the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Next>,
     /// The id whose desired state was on this host's disk at enrolment: the host goes on with it until a spec for the new
     /// id comes. One of any other host that is found there is not this host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goes_on_with: Option<HostId>,
+}
+
+/// A renewed certificate that has not been used yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Next {
+    /// DER, hex.
+    pub certificate: String,
+    /// PKCS#8, hex.
+    pub key: Secret<String>,
+    /// DER, hex.
+    pub ca: String,
+    /// DER, hex.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_cas: Vec<String>,
+    /// Unix ms.
+    pub not_after_unix_ms: i64,
 }
 
 /// The file within the state directory.
@@ -61,16 +85,61 @@ impl Identity {
         files::write_private(&path, &serde_json::to_vec(self)?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
+    /// This host with its renewed certificate, if there is one that has not been used yet.
+    #[must_use]
+    pub fn successor(&self) -> Option<Self> {
+        let Next { certificate, key, ca, more_cas, not_after_unix_ms } = self.next.clone()?;
+        Some(Self { certificate, key, ca, more_cas, not_after_unix_ms, next: None, ..self.clone() })
+    }
     /// The TLS client configuration that speaks as this host.
     pub fn client_config(&self) -> anyhow::Result<rustls::ClientConfig> {
         let identity = tls::Identity {
             certificate_der: unhex(&self.certificate)?,
             key_der: Secret::new(unhex(self.key.expose())?),
         };
-        Ok(tls::client_config(&tls::Trust::Ca(unhex(&self.ca)?), Some(&identity))?)
+        let roots = std::iter::once(&self.ca).chain(&self.more_cas).map(|ca| unhex(ca)).collect::<Result<_, _>>()?;
+        Ok(tls::client_config(&tls::Trust::Roots(roots), Some(&identity))?)
     }
 }
 
 fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
     hex::decode(text).context("the identity file holds something that is not hex")
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is kept while a certificate is renewed.
+    use super::*;
+
+    #[test]
+    fn a_renewal_is_kept_beside_until_it_is_used_and_an_older_file_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = r#"{"host":"h-0123456789abcdef","host_name":"web-1","coordinator":"c:7443","certificate":"01","key":"02",
+            "ca":"03","not_after_unix_ms":4}"#;
+        files::write_private(&path(directory.path()), first.as_bytes()).unwrap();
+        let identity = Identity::load(directory.path()).unwrap().unwrap();
+        assert!(identity.successor().is_none());
+        let next = Next {
+            certificate: "11".to_owned(),
+            key: Secret::new("12".to_owned()),
+            ca: "13".to_owned(),
+            more_cas: vec!["03".to_owned()],
+            not_after_unix_ms: 14,
+        };
+        Identity { next: Some(next), ..identity }.store(directory.path()).unwrap();
+        let both = Identity::load(directory.path()).unwrap().unwrap();
+        assert_eq!(
+            (both.certificate.as_str(), both.not_after_unix_ms),
+            ("01", 4),
+            "the old one until the new one is used"
+        );
+        let renewed = both.successor().unwrap();
+        renewed.store(directory.path()).unwrap();
+        let renewed = Identity::load(directory.path()).unwrap().unwrap();
+        assert_eq!(
+            (renewed.certificate.as_str(), renewed.key.expose().as_str(), renewed.ca.as_str()),
+            ("11", "12", "13")
+        );
+        assert!(renewed.next.is_none() && renewed.more_cas == ["03"]);
+    }
 }

@@ -2,6 +2,7 @@
 //! the agent knows that a network exists. Reconnects for ever.
 
 mod jobs;
+mod renewal;
 mod session;
 
 use std::{path::PathBuf, time::Duration};
@@ -10,10 +11,16 @@ use drover_proto::tls;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::{desired::Desired, event::Outbox, identity::Identity, reconcile::Handle};
+use crate::{
+    desired::Desired,
+    event::{Events, Outbox},
+    identity::Identity,
+    reconcile::Handle,
+};
 
 pub use jobs::Answered;
 pub use session::End;
+use session::{Served, Session};
 
 /// What the link works with.
 pub struct Link {
@@ -29,6 +36,8 @@ pub struct Link {
     pub answered: Answered,
     /// Events to be sent.
     pub outbox: Outbox,
+    /// Told when the certificate was renewed.
+    pub events: Events,
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -62,18 +71,39 @@ impl Link {
     }
 
     async fn one_connection(&self, identity: &Identity) -> End {
-        let never_up = |why: String| End::Closed { was_up: false, why };
-        let config = match identity.client_config() {
-            Ok(config) => config,
-            Err(error) => return never_up(format!("{error:#}")),
+        let mut session = match self.connect(identity).await {
+            Ok(session) => session,
+            Err(end) => return end,
         };
-        match tls::dial(&identity.coordinator, config).await {
-            Ok(channel) => match session::open(self, identity.clone(), channel).await {
-                Ok(session) => session.serve().await,
-                Err(end) => end,
-            },
-            Err(error) => never_up(innermost(&error)),
+        loop {
+            match session.serve().await {
+                Served::Replaced(newer) => session = *newer,
+                Served::Ended(end) => return end,
+            }
         }
+    }
+
+    /// A stream with the newest certificate that the coordinator accepts. The one that has not been used yet comes first: it
+    /// may have been used without this host's knowledge, and then it is the only one that counts.
+    async fn connect(&self, identity: &Identity) -> Result<Session<'_>, End> {
+        let Some(renewed) = identity.successor() else { return self.dial(identity).await };
+        match self.dial(&renewed).await {
+            Ok(session) => {
+                renewal::take_over(self, identity, &renewed);
+                Ok(session)
+            }
+            Err(end) => {
+                tracing::info!("not connected with the renewed certificate ({end}); trying the one before");
+                self.dial(identity).await
+            }
+        }
+    }
+
+    async fn dial(&self, identity: &Identity) -> Result<Session<'_>, End> {
+        let never_up = |why: String| End::Closed { was_up: false, why };
+        let config = identity.client_config().map_err(|error| never_up(format!("{error:#}")))?;
+        let channel = tls::dial(&identity.coordinator, config).await.map_err(|error| never_up(innermost(&error)))?;
+        session::open(self, identity.clone(), channel).await
     }
 
     async fn wait_for_identity(&self) -> Identity {

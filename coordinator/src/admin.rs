@@ -1,4 +1,4 @@
-//! What root, or the coordinator's own user, does on the coordinator's machine: let an operator in, back up, restore.
+//! What root, or the coordinator's own user, does on the coordinator's machine: let an operator in, change the CA, back up, restore.
 //! `main` calls it. Each steps down to the owner of the state first (`owner`).
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use drover_proto::{
 };
 
 use crate::{
-    ca::Ca,
+    ca::{Ca, rollover},
     clock,
     config::StateDir,
     store::{Store, Upgrade},
@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod backup;
+pub mod ca;
 mod owner;
 mod restore;
 
@@ -52,7 +53,7 @@ async fn open_beside(dir: &StateDir) -> anyhow::Result<(Store, Ca)> {
         "there is no coordinator in {} yet: start it once (systemctl start drover-coordinator)",
         dir.path().display()
     );
-    let ca = Ca::load(&dir.ca())?;
+    let ca = rollover::open(dir)?;
     let store = Store::open(&dir.database(), Vault::load(&dir.secret_key())?, Upgrade::Refuse).await?;
     Ok((store, ca))
 }

@@ -17,7 +17,7 @@ use tonic::transport::Server;
 
 use crate::{
     blob::Blobs,
-    ca::Ca,
+    ca::{Ca, rollover},
     config::{Config, StateDir},
     listen,
     rpc::Services,
@@ -27,6 +27,15 @@ use crate::{
 
 /// Calls and streams that one connection may have open.
 const MAX_STREAMS_PER_CONNECTION: u32 = 128;
+/// All headers of one call: ours have some 300 bytes.
+const MAX_HEADERS_BYTES: u32 = 16 << 10;
+/// Streams that a peer opened and reset before anybody looked; one more ends the connection.
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that this side had to reset for a peer's faults; one more ends the connection.
+const MAX_ERROR_RESETS: usize = 128;
+/// What a peer may send ahead of what is read, on one stream and on one connection.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// For calls under way when the coordinator stops; then they are cut off.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -45,14 +54,14 @@ pub struct App {
 
 impl App {
     /// Opens what is in the state directory; what is missing in a new one is made.
-    pub async fn open(dir: &StateDir) -> anyhow::Result<Self> {
+    pub async fn open(dir: &StateDir, certificate_life: Duration) -> anyhow::Result<Self> {
         let started_before = dir.database().exists();
         let lost = |what: &str| {
             format!("the store is there, but {what} is missing: restore a backup (drover-coordinator restore FILE)")
         };
         ensure!(!dir.restoring().exists(), "a restore was interrupted: run it again with --force");
-        let ca = if dir.ca().exists() {
-            Ca::load(&dir.ca())?
+        let ca = if rollover::exists(dir) {
+            rollover::open(dir)?
         } else {
             ensure!(!started_before, lost("its CA"));
             Ca::create(&dir.ca())?
@@ -65,7 +74,7 @@ impl App {
         };
         let store = Store::open(&dir.database(), vault, Upgrade::Migrate).await?;
         let blobs = Blobs::open(&dir.blobs())?;
-        Ok(Self { store, blobs, ca: Arc::new(ca), stop: CancellationToken::new() })
+        Ok(Self { store, blobs, ca: Arc::new(ca.with_client_life(certificate_life)), stop: CancellationToken::new() })
     }
 }
 
@@ -73,14 +82,11 @@ impl App {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
     let _lock = lock(&config.state_dir)?;
-    let mut app = App::open(&config.state_dir).await?;
+    let mut app = App::open(&config.state_dir, config.certificate_life.as_duration()).await?;
     app.store = app.store.keeping((&config.events).into());
     let services = Services::start(app.store.clone(), app.blobs.clone(), app.ca.clone(), app.stop.clone()).await?;
     let (address, connections) = listen::bind(config.listen, listen::server_config(&app.ca)?, app.stop.clone()).await?;
-    let served = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
-        .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+    let served = server()
         .add_routes(services.routes())
         .serve_with_incoming_shutdown(connections, app.stop.clone().cancelled_owned());
     let mut server = tokio::spawn(served);
@@ -108,6 +114,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     services.ended().await;
     app.store.close().await;
     Ok(())
+}
+
+/// HTTP/2 within limits; what may be said in it is limited per service (`rpc`).
+pub(crate) fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_HEADERS_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
 }
 
 /// Makes the private state directory, 0700.
@@ -181,7 +200,7 @@ mod tests {
         let held = lock(&dir).unwrap();
         assert!(lock(&dir).unwrap_err().to_string().contains("is running"));
         drop(held);
-        let app = App::open(&dir).await.unwrap();
+        let app = App::open(&dir, crate::ca::CLIENT_LIFE).await.unwrap();
         let fingerprint = app.ca.fingerprint();
         app.store.record("ada", "test", "nothing", 1).await.unwrap();
         for path in [dir.database(), dir.secret_key(), dir.lock(), dir.database().with_added_extension("-wal")] {
@@ -191,11 +210,11 @@ mod tests {
         }
         assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
         app.store.close().await;
-        let again = App::open(&dir).await.unwrap();
+        let again = App::open(&dir, crate::ca::CLIENT_LIFE).await.unwrap();
         assert_eq!((again.ca.fingerprint(), again.store.audit(9).await.unwrap().len()), (fingerprint, 1));
         again.store.close().await;
         fs::remove_file(dir.secret_key()).unwrap();
-        let said = App::open(&dir).await.err().unwrap().to_string();
+        let said = App::open(&dir, crate::ca::CLIENT_LIFE).await.err().unwrap().to_string();
         assert!(said.contains("secret key is missing"), "{said}");
     }
 }

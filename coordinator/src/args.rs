@@ -26,6 +26,11 @@ pub enum Command {
     /// Let people in.
     #[command(subcommand)]
     Operator(OperatorCommand),
+    /// Change the certificate authority for another one, without touching a host by hand
+    ///
+    /// In this order, each followed by `systemctl restart drover-coordinator`, which restarts no workload: rotate, switch, retire.
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// Write store, CA, secret key and artifacts to one new file; the coordinator may run.
     Backup {
         /// Where to.
@@ -36,6 +41,26 @@ pub enum Command {
         /// Where from.
         file: PathBuf,
         /// Set aside the state that is there.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum CaCommand {
+    /// How far a change is, and who is not there yet.
+    Status,
+    /// Make the next CA; hosts and operators learn of it by themselves.
+    Rotate,
+    /// Sign with the next CA, once every host knows it. Tokens that are not used yet become useless.
+    Switch {
+        /// Also when hosts would be cut off: they must be enrolled again.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Trust the old CA no more, once every host has a certificate of the new one.
+    Retire {
+        /// Also when hosts would be cut off: they must be enrolled again.
         #[arg(long)]
         force: bool,
     },

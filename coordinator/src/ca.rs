@@ -1,5 +1,6 @@
 //! The certificate authority: made at the first start, signs the certificates of hosts and operators, and the
-//! coordinator's own. `rpc/enrolment` asks it to sign; `listen` trusts nothing else.
+//! coordinator's own. `rpc/enrolment` and `rpc/renew` ask it to sign; `listen` trusts nothing else. `rollover` changes it for
+//! another one.
 
 use std::{
     fs,
@@ -25,9 +26,9 @@ use rustls::pki_types::{
 
 use crate::caller::serial_hex;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const CA_LIFE_DAYS: u32 = 3650;
-const CLIENT_LIFE_DAYS: u32 = 365;
+const CA_LIFE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+/// Of a host's or operator's certificate, unless the settings say otherwise.
+pub const CLIENT_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Clocks of hosts may be behind ours by this much.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A CSR of ours has 200 bytes.
@@ -74,6 +75,9 @@ pub struct Issued {
 pub struct Ca {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
+    /// Trusted beside it, while one takes over from another.
+    also: Vec<CertificateDer<'static>>,
+    client_life: Duration,
 }
 
 impl Ca {
@@ -90,12 +94,34 @@ impl Ca {
             return Err(damaged());
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| damaged())?;
-        Ok(Self { certificate, issuer })
+        Ok(Self { certificate, issuer, also: Vec::new(), client_life: CLIENT_LIFE })
+    }
+    /// The same, giving certificates of this life.
+    #[must_use]
+    pub fn with_client_life(self, client_life: Duration) -> Self {
+        Self { client_life, ..self }
+    }
+    /// Every CA (DER) by which this coordinator and its clients know each other: this one first.
+    #[must_use]
+    pub fn trusted(&self) -> Vec<Vec<u8>> {
+        std::iter::once(&self.certificate).chain(&self.also).map(|der| der.to_vec()).collect()
+    }
+    /// What a client knows that was given all of `trusted`: their fingerprints, in a fixed order.
+    #[must_use]
+    pub fn roots(&self) -> Vec<Digest> {
+        let mut roots: Vec<Digest> = self.trusted().iter().map(|der| Digest::of(der)).collect();
+        roots.sort();
+        roots
+    }
+    /// Trusts these, too.
+    #[must_use]
+    fn beside(self, also: Vec<CertificateDer<'static>>) -> Self {
+        Self { also, ..self }
     }
     /// Makes a new CA in `dir`, which must not exist: all of it or nothing.
     pub fn create(dir: &Path) -> Result<Self, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CaError::Sign)?;
-        let (mut params, ..) = params("drover coordinator CA", CA_LIFE_DAYS)?;
+        let (mut params, ..) = params("drover coordinator CA", CA_LIFE)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(CaError::Sign)?;
@@ -123,11 +149,11 @@ impl Ca {
     pub fn fingerprint(&self) -> Digest {
         Digest::of(&self.certificate)
     }
-    /// Signs a host's key for a year. Of the request only the key counts.
+    /// Signs a host's key. Of the request only the key counts.
     pub fn sign_host(&self, csr_der: &[u8], id: &HostId) -> Result<Issued, CaError> {
         self.sign_client(csr_der, id.as_str(), &format!("{HOST_URI_PREFIX}{id}"))
     }
-    /// Signs an operator's key for a year. Of the request only the key counts.
+    /// Signs an operator's key. Of the request only the key counts.
     pub fn sign_operator(&self, csr_der: &[u8], name: &OperatorName) -> Result<Issued, CaError> {
         self.sign_client(csr_der, name.as_str(), &format!("{OPERATOR_URI_PREFIX}{name}"))
     }
@@ -135,7 +161,7 @@ impl Ca {
     /// need no renewal; they are good for as long as the CA.
     pub fn server_identity(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CaError::Sign)?;
-        let (mut params, ..) = params(SERVER_NAME, CA_LIFE_DAYS)?;
+        let (mut params, ..) = params(SERVER_NAME, CA_LIFE)?;
         params.subject_alt_names = vec![SanType::DnsName(SERVER_NAME.try_into().map_err(CaError::Sign)?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -156,7 +182,7 @@ impl Ca {
         if csr.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(CaError::Request);
         }
-        let (mut params, serial, not_after_ms) = params(common_name, CLIENT_LIFE_DAYS)?;
+        let (mut params, serial, not_after_ms) = params(common_name, self.client_life)?;
         params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(CaError::Sign)?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -168,14 +194,14 @@ impl Ca {
 
 /// What all our certificates share: a random serial of 128 bits, and a life that begins a little in the past. With the
 /// serial in hex and the end in Unix ms.
-fn params(common_name: &str, life_days: u32) -> Result<(CertificateParams, String, i64), CaError> {
+fn params(common_name: &str, life: Duration) -> Result<(CertificateParams, String, i64), CaError> {
     let mut serial = [0; 16];
     rand::fill(&mut serial).map_err(|_| CaError::Random)?;
     // Positive, and always 16 bytes long in DER.
     serial[0] = (serial[0] & 0x7f) | 0x40;
     let now = SystemTime::now();
     // A certificate's times are whole seconds.
-    let seconds = (now + DAY * life_days).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = (now + life).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
@@ -191,5 +217,6 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+pub mod rollover;
 #[cfg(test)]
 mod tests;

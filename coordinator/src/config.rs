@@ -6,12 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use drover_proto::duration::Span;
 use serde::Deserialize;
 
-use crate::store::Retention;
+use crate::{ca::CLIENT_LIFE, store::Retention};
 
 /// Where the settings are unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/drover/coordinator.toml";
+
+/// A certificate is renewed at half of its life, and the network may be slow.
+const MIN_CERTIFICATE_LIFE_S: u64 = 10;
 
 /// `/etc/drover/coordinator.toml`; every key has a default.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -25,6 +29,8 @@ pub struct Config {
     pub log: String,
     /// How many events are kept.
     pub events: EventsConfig,
+    /// Of the certificates of hosts and operators, which renew them at half of it: e.g. `90d`.
+    pub certificate_life: Span,
 }
 
 /// `[events]`
@@ -59,6 +65,7 @@ impl Default for Config {
             state_dir: StateDir("/var/lib/drover-coordinator".into()),
             log: "info".to_owned(),
             events: EventsConfig::default(),
+            certificate_life: Span::from_ms(CLIENT_LIFE.as_secs() * 1000),
         }
     }
 }
@@ -104,6 +111,10 @@ impl Config {
             let reason = "in [events], max_total, max_per_host and max_days are at least 1".to_owned();
             return Err(ConfigError::Refused { path: shown, reason });
         }
+        if config.certificate_life < Span::from_secs(MIN_CERTIFICATE_LIFE_S) {
+            let reason = format!("certificate_life must be at least {MIN_CERTIFICATE_LIFE_S}s");
+            return Err(ConfigError::Refused { path: shown, reason });
+        }
         Ok(config)
     }
 }
@@ -133,6 +144,16 @@ impl StateDir {
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.0.join("ca")
+    }
+    /// The one that is to take over, while hosts learn of it.
+    #[must_use]
+    pub fn ca_next(&self) -> PathBuf {
+        self.0.join("ca-next")
+    }
+    /// The one that it took over from, still trusted.
+    #[must_use]
+    pub fn ca_old(&self) -> PathBuf {
+        self.0.join("ca-old")
     }
     /// The artifacts.
     #[must_use]
@@ -178,6 +199,8 @@ mod tests {
         assert!(said.contains("coordinator.toml") && said.contains("line 2") && said.contains("listen_port"), "{said}");
         assert!(read("listen = \"everywhere\"").unwrap_err().to_string().contains("line 1"));
         assert!(read("state_dir = \"here\"").is_err());
+        assert!(read("certificate_life = \"1s\"").is_err());
+        assert_eq!(read("certificate_life = \"90d\"").unwrap().certificate_life.as_ms(), 90 * 86_400_000);
         assert!(read("[events]\nmax_total = 0").unwrap_err().to_string().contains("max_total"));
     }
 }

@@ -16,5 +16,6 @@ pub mod vault;
 pub mod blob;
 pub mod store;
 pub mod session;
+pub mod renewal;
 pub mod rollout;
 pub mod rpc;

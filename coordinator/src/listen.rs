@@ -58,8 +58,8 @@ pub enum ListenError {
 /// The server's side of the TLS profile: TLS 1.3, h2, a client certificate of this CA or none at all.
 pub fn server_config(ca: &Ca) -> Result<ServerConfig, ListenError> {
     let provider = tls::provider();
-    let roots =
-        tls::roots(ca.certificate().clone()).map_err(|e| ListenError::Tls(RustlsError::General(e.to_string())))?;
+    let roots = tls::roots(ca.trusted().into_iter().map(Into::into))
+        .map_err(|e| ListenError::Tls(RustlsError::General(e.to_string())))?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()

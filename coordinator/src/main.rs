@@ -24,6 +24,7 @@ fn main() -> anyhow::Result<()> {
             let port = config.listen.port();
             eprintln!("For {name}, once, within {ttl}: drover login THIS-MACHINE:{port} --token -   (and paste it)");
         }
+        Command::Ca(command) => println!("{}", admin::ca::run(dir, command)?),
         Command::Backup { file } => println!("{}", admin::backup(dir, &file)?),
         Command::Restore { file, force } => println!("{}", admin::restore(dir, &file, force)?),
     }

@@ -90,8 +90,8 @@ pub struct Identity {
 /// How a client knows the coordinator.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// By its CA's certificate (DER).
-    Ca(Vec<u8>),
+    /// By its CAs' certificates (DER): one, or two while the coordinator changes its CA.
+    Roots(Vec<Vec<u8>>),
     /// By the SHA-256 of its CA's certificate, which the server sends along: before enrolment.
     Fingerprint(Digest),
 }
@@ -103,7 +103,7 @@ pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Clien
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Identity)?;
     let builder = match trust {
-        Trust::Ca(der) => builder.with_root_certificates(roots(CertificateDer::from(der.clone()))?),
+        Trust::Roots(ders) => builder.with_root_certificates(roots(ders.iter().cloned().map(CertificateDer::from))?),
         Trust::Fingerprint(fingerprint) => {
             let verifier = FingerprintVerifier { fingerprint: *fingerprint, provider };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
@@ -122,10 +122,12 @@ pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Clien
     Ok(config)
 }
 
-/// The trust anchor store with just this CA.
-pub fn roots(ca: CertificateDer<'static>) -> Result<RootCertStore, TlsError> {
+/// The trust anchor store with just these CAs.
+pub fn roots(cas: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca).map_err(TlsError::Identity)?;
+    for ca in cas {
+        roots.add(ca).map_err(TlsError::Identity)?;
+    }
     Ok(roots)
 }
 
@@ -182,7 +184,7 @@ impl ServerCertVerifier for FingerprintVerifier {
                 "the coordinator is not the one that made this token: its CA has another fingerprint".to_owned(),
             ));
         };
-        let roots = roots(ca.clone().into_owned()).map_err(|e| rustls::Error::General(e.to_string()))?;
+        let roots = roots([ca.clone().into_owned()]).map_err(|e| rustls::Error::General(e.to_string()))?;
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
             .build()
             .map_err(|e| rustls::Error::General(e.to_string()))?

@@ -96,6 +96,12 @@ impl Jobs {
         self.running.insert(job.job_id, task.abort_handle());
     }
 
+    /// Whether nobody waits for an answer.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.running.retain(|_, handle| !handle.is_finished());
+        self.running.is_empty()
+    }
+
     pub(super) fn cancel(&mut self, job_id: &str) {
         if let Some(handle) = self.running.remove(job_id) {
             handle.abort();

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use super::{Link, jobs::Jobs};
+use super::{Link, jobs::Jobs, renewal::Renewal};
 use crate::{desired::Outcome, event::Batch, host::facts, identity::Identity, report};
 
 /// Messages waiting to be sent; then senders wait.
@@ -42,6 +42,21 @@ pub enum End {
     Refused(String),
 }
 
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Closed { why, .. } | Self::Refused(why)) = self;
+        f.write_str(why)
+    }
+}
+
+/// What became of a stream.
+pub(super) enum Served<'a> {
+    /// A newer one, with a renewed certificate, is up in its place.
+    Replaced(Box<Session<'a>>),
+    /// It is over.
+    Ended(End),
+}
+
 /// Opens a stream and has it welcomed, with the newest protocol that both sides know. A coordinator of an older version
 /// refuses the newest, and is asked again with the one before.
 pub(super) async fn open<'a>(link: &'a Link, identity: Identity, channel: Channel) -> Result<Session<'a>, End> {
@@ -59,7 +74,18 @@ pub(super) async fn open<'a>(link: &'a Link, identity: Identity, channel: Channe
                 let jobs = Jobs::new(link.reconcile.clone(), out.clone(), link.answered.clone());
                 link.outbox.bind(identity.host.clone()).await;
                 let takes_events = welcome.takes_events;
-                return Ok(Session { link, identity, jobs, out, inbound, channel, takes_events, unacked: None });
+                let renewal = Renewal::new(link, identity.clone(), channel.clone());
+                return Ok(Session {
+                    link,
+                    identity,
+                    jobs,
+                    out,
+                    inbound,
+                    channel,
+                    renewal,
+                    takes_events,
+                    unacked: None,
+                });
             }
             Err(status) if code::of_status(&status) == Some(Code::Protocol) && protocol > MIN_PROTOCOL_VERSION => {
                 protocol -= 1;
@@ -112,15 +138,28 @@ pub(super) struct Session<'a> {
     out: mpsc::Sender<FromAgent>,
     inbound: Streaming<ToAgent>,
     channel: Channel,
+    renewal: Renewal<'a>,
     /// The coordinator understands events.
     takes_events: bool,
     /// The last event of the batch that is under way: its run, and its number there.
     unacked: Option<(String, u64)>,
 }
 
-impl Session<'_> {
-    /// Until the stream ends.
-    pub(super) async fn serve(mut self) -> End {
+impl<'a> Session<'a> {
+    /// Until the stream ends, or a newer one has taken its place.
+    pub(super) async fn serve(mut self) -> Served<'a> {
+        let end = match self.run().await {
+            Ok(newer) => return Served::Replaced(newer),
+            Err(end) => end,
+        };
+        // The coordinator ends this stream when the newer one is up, perhaps before that one knows.
+        match self.renewal.finish().await {
+            Some(newer) => Served::Replaced(newer),
+            None => Served::Ended(end),
+        }
+    }
+
+    async fn run(&mut self) -> Result<Box<Session<'a>>, End> {
         let closed = |why: &str| End::Closed { was_up: true, why: why.to_owned() };
         self.link.connection.send_replace(Some(self.channel.clone()));
         let mut status = self.link.reconcile.status();
@@ -131,19 +170,22 @@ impl Session<'_> {
                 message = self.inbound.message() => match message {
                     Ok(Some(message)) => {
                         let Some(message) = message.message else { continue };
-                        if let Err(end) = self.take(message).await { return end; }
+                        self.take(message).await?;
                     }
-                    Ok(None) => return closed("the coordinator closed the stream"),
-                    Err(error) => return judge(&error, true),
+                    Ok(None) => return Err(closed("the coordinator closed the stream")),
+                    Err(error) => return Err(judge(&error, true)),
                 },
                 changed = async { tokio::time::sleep_until(next_report).await; status.changed().await } => {
-                    if changed.is_err() { return closed("the agent is stopping"); }
+                    if changed.is_err() { return Err(closed("the agent is stopping")); }
                     let report = self.document(&status.borrow_and_update());
-                    if let Err(end) = self.report(report).await { return end; }
+                    self.report(report).await?;
                     next_report = tokio::time::Instant::now() + REPORT_PAUSE;
                 }
+                newer = self.renewal.next(self.jobs.is_idle()) => if let Some(newer) = newer {
+                    return Ok(newer);
+                },
                 batch = self.link.outbox.next(), if self.takes_events && self.unacked.is_none() => {
-                    if let Err(end) = self.events(batch).await { return end; }
+                    self.events(batch).await?;
                 }
             }
         }
@@ -165,6 +207,10 @@ impl Session<'_> {
                 Ok(())
             }
             In::EventsAck(ack) => self.acked(ack).await,
+            In::RenewCertificate(renew) => {
+                self.renewal.due_in(Duration::from_millis(renew.in_ms));
+                Ok(())
+            }
         }
     }
 
@@ -191,7 +237,7 @@ impl Session<'_> {
         report::within(HostStatus { generation, ..status.clone() }, limits::MAX_REPORT_BYTES)
     }
 
-    async fn report(&self, host_status_json: Vec<u8>) -> Result<(), End> {
+    async fn report(&mut self, host_status_json: Vec<u8>) -> Result<(), End> {
         self.send(Out::Report(Report { host_status_json })).await
     }
 
@@ -215,7 +261,7 @@ impl Session<'_> {
         }
     }
 
-    async fn send(&self, message: Out) -> Result<(), End> {
+    async fn send(&mut self, message: Out) -> Result<(), End> {
         let closed = |_| End::Closed { was_up: true, why: "the stream closed".to_owned() };
         self.out.send(FromAgent { message: Some(message) }).await.map_err(closed)
     }

@@ -29,6 +29,7 @@ pub mod error;
 pub mod explain;
 pub mod login;
 pub mod push;
+pub mod renewal;
 
 pub use drover_proto::wire::{
     CreateTokenReply, EventsRequest, LogLine, RolloutStarted, control_rollout_request::Control,
@@ -53,20 +54,23 @@ pub struct Client {
 impl Client {
     /// Connects with what `drover login` left on this machine.
     pub async fn connect() -> Result<Self, Fault> {
-        let credentials = credentials::load(&credentials::own_directory()?)?;
-        let address = credentials.config.coordinator;
+        let directory = credentials::own_directory()?;
+        let credentials = credentials::load(&directory)?;
+        let address = credentials.config.coordinator.clone();
         if credentials.config.certificate_not_after_unix_ms < jiff::Timestamp::now().as_millisecond() {
             return Err(Fault::word(Word::CertificateExpired, "your certificate has expired").hint(
                 "get a new login: `drover-coordinator operator add NAME` on the coordinator's machine, then `drover login`",
             ));
         }
-        let config = tls::client_config(&Trust::Ca(credentials.ca_der), Some(&credentials.identity))
+        let config = tls::client_config(&Trust::Roots(credentials.ca_ders.clone()), Some(&credentials.identity))
             .map_err(|e| error::of_dial(&e, &address))?;
         let channel = tls::dial(&address, config).await.map_err(|e| error::of_dial(&e, &address))?;
         let calls = OperatorClient::new(channel)
             .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
-        Ok(Self { calls, address })
+        let mut client = Self { calls, address };
+        renewal::renew_if_due(&mut client.calls, &directory, credentials).await;
+        Ok(client)
     }
     /// Over a channel of a test's own.
     #[cfg(test)]

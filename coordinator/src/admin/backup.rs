@@ -27,6 +27,14 @@ pub(super) const SECRET_KEY: &str = "secret.key";
 /// The CA.
 pub(super) const CA_FILES: [&str; 2] = ["ca/ca.crt", "ca/ca.key"];
 
+/// While one CA takes over from another, there is a second one.
+pub(super) const OTHER_CAS: [&str; 2] = ["ca-next", "ca-old"];
+
+/// Whether a name in the tar file is one of a second CA.
+pub(super) fn is_other_ca_file(name: &str) -> bool {
+    OTHER_CAS.iter().any(|ca| name.strip_prefix(ca).is_some_and(|file| matches!(file, "/ca.crt" | "/ca.key")))
+}
+
 /// What is in a backup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +89,9 @@ async fn fill(dir: &StateDir, target: &mut fs::File) -> anyhow::Result<usize> {
 
     let mut sources = vec![(DATABASE.to_owned(), database), (SECRET_KEY.to_owned(), dir.secret_key())];
     sources.extend(CA_FILES.map(|name| (name.to_owned(), dir.path().join(name))));
+    for ca in OTHER_CAS.into_iter().filter(|ca| dir.path().join(ca).exists()) {
+        sources.extend(["ca.crt", "ca.key"].map(|file| (format!("{ca}/{file}"), dir.path().join(ca).join(file))));
+    }
     let others = sources.len();
     for entry in fs::read_dir(dir.blobs()).context("cannot read the artifacts")? {
         let entry = entry.context("cannot read the artifacts")?;

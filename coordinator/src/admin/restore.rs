@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use drover_proto::digest::Hasher;
 
 use super::{
-    backup::{CA_FILES, CONTENTS, Contents, DATABASE, FORMAT, SECRET_KEY, is_blob},
+    backup::{CA_FILES, CONTENTS, Contents, DATABASE, FORMAT, OTHER_CAS, SECRET_KEY, is_blob, is_other_ca_file},
     owner,
 };
 use crate::{
@@ -29,7 +29,8 @@ use crate::{
 };
 
 /// Everything that makes up the state, in the order in which it is set aside.
-const STATE: [&str; 6] = [DATABASE, "coordinator.db-wal", "coordinator.db-shm", SECRET_KEY, "ca", "blobs"];
+const STATE: [&str; 8] =
+    [DATABASE, "coordinator.db-wal", "coordinator.db-shm", SECRET_KEY, "ca", "ca-next", "ca-old", "blobs"];
 /// The listing has some 100 bytes for each artifact.
 const MAX_CONTENTS_BYTES: u64 = 64 << 20;
 
@@ -105,7 +106,8 @@ fn unpack(file: fs::File, staging: &Path) -> anyhow::Result<Contents> {
     for name in [DATABASE, SECRET_KEY].into_iter().chain(CA_FILES) {
         ensure!(contents.files.contains_key(name), "it has no {name}");
     }
-    for sub in ["ca", "blobs"] {
+    let other_cas = OTHER_CAS.into_iter().filter(|ca| contents.files.contains_key(&format!("{ca}/ca.crt")));
+    for sub in ["ca", "blobs"].into_iter().chain(other_cas) {
         fs::DirBuilder::new().mode(0o700).create(staging.join(sub))?;
     }
     let mut left = contents.files.clone();
@@ -116,6 +118,7 @@ fn unpack(file: fs::File, staging: &Path) -> anyhow::Result<Contents> {
         let known = name == DATABASE
             || name == SECRET_KEY
             || CA_FILES.contains(&name.as_str())
+            || is_other_ca_file(&name)
             || name.strip_prefix("blobs/").is_some_and(is_blob);
         let Some(wanted) = left.remove(&name).filter(|_| known && entry.header().entry_type().is_file()) else {
             bail!("it holds {name:?}, which does not belong there");
@@ -157,7 +160,8 @@ fn switch(dir: &StateDir, staging: &Path, existing: &[&str], aside: &PathBuf) ->
             fs::rename(dir.path().join(name), aside.join(name))?;
         }
     }
-    for name in [SECRET_KEY, "ca", "blobs", DATABASE] {
+    let other_cas = OTHER_CAS.into_iter().filter(|ca| staging.join(ca).exists());
+    for name in [SECRET_KEY, "ca"].into_iter().chain(other_cas).chain(["blobs", DATABASE]) {
         fs::rename(staging.join(name), dir.path().join(name))?;
     }
     sync()?;

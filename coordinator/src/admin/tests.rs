@@ -21,7 +21,7 @@ use crate::{
 
 async fn started(dir: &StateDir) -> App {
     app::make_state_dir(dir).unwrap();
-    App::open(dir).await.unwrap()
+    App::open(dir, crate::ca::CLIENT_LIFE).await.unwrap()
 }
 
 fn ada() -> OperatorName {
@@ -113,7 +113,7 @@ async fn a_backup_brings_everything_back() {
     );
     for dir in [dir, elsewhere] {
         assert_eq!(fs::metadata(dir.database()).unwrap().permissions().mode() & 0o777, 0o600);
-        let app = App::open(&dir).await.unwrap();
+        let app = App::open(&dir, crate::ca::CLIENT_LIFE).await.unwrap();
         assert_eq!(app.ca.fingerprint(), fingerprint);
         assert!(app.blobs.has(&digest));
         assert!(app.store.active_rollouts().await.unwrap().is_empty());
@@ -146,7 +146,7 @@ async fn a_damaged_backup_changes_nothing() {
     for (what, bytes) in [("cut off", &whole[..at]), ("one bit", &flipped[..]), ("no tar", b"hello"), ("empty", b"")] {
         fs::write(&file, bytes).unwrap();
         assert!(restore(&dir, &file, true).is_err(), "{what}");
-        let app = App::open(&dir).await.unwrap();
+        let app = App::open(&dir, crate::ca::CLIENT_LIFE).await.unwrap();
         assert_eq!(app.store.audit(1).await.unwrap()[0].action, "later", "{what}");
         assert!(app.blobs.has(&digest), "{what}");
         app.store.close().await;

@@ -20,7 +20,7 @@ fn made() -> (tempfile::TempDir, Ca) {
 
 fn accepts(ca: &Ca, der: &[u8]) -> Result<(), rustls::Error> {
     WebPkiClientVerifier::builder_with_provider(
-        Arc::new(tls::roots(ca.certificate().clone()).unwrap()),
+        Arc::new(tls::roots([ca.certificate().clone()]).unwrap()),
         tls::provider(),
     )
     .build()
@@ -76,7 +76,7 @@ fn names_in_the_request_are_ignored_and_a_damaged_request_is_refused() {
     let issued = ca.sign_host(csr.der(), &id).unwrap();
     assert!(matches!(Caller::from_certificate(&issued.der), Ok(Caller::Host { .. })));
     let verifier = WebPkiServerVerifier::builder_with_provider(
-        Arc::new(tls::roots(ca.certificate().clone()).unwrap()),
+        Arc::new(tls::roots([ca.certificate().clone()]).unwrap()),
         tls::provider(),
     )
     .build()

@@ -78,7 +78,7 @@ async fn next(server: &mut Server) -> Option<Connection> {
 async fn a_host_is_known_by_its_certificate() {
     let mut server = server().await;
     let (identity, serial) = host_identity(&server.ca);
-    let trust = Trust::Ca(server.ca.certificate().to_vec());
+    let trust = Trust::Roots(server.ca.trusted());
     let dialed = tokio::spawn(async move { dial(server.address, trust, Some(&identity)).await });
     let connection = next(&mut server).await.unwrap();
     assert_eq!(connection.peer().caller, Caller::Host { id: HOST.parse().unwrap(), serial });
@@ -104,7 +104,7 @@ async fn a_certificate_of_another_ca_is_refused() {
     let mut server = server().await;
     let (_dir, other) = new_ca();
     let (identity, _) = host_identity(&other);
-    let trust = Trust::Ca(server.ca.certificate().to_vec());
+    let trust = Trust::Roots(server.ca.trusted());
     let refused = dial(server.address, trust, Some(&identity)).await;
     assert!(refused.is_err());
     let waited = tokio::time::timeout(Duration::from_millis(200), server.connections.next()).await;
@@ -119,7 +119,7 @@ async fn silent_peers_hold_up_nobody_and_are_cut_off() {
     for _ in 0..50 {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
-    let trust = Trust::Ca(server.ca.certificate().to_vec());
+    let trust = Trust::Roots(server.ca.trusted());
     let dialed = tokio::spawn(async move { dial(address, trust, None).await });
     let _connection = next(&mut server).await.expect("a silent peer holds up the others");
     dialed.await.unwrap().unwrap();
@@ -132,7 +132,7 @@ async fn silent_peers_hold_up_nobody_and_are_cut_off() {
 async fn without_a_certificate_there_are_few_places_and_not_for_long() {
     let life = Duration::from_millis(800);
     let mut server = server_with(Limits { anonymous: 2, anonymous_life: life, ..Limits::default() }).await;
-    let (address, trust) = (server.address, Trust::Ca(server.ca.certificate().to_vec()));
+    let (address, trust) = (server.address, Trust::Roots(server.ca.trusted()));
     let (mut held, mut clients) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         clients.push(connect(address, &trust, None).await.unwrap());

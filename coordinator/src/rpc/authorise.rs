@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     caller::{Caller, Peer},
+    clock,
     store::Store,
 };
 
@@ -46,6 +47,7 @@ const TABLE: &[(&str, Who)] = &[
     ("/drover.v1.Enrolment/EnrollHost", Who::Anyone),
     ("/drover.v1.Enrolment/LoginOperator", Who::Anyone),
     ("/drover.v1.AgentLink/Session", Who::Host),
+    ("/drover.v1.AgentLink/Renew", Who::Host),
     ("/drover.v1.AgentLink/FetchBlob", Who::Host),
     ("/drover.v1.Operator/Plan", Who::Operator),
     ("/drover.v1.Operator/MissingBlobs", Who::Operator),
@@ -77,6 +79,7 @@ const TABLE: &[(&str, Who)] = &[
     ("/drover.v1.Operator/RevokeToken", Who::Operator),
     ("/drover.v1.Operator/ListOperators", Who::Operator),
     ("/drover.v1.Operator/RevokeOperator", Who::Operator),
+    ("/drover.v1.Operator/Renew", Who::Operator),
     ("/drover.v1.Operator/ListAudit", Who::Operator),
     ("/drover.v1.Operator/Events", Who::Operator),
 ];
@@ -98,14 +101,20 @@ async fn authorise(store: &Store, path: &str, peer: Option<&Peer>) -> Result<All
     match (who, caller) {
         (Who::Anyone, _) => Ok(Allowed::Anyone),
         (Who::Host, Caller::Host { id, serial }) => {
-            if store.live_host(id, serial).await.map_err(store_failed)? {
+            if store.live_host(id, serial).await.map_err(store_failed)?
+                || adopt(store, "host", id.as_str(), serial).await?
+            {
+                store.use_certificate(serial, clock::unix_ms()).await.map_err(store_failed)?;
                 Ok(Allowed::Host(id.clone()))
             } else {
                 Err(unwelcome(caller))
             }
         }
         (Who::Operator, Caller::Operator { name, serial }) => {
-            if store.live_operator(name, serial).await.map_err(store_failed)? {
+            if store.live_operator(name, serial).await.map_err(store_failed)?
+                || adopt(store, "operator", name.as_str(), serial).await?
+            {
+                store.use_certificate(serial, clock::unix_ms()).await.map_err(store_failed)?;
                 Ok(Allowed::Operator(name.clone()))
             } else {
                 Err(unwelcome(caller))
@@ -118,11 +127,28 @@ async fn authorise(store: &Store, path: &str, peer: Option<&Peer>) -> Result<All
     }
 }
 
+/// A certificate that was given after the backup from which the store was restored is taken up.
+async fn adopt(store: &Store, kind: &'static str, owner: &str, serial: &str) -> Result<bool, Status> {
+    let adopted = store.adopt_certificate(kind, owner, serial, clock::unix_ms()).await.map_err(store_failed)?;
+    if adopted {
+        tracing::warn!(kind, owner, "a certificate that was given after this store was backed up is taken up");
+    }
+    Ok(adopted)
+}
+
 /// The host that makes this call.
 pub fn host<T>(request: &Request<T>) -> Result<HostId, Status> {
     match request.extensions().get() {
         Some(Allowed::Host(id)) => Ok(id.clone()),
         _ => Err(code::status(Code::Forbidden, "not a host")),
+    }
+}
+
+/// The serial of the certificate with which this call is made.
+pub fn serial<T>(request: &Request<T>) -> Result<String, Status> {
+    match request.extensions().get::<Peer>().map(|peer| &peer.caller) {
+        Some(Caller::Host { serial, .. } | Caller::Operator { serial, .. }) => Ok(serial.clone()),
+        Some(Caller::Anonymous) | None => Err(code::status(Code::Forbidden, "this needs a certificate")),
     }
 }
 

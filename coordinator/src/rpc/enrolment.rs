@@ -11,7 +11,7 @@ use drover_proto::{
 use tonic::{Request, Response, Status};
 use tracing::info;
 
-use super::{Services, ca_failed, name, store_failed};
+use super::{Services, ca_failed, name, renew::certificate, store_failed};
 use crate::{
     ca::Issued,
     clock,
@@ -42,12 +42,13 @@ impl enrolment_server::Enrolment for Enrolment {
             not_after_ms: issued.not_after_ms,
         };
         let row = store.enroll_host(id, secret, new, now_ms).await.map_err(store_failed)?;
+        self.note(&issued, request.protocol_version).await?;
         info!(host = %row.name, id = %row.id, by = row.enrolled_by, "enrolled");
         // What matches is given when it connects; doing it now only saves a step.
         if let Err(error) = rollouts.fill_in(&host).await {
             tracing::warn!(%host, %error, "apps for the new host will be looked for when it connects");
         }
-        Ok(Response::new(self.certificate(issued, host.to_string())))
+        Ok(Response::new(certificate(&self.0, issued, host.to_string())))
     }
 
     async fn login_operator(&self, request: Request<LoginOperatorRequest>) -> Result<Response<Certificate>, Status> {
@@ -59,19 +60,18 @@ impl enrolment_server::Enrolment for Enrolment {
         let issued = ca.sign_operator(&request.csr_der, &operator).map_err(ca_failed)?;
         let login = NewLogin { serial: issued.serial.clone(), not_after_ms: issued.not_after_ms };
         store.login_operator(id, secret, login, now_ms).await.map_err(store_failed)?;
+        self.note(&issued, request.protocol_version).await?;
         info!(%operator, "logged in");
-        Ok(Response::new(self.certificate(issued, operator.to_string())))
+        Ok(Response::new(certificate(&self.0, issued, operator.to_string())))
     }
 }
 
 impl Enrolment {
-    fn certificate(&self, issued: Issued, subject_id: String) -> Certificate {
-        Certificate {
-            certificate_der: issued.der,
-            ca_der: self.0.ca.certificate().to_vec(),
-            subject_id,
-            not_after_unix_ms: issued.not_after_ms,
-        }
+    /// Notes who signed. An old client takes one CA only. Should this be lost, the certificate is renewed soon: no harm.
+    async fn note(&self, issued: &Issued, protocol: u32) -> Result<(), Status> {
+        let Services { store, ca, .. } = &self.0;
+        let roots = if protocol >= 2 { ca.roots() } else { vec![ca.fingerprint()] };
+        store.note_issuer(&issued.serial, ca.fingerprint(), &roots).await.map_err(store_failed)
     }
 }
 

@@ -7,7 +7,7 @@ use drover_proto::{
     digest::Digest,
     limits::BLOB_CHUNK_BYTES,
     name::HostId,
-    wire::{BlobChunk, FetchBlobRequest, FromAgent, agent_link_server},
+    wire::{BlobChunk, Certificate, FetchBlobRequest, FromAgent, RenewRequest, agent_link_server},
 };
 use tokio::{
     fs::File,
@@ -20,9 +20,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Services, authorise, blob_failed, invalid,
     lease::{Lease, Leased},
-    store_failed,
+    renew, store_failed,
 };
-use crate::session::stream::Outgoing;
+use crate::{caller::Caller, session::stream::Outgoing};
 
 /// Chunks that wait for a slow host.
 const CHUNKS_AHEAD: usize = 4;
@@ -37,6 +37,12 @@ impl agent_link_server::AgentLink for Link {
     async fn session(&self, request: Request<Streaming<FromAgent>>) -> Result<Response<Outgoing>, Status> {
         let host = authorise::host(&request)?;
         Ok(Response::new(self.0.agents.open(host, request.into_inner())))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Certificate>, Status> {
+        let host = authorise::host(&request)?;
+        let caller = Caller::Host { id: host, serial: authorise::serial(&request)? };
+        renew::renew(&self.0, &caller, &request.into_inner().csr_der).await.map(Response::new)
     }
 
     async fn fetch_blob(&self, request: Request<FetchBlobRequest>) -> Result<Response<Self::FetchBlobStream>, Status> {

@@ -31,6 +31,7 @@ mod enrolment;
 mod lease;
 mod link;
 mod operator;
+mod renew;
 
 use lease::Revocations;
 
@@ -62,7 +63,13 @@ impl Services {
         rollouts.resume().await?;
         let (events, heard) = mpsc::channel(HOST_EVENTS);
         tokio::spawn(rollouts.clone().listen(heard));
-        let agents = AgentStreams { store: store.clone(), sessions: sessions.clone(), events, stop: stop.clone() };
+        let agents = AgentStreams {
+            store: store.clone(),
+            ca: ca.clone(),
+            sessions: sessions.clone(),
+            events,
+            stop: stop.clone(),
+        };
         let revocations = Revocations::new(store.clone());
         tokio::spawn(sweep_events(store.clone(), stop.clone()));
         Ok(Self { store, blobs, ca, sessions, rollouts, agents, stop, revocations })

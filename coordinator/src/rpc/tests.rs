@@ -23,7 +23,7 @@ use drover_proto::{
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tonic::transport::{Channel, Server};
+use tonic::transport::Channel;
 
 use self::agent::{FakeAgent, Fate, Gauge, healthy};
 use super::*;
@@ -55,13 +55,16 @@ async fn identity(address: &str, word: &str, kind: TokenKind, name: &str) -> Res
     let certificate = match kind {
         TokenKind::Join => {
             let (host_name, agent_version) = (name.to_owned(), "test".to_owned());
-            let request = EnrollHostRequest { token_id, token_secret, csr_der, host_name, agent_version };
+            let request =
+                EnrollHostRequest { token_id, token_secret, csr_der, host_name, agent_version, protocol_version: 2 };
             client.enroll_host(request).await?
         }
-        TokenKind::Login => client.login_operator(LoginOperatorRequest { token_id, token_secret, csr_der }).await?,
+        TokenKind::Login => {
+            client.login_operator(LoginOperatorRequest { token_id, token_secret, csr_der, protocol_version: 2 }).await?
+        }
     };
     let certificate = certificate.into_inner();
-    let trust = Trust::Ca(certificate.ca_der);
+    let trust = Trust::Roots(vec![certificate.ca_der]);
     Ok((Identity { certificate_der: certificate.certificate_der, key_der: key.key_der }, trust))
 }
 
@@ -71,7 +74,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir(dir.path().join("state"));
         crate::app::make_state_dir(&state).unwrap();
-        let app = App::open(&state).await.unwrap();
+        let app = App::open(&state, crate::ca::CLIENT_LIFE).await.unwrap();
         let services =
             Services::start(app.store.clone(), app.blobs.clone(), app.ca.clone(), app.stop.clone()).await.unwrap();
         let config = listen::server_config(&app.ca).unwrap();
@@ -79,7 +82,7 @@ impl World {
         let (address, connections) = listen::bind(any, config, app.stop.clone()).await.unwrap();
         let routes = services.routes();
         let stop = app.stop.clone().cancelled_owned();
-        tokio::spawn(Server::builder().add_routes(routes).serve_with_incoming_shutdown(connections, stop));
+        tokio::spawn(crate::app::server().add_routes(routes).serve_with_incoming_shutdown(connections, stop));
         let address = address.to_string();
 
         let word = crate::admin::operator_add(&state, &"ada".parse().unwrap(), Duration::from_secs(60)).unwrap();
@@ -375,7 +378,7 @@ async fn a_coordinator_that_restarts_goes_on_with_its_rollouts() {
     let (address, connections) = listen::bind("127.0.0.1:0".parse().unwrap(), config, again.clone()).await.unwrap();
     let routes = services.routes();
     tokio::spawn(
-        Server::builder().add_routes(routes).serve_with_incoming_shutdown(connections, again.cancelled_owned()),
+        crate::app::server().add_routes(routes).serve_with_incoming_shutdown(connections, again.cancelled_owned()),
     );
     world.address = address.to_string();
     world.services = services.clone();

@@ -15,6 +15,7 @@ use drover_proto::{
 use crate::store::{Store, StoreError};
 
 mod ahead;
+mod acks;
 mod events;
 pub mod registry;
 pub(crate) mod report;

@@ -9,11 +9,10 @@ use drover_proto::{
     MIN_PROTOCOL_VERSION, PROTOCOL_VERSION,
     code::{self, Code},
     common_protocol, limits,
-    name::{AppName, Generation, HostId},
+    name::{AppName, HostId},
     status::HostStatus,
     wire::{
-        Events, FromAgent, Hello, HostSpecDocument, Report, SpecAck, ToAgent, Welcome, from_agent, spec_ack::Outcome,
-        to_agent,
+        Events, FromAgent, Hello, HostSpecDocument, RenewCertificate, Report, ToAgent, Welcome, from_agent, to_agent,
     },
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -28,18 +27,18 @@ use super::{
     document,
     events::{Batch, Pace},
     registry::Connection,
-    report::{MAX_NAME_CHARS, MAX_SENTENCE_CHARS, one_line, trim, trim_reply},
+    report::{MAX_NAME_CHARS, one_line, trim, trim_reply},
 };
 use crate::{
-    clock,
+    ca::Ca,
+    clock, renewal,
     store::{Host, Store, StoreError},
 };
 
 /// For the hello, and for an agent to read one message.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Before a spec that the host could not keep is sent again; doubled each time.
-const AGAIN_FIRST: Duration = Duration::from_secs(1);
-const AGAIN_MOST: Duration = Duration::from_secs(300);
+pub(super) const AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// Messages between this task and the connection.
 const OUTGOING: usize = 16;
 /// How far a host's generation may be ahead of ours; more is not a restored backup but nonsense.
@@ -52,6 +51,8 @@ const ENVELOPE_BYTES: usize = 1024;
 pub struct AgentStreams {
     /// Where facts and reports are kept.
     pub store: Store,
+    /// Whose certificates hosts hold.
+    pub ca: Arc<Ca>,
     /// Who is connected.
     pub sessions: Sessions,
     /// To `rollout`.
@@ -83,15 +84,15 @@ impl AgentStreams {
     }
 }
 
-struct Stream {
-    all: AgentStreams,
-    host: HostId,
+pub(super) struct Stream {
+    pub(super) all: AgentStreams,
+    pub(super) host: HostId,
     out: mpsc::Sender<Result<ToAgent, Status>>,
     /// The newest generation that was sent on this stream.
-    sent: u64,
+    pub(super) sent: u64,
     /// When the newest spec goes once more, since the host could not keep it; and how long to wait the next time.
-    again_at: Option<Instant>,
-    again_in: Duration,
+    pub(super) again_at: Option<Instant>,
+    pub(super) again_in: Duration,
     /// The host held a spec that this coordinator has not written: it may speak of any app.
     keeps_unknown: bool,
     /// Of its events.
@@ -153,17 +154,28 @@ impl Stream {
             self.catch_up(&row, hello).await?;
         }
         self.all.store.set_held(&self.host, hello.generation).await.map_err(failed)?;
+        // `hello` made sure that there is one.
+        let protocol_version = common_protocol(hello.protocol_version, hello.min_protocol_version).unwrap_or_default();
         let welcome = Welcome {
-            // `hello` made sure that there is one.
-            protocol_version: common_protocol(hello.protocol_version, hello.min_protocol_version).unwrap_or_default(),
+            protocol_version,
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             host_name: row.name.to_string(),
             takes_events: true,
         };
         self.send(to_agent::Message::Welcome(welcome)).await?;
         self.send_spec(false).await?;
+        if protocol_version >= 2 {
+            self.send_renewal(&row.serial).await?;
+        }
         self.tell(HostEvent::Connected(self.host.clone())).await;
         Ok(())
+    }
+
+    /// Tells the host when to renew the certificate that it came with.
+    async fn send_renewal(&self, serial: &str) -> Result<(), Status> {
+        let Some(held) = self.all.store.certificate(serial).await.map_err(failed)? else { return Ok(()) };
+        let in_ms = renewal::due_in_ms(&held, &self.all.ca, self.host.as_str(), clock::unix_ms());
+        self.send(to_agent::Message::RenewCertificate(RenewCertificate { in_ms })).await
     }
 
     /// Counts on from what the host holds. Its workloads stay as they are until somebody wants something else: what this
@@ -230,44 +242,6 @@ impl Stream {
             Some(from_agent::Message::Hello(_)) => Err(code::status(Code::Protocol, "hello is said once")),
             None => Err(code::status(Code::Protocol, "the agent sent a message that this coordinator does not know")),
         }
-    }
-
-    async fn acknowledged(&mut self, ack: SpecAck) -> Result<(), Status> {
-        let (host, generation) = (self.host.clone(), ack.generation);
-        let message = one_line(&ack.message, MAX_SENTENCE_CHARS);
-        if generation > self.sent {
-            warn!(%host, generation, sent = self.sent, "an answer to a spec that was not sent is left out");
-            return Ok(());
-        }
-        match ack.outcome() {
-            Outcome::Accepted | Outcome::Duplicate => {
-                debug!(%host, generation, "spec accepted");
-                (self.again_at, self.again_in) = (None, AGAIN_FIRST);
-                return self.all.store.set_accepted(&host, generation).await.map_err(failed);
-            }
-            Outcome::Stale => {
-                error!(%host, generation, reason = ?message, "the host holds a newer spec: was this coordinator restored from a backup?");
-            }
-            Outcome::Conflict => {
-                error!(%host, generation, reason = ?message, "the host holds another spec of this generation")
-            }
-            Outcome::Invalid => error!(%host, generation, reason = ?message, "the host refused its spec"),
-            // Not by its content: it may be taken the next time, and that is no failure of a rollout before its deadline.
-            Outcome::Unspecified => {
-                warn!(%host, generation, reason = ?message, wait = ?self.again_in, "the host could not take its spec: it is sent again");
-                self.again_at = Some(Instant::now() + self.again_in);
-                self.again_in = AGAIN_MOST.min(self.again_in * 2);
-                return self.all.store.set_refused(&host, generation, &message).await.map_err(failed);
-            }
-        }
-        self.refused(generation, message).await
-    }
-
-    /// Kept for people until the host accepts a spec, and told to the rollout that wrote it.
-    async fn refused(&self, generation: Generation, message: String) -> Result<(), Status> {
-        self.all.store.set_refused(&self.host, generation, &message).await.map_err(failed)?;
-        self.tell(HostEvent::Refused { host: self.host.clone(), generation, message }).await;
-        Ok(())
     }
 
     async fn reported(&self, report: Report) -> Result<(), Status> {
@@ -366,7 +340,7 @@ impl Stream {
         }
     }
 
-    async fn tell(&self, event: HostEvent) {
+    pub(super) async fn tell(&self, event: HostEvent) {
         if self.all.events.send(event).await.is_err() {
             debug!(host = %self.host, "the coordinator is stopping: nobody listens to hosts any more");
         }
@@ -386,7 +360,7 @@ fn unwelcome() -> Status {
 }
 
 /// What the agent is told when the store fails; the rest is for our log.
-fn failed(error: StoreError) -> Status {
+pub(super) fn failed(error: StoreError) -> Status {
     if matches!(error, StoreError::NotFound(_)) {
         return unwelcome();
     }

@@ -8,8 +8,9 @@ use drover_proto::{
     token::TokenKind,
     view::{Cordoned, RefusedSpec},
 };
-use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
+use sqlx::{Row, sqlite::SqliteRow};
 
+use super::certificates::{add_certificate, revoke_certificates};
 use super::{Result, Store, StoreError, audit, commit, events, from_int, from_json, parse, to_json, tokens};
 
 /// A host that is being enrolled; its labels come from its token.
@@ -332,44 +333,4 @@ fn read_host(row: &SqliteRow) -> Result<Host> {
             _ => None,
         },
     })
-}
-
-/// Notes a certificate that was issued; `kind` is `host` or `operator`.
-pub(super) async fn add_certificate(
-    tx: &mut Transaction<'static, Sqlite>,
-    serial: &str,
-    kind: &'static str,
-    owner: &str,
-    not_after_ms: i64,
-    now_ms: i64,
-) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO certificates (serial, owner_kind, owner, issued_ms, not_after_ms) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(serial)
-    .bind(kind)
-    .bind(owner)
-    .bind(now_ms)
-    .bind(not_after_ms)
-    .execute(&mut **tx)
-    .await
-    .map_err(|e| StoreError::Sql("note a certificate", e))?;
-    Ok(())
-}
-
-/// Revokes every certificate of an owner.
-pub(super) async fn revoke_certificates(
-    tx: &mut Transaction<'static, Sqlite>,
-    kind: &'static str,
-    owner: &str,
-    now_ms: i64,
-) -> Result<()> {
-    sqlx::query("UPDATE certificates SET revoked_ms = $3 WHERE owner_kind = $1 AND owner = $2 AND revoked_ms IS NULL")
-        .bind(kind)
-        .bind(owner)
-        .bind(now_ms)
-        .execute(&mut **tx)
-        .await
-        .map_err(|e| StoreError::Sql("revoke certificates", e))?;
-    Ok(())
 }

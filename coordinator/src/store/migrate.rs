@@ -18,6 +18,7 @@ const MIGRATIONS: &[Migration] = &[
     (5, include_str!("migrations/0005_once_restart_cordon.sql")),
     (6, include_str!("migrations/0006_keeps.sql")),
     (7, include_str!("migrations/0007_revoked_hosts.sql")),
+    (8, include_str!("migrations/0008_renewal.sql")),
 ];
 
 /// The version that this program reads and writes.

@@ -17,6 +17,7 @@ use crate::vault::{Vault, VaultError};
 
 mod audit;
 mod cordon;
+mod certificates;
 mod events;
 mod hosts;
 mod migrate;
@@ -30,6 +31,7 @@ mod specs;
 mod tokens;
 mod verify;
 
+pub use certificates::{Certificate, Holder, Successor};
 pub use events::{EventFilter, OfHost, Retention};
 pub use hosts::{Host, NewHost, StoredReport};
 pub use migrate::SCHEMA_VERSION;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use drover_proto::{name::OperatorName, token::TokenKind, view::OperatorView};
 
 use super::{
-    NewToken, Result, Store, StoreError, audit, commit,
-    hosts::{add_certificate, revoke_certificates},
-    parse, tokens,
+    NewToken, Result, Store, StoreError, audit,
+    certificates::{add_certificate, revoke_certificates},
+    commit, parse, tokens,
 };
 
 /// A certificate that a login is to get.
@@ -108,6 +108,15 @@ impl Store {
             .map_err(failed)?;
         audit::record(&mut tx, who, "operator revoke", name.as_str(), now_ms).await?;
         commit(tx).await
+    }
+    /// Whether this operator has not been revoked, whatever their certificate.
+    pub async fn is_operator(&self, name: &OperatorName) -> Result<bool> {
+        let row: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM operators WHERE name = $1 AND revoked_ms IS NULL")
+            .bind(name.as_str())
+            .fetch_optional(&self.read)
+            .await
+            .map_err(|e| StoreError::Sql("look for an operator", e))?;
+        Ok(row.is_some())
     }
     /// Whether the certificate `serial` is this operator's, unrevoked, and the operator too.
     pub async fn live_operator(&self, name: &OperatorName, serial: &str) -> Result<bool> {

@@ -11,6 +11,8 @@ use drover_proto::{
 
 use super::*;
 
+mod certificates;
+
 pub(super) struct Temporary {
     dir: tempfile::TempDir,
     pub(super) store: Store,

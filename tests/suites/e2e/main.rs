@@ -1,6 +1,7 @@
 //! drover from end to end on real hosts: packages installed by dpkg, the operator's own command, real systemd and nginx.
 
 mod cordon;
+mod certificates;
 mod deploy;
 mod events;
 mod failures;

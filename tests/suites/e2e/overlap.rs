@@ -14,7 +14,7 @@ use drover_proto::{
     token::{Token, TokenKind},
     wire::{
         BlobChunk, Certificate, EnrollHostRequest, FetchBlobRequest, FromAgent, HostSpecDocument, LoginOperatorRequest,
-        ToAgent, Welcome,
+        RenewRequest, ToAgent, Welcome,
         agent_link_server::{AgentLink, AgentLinkServer},
         enrolment_server::{Enrolment, EnrolmentServer},
         from_agent, spec_ack, to_agent,
@@ -132,6 +132,10 @@ impl AgentLink for Old {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<Certificate>, Status> {
+        Err(Status::unimplemented("not in protocol 1"))
     }
 
     async fn fetch_blob(&self, request: Request<FetchBlobRequest>) -> Result<Response<Self::FetchBlobStream>, Status> {

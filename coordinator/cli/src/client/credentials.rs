@@ -19,6 +19,11 @@ const CONFIG: &str = "config.toml";
 const KEY: &str = "operator.key";
 const CERTIFICATE: &str = "operator.crt";
 const CA: &str = "ca.crt";
+/// Key, certificate and CAs after a renewal, in one file, so that one rename puts all of them in place. While it is there the
+/// three above are what was before.
+const RENEWED: &str = "renewed.pem";
+/// Before the end of the certificate in it, in Unix ms; text before the first section of a PEM file is not read.
+const UNTIL: &str = "not after, unix ms: ";
 
 /// `config.toml`: which coordinator, and as whom.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -39,8 +44,8 @@ pub struct Credentials {
     pub config: Config,
     /// Certificate and key.
     pub identity: tls::Identity,
-    /// The coordinator's CA, DER.
-    pub ca_der: Vec<u8>,
+    /// The coordinator's CAs, DER: one, or two while it changes from one to the other.
+    pub ca_ders: Vec<Vec<u8>>,
 }
 
 /// The directory: `DROVER_CONFIG_DIR`, or `drover` in `XDG_CONFIG_HOME`, or `~/.config/drover`. `get` reads a variable.
@@ -73,6 +78,10 @@ pub fn load(directory: &Path) -> Result<Credentials, Fault> {
     };
     let config: Config = toml::from_str(&text)
         .map_err(|e| damaged(&path, &e.to_string().lines().next_back().unwrap_or_default().to_owned()))?;
+    let renewed = directory.join(RENEWED);
+    if renewed.exists() {
+        return load_renewed(&renewed, config);
+    }
     let key_path = directory.join(KEY);
     let mode = fs::metadata(&key_path).map(|m| m.permissions().mode()).unwrap_or(0);
     if mode & 0o077 != 0 {
@@ -85,9 +94,39 @@ pub fn load(directory: &Path) -> Result<Credentials, Fault> {
             certificate_der: certificate(&directory.join(CERTIFICATE))?,
             key_der: Secret::new(key.secret_pkcs8_der().to_vec()),
         },
-        ca_der: certificate(&directory.join(CA))?,
+        ca_ders: certificates(&directory.join(CA))?,
         config,
     })
+}
+
+fn load_renewed(path: &Path, config: Config) -> Result<Credentials, Fault> {
+    let text = read(path)?;
+    let line = std::str::from_utf8(text.expose()).ok().and_then(|text| text.lines().next());
+    let until = line.and_then(|line| line.strip_prefix(UNTIL)?.parse().ok());
+    let until = until.ok_or_else(|| damaged(path, &"its first line"))?;
+    let key = PrivatePkcs8KeyDer::from_pem_slice(text.expose()).map_err(|e| damaged(path, &e))?;
+    let mut certificates = certificates(path)?;
+    if certificates.len() < 2 {
+        return Err(damaged(path, &"certificate or CA is missing"));
+    }
+    let ca_ders = certificates.split_off(1);
+    let certificate_der = certificates.pop().unwrap_or_default();
+    Ok(Credentials {
+        identity: tls::Identity { certificate_der, key_der: Secret::new(key.secret_pkcs8_der().to_vec()) },
+        ca_ders,
+        config: Config { certificate_not_after_unix_ms: until, ..config },
+    })
+}
+
+/// Puts a renewed certificate in place of the one that is there, all of it or nothing.
+pub fn save_renewed(directory: &Path, credentials: &Credentials) -> Result<(), Fault> {
+    let Credentials { config, identity, ca_ders } = credentials;
+    let mut text = format!("{UNTIL}{}\n", config.certificate_not_after_unix_ms);
+    text.push_str(&pem("PRIVATE KEY", identity.key_der.expose()));
+    for der in std::iter::once(&identity.certificate_der).chain(ca_ders) {
+        text.push_str(&pem("CERTIFICATE", der));
+    }
+    write(directory, RENEWED, 0o600, text.as_bytes())
 }
 
 /// Writes everything; `config.toml` last, so that an interrupted login is no login.
@@ -101,8 +140,16 @@ pub fn save(directory: &Path, credentials: &Credentials) -> Result<(), Fault> {
     let identity = &credentials.identity;
     write(directory, KEY, 0o600, pem("PRIVATE KEY", identity.key_der.expose()).as_bytes())?;
     write(directory, CERTIFICATE, 0o644, pem("CERTIFICATE", &identity.certificate_der).as_bytes())?;
-    write(directory, CA, 0o644, pem("CERTIFICATE", &credentials.ca_der).as_bytes())?;
-    write(directory, CONFIG, 0o644, config.as_bytes())
+    let cas: String = credentials.ca_ders.iter().map(|der| pem("CERTIFICATE", der)).collect();
+    write(directory, CA, 0o644, cas.as_bytes())?;
+    write(directory, CONFIG, 0o644, config.as_bytes())?;
+    let renewed = directory.join(RENEWED);
+    match fs::remove_file(&renewed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Fault::io(format_args!("cannot remove {}", renewed.display()), &error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn not_logged_in() -> Fault {
@@ -127,6 +174,13 @@ fn read(path: &Path) -> Result<Secret<Vec<u8>>, Fault> {
 fn certificate(path: &Path) -> Result<Vec<u8>, Fault> {
     let bytes = read(path)?;
     CertificateDer::from_pem_slice(bytes.expose()).map(|der| der.to_vec()).map_err(|e| damaged(path, &e))
+}
+
+fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, Fault> {
+    let text = read(path)?;
+    let all: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(text.expose()).map(|der| der.map(|der| der.to_vec())).collect();
+    all.ok().filter(|all| !all.is_empty()).ok_or_else(|| damaged(path, &"it holds no certificate"))
 }
 
 /// Written beside and renamed, so that no reader ever sees half a file or a key with loose permissions.
@@ -169,7 +223,7 @@ mod tests {
                 certificate_not_after_unix_ms: 5,
             },
             identity: tls::Identity { certificate_der: vec![1; 100], key_der: Secret::new(vec![2; 100]) },
-            ca_der: vec![3; 48],
+            ca_ders: vec![vec![3; 48], vec![4; 48]],
         }
     }
 
@@ -182,11 +236,29 @@ mod tests {
         let back = load(&directory).unwrap();
         assert_eq!(back.config, credentials().config);
         assert_eq!(back.identity.key_der, credentials().identity.key_der);
-        assert_eq!((back.identity.certificate_der, back.ca_der), (vec![1; 100], vec![3; 48]));
+        assert_eq!((back.identity.certificate_der, back.ca_ders), (vec![1; 100], credentials().ca_ders));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&directory), mode(&directory.join(KEY))), (0o700, 0o600));
         fs::set_permissions(directory.join(KEY), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(load(&directory).unwrap_err().hint.unwrap().starts_with("chmod 600"));
+    }
+
+    #[test]
+    fn a_renewal_takes_the_place_of_the_login_and_a_login_that_of_a_renewal() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = base.path();
+        save(directory, &credentials()).unwrap();
+        let mut renewed = credentials();
+        renewed.identity = tls::Identity { certificate_der: vec![7; 90], key_der: Secret::new(vec![8; 90]) };
+        renewed.config.certificate_not_after_unix_ms = 9;
+        renewed.ca_ders.truncate(1);
+        save_renewed(directory, &renewed).unwrap();
+        let back = load(directory).unwrap();
+        assert_eq!((back.config, back.ca_ders), (renewed.config, renewed.ca_ders));
+        assert_eq!((back.identity.certificate_der, back.identity.key_der.expose()), (vec![7; 90], &vec![8; 90]));
+        assert_eq!(fs::metadata(directory.join(RENEWED)).unwrap().permissions().mode() & 0o777, 0o600);
+        save(directory, &credentials()).unwrap();
+        assert_eq!(load(directory).unwrap().identity.certificate_der, vec![1; 100]);
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Operator for Double {
         revoke_host(HostRequest) -> Empty,
         cordon_host(CordonHostRequest) -> View,
         drain_host(HostRequest) -> View,
+        renew(RenewRequest) -> RenewReply,
         status(AppFilter) -> View,
         list_releases(AppFilter) -> View,
         set_secret(SetSecretRequest) -> Empty,

@@ -29,7 +29,7 @@ pub async fn explain(fault: Fault) -> Fault {
 fn look() -> Option<Fault> {
     let credentials = credentials::load(&credentials::own_directory().ok()?).ok()?;
     let address = credentials.config.coordinator;
-    let config = tls::client_config(&Trust::Ca(credentials.ca_der), Some(&credentials.identity)).ok()?;
+    let config = tls::client_config(&Trust::Roots(credentials.ca_ders), Some(&credentials.identity)).ok()?;
     let name = ServerName::try_from(tls::SERVER_NAME).ok()?;
     let mut connection = ClientConnection::new(Arc::new(config), name).ok()?;
     let mut tcp = TcpStream::connect_timeout(&address.to_socket_addrs().ok()?.next()?, PATIENCE).ok()?;

@@ -27,6 +27,7 @@ pub async fn login(address: &str, word: &str) -> Result<Credentials, Fault> {
         token_id: token.id.clone(),
         token_secret: token.secret.expose().clone(),
         csr_der: key.csr_der,
+        protocol_version: drover_proto::PROTOCOL_VERSION,
     };
     let reply = EnrolmentClient::new(channel).login_operator(request).await;
     let certificate = reply.map_err(|e| error::of_status(&e, address))?.into_inner();
@@ -44,7 +45,7 @@ pub async fn login(address: &str, word: &str) -> Result<Credentials, Fault> {
             certificate_not_after_unix_ms: certificate.not_after_unix_ms,
         },
         identity: tls::Identity { certificate_der: certificate.certificate_der, key_der: key.key_der },
-        ca_der: certificate.ca_der,
+        ca_ders: std::iter::once(certificate.ca_der).chain(certificate.ca_der_more).collect(),
     })
 }
 

@@ -6,9 +6,9 @@ use drover_proto::{
     wire::{
         AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest, CordonHostRequest, CreateTokenReply,
         CreateTokenRequest, Empty, EventsRequest, HookLogsRequest, HostRequest, LabelHostRequest, LogLine, LogsRequest,
-        OperatorRequest, PlanReply, PlanRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RestartRequest,
-        RollbackRequest, RolloutRequest, RolloutStarted, SecretRequest, SetSecretRequest, TokenRequest, View,
-        operator_server,
+        OperatorRequest, PlanReply, PlanRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RenewReply,
+        RenewRequest, RestartRequest, RollbackRequest, RolloutRequest, RolloutStarted, SecretRequest, SetSecretRequest,
+        TokenRequest, View, operator_server,
     },
 };
 use serde::Serialize;
@@ -17,7 +17,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Services, authorise,
     lease::{Lease, Leased},
+    renew,
 };
+use crate::caller::Caller;
 
 mod apply;
 mod blobs;
@@ -181,6 +183,11 @@ impl operator_server::Operator for Operator {
     async fn revoke_operator(&self, request: Request<OperatorRequest>) -> Reply<Empty> {
         let (by, request) = open(request)?;
         tokens::revoke_operator(&self.0, &request.name, &by).await.map(Response::new)
+    }
+    async fn renew(&self, request: Request<RenewRequest>) -> Reply<RenewReply> {
+        let serial = authorise::serial(&request)?;
+        let (name, request) = open(request)?;
+        renew::reply(&self.0, &Caller::Operator { name, serial }, &request.csr_der).await.map(Response::new)
     }
     async fn list_audit(&self, request: Request<AuditRequest>) -> Reply<View> {
         let (_, request) = open(request)?;

@@ -66,7 +66,10 @@ impl FakeAgent {
         let mut status = HostStatus::default();
         while let Ok(Some(message)) = incoming.message().await {
             match message.message.unwrap() {
-                to_agent::Message::Welcome(_) | to_agent::Message::CancelJob(_) | to_agent::Message::EventsAck(_) => {}
+                to_agent::Message::Welcome(_)
+                | to_agent::Message::CancelJob(_)
+                | to_agent::Message::EventsAck(_)
+                | to_agent::Message::RenewCertificate(_) => {}
                 to_agent::Message::HostSpec(document) => {
                     let spec: HostSpec = serde_json::from_slice(&document.document_json).unwrap();
                     let outcome = Outcome::Accepted as i32;

@@ -1,0 +1,38 @@
+//! What becomes of certificates: successors, and those that the store does not know.
+
+use super::*;
+
+#[tokio::test]
+async fn a_certificate_counts_until_its_successor_is_used() {
+    let t = temporary().await;
+    let id = enrolled(&t.store).await;
+    let (ca, next) = (drover_proto::digest::Digest::of(b"ca"), drover_proto::digest::Digest::of(b"next"));
+    t.store.use_certificate("01", 2).await.unwrap();
+    let add = async |serial: &str, replaces: &str| {
+        let new = Successor { serial, replaces, not_after_ms: 9000 };
+        t.store.add_successor(new, next, &[ca, next], 3).await
+    };
+    add("0a", "01").await.unwrap();
+    add("0b", "01").await.unwrap();
+    for serial in ["01", "0a", "0b"] {
+        assert!(t.store.live_host(&id, serial).await.unwrap(), "{serial}");
+    }
+    assert_eq!(t.store.host(A).await.unwrap().unwrap().serial, "01");
+    assert_eq!(t.store.holders(5).await.unwrap()[0].issuer, None);
+    t.store.use_certificate("0b", 4).await.unwrap();
+    assert!(!t.store.live_host(&id, "01").await.unwrap() && t.store.live_host(&id, "0b").await.unwrap());
+    assert_eq!(t.store.host(A).await.unwrap().unwrap().serial, "0b");
+    let held = t.store.certificate("0b").await.unwrap().unwrap();
+    assert_eq!((held.issued_ms, held.issuer, held.roots.len()), (3, Some(next), 2));
+    assert_eq!(t.store.holders(5).await.unwrap()[0].issuer, Some(next));
+    assert!(add("0c", "01").await.is_err(), "a revoked one was renewed");
+    // One that was given after the backup from which the store comes, and one that was revoked.
+    assert!(t.store.adopt_certificate("host", A, "ff", 5).await.unwrap());
+    t.store.use_certificate("ff", 5).await.unwrap();
+    assert!(t.store.live_host(&id, "ff").await.unwrap() && !t.store.live_host(&id, "0b").await.unwrap());
+    assert!(!t.store.adopt_certificate("host", A, "0b", 5).await.unwrap(), "a revoked one came back");
+    assert!(!t.store.adopt_certificate("host", B, "fe", 5).await.unwrap(), "of an unknown host");
+    assert!(!t.store.adopt_certificate("operator", A, "fe", 5).await.unwrap(), "of an unknown operator");
+    t.store.revoke_host(&id, "ada", 6).await.unwrap();
+    assert!(!t.store.adopt_certificate("host", A, "fd", 7).await.unwrap(), "of a revoked host");
+}
