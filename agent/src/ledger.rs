@@ -125,6 +125,15 @@ pub struct Activation {
     pub touched: bool,
     /// How far it is.
     pub stage: Stage,
+    /// Hooks that have ended well in it, each with its release: an agent that was interrupted after them runs them no more.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub hooks: BTreeSet<String>,
+}
+
+/// A hook in [`Activation::hooks`].
+#[must_use]
+pub fn hook_of(release: &ReleaseId, name: &str) -> String {
+    format!("{release} {name}")
 }
 
 impl Activation {

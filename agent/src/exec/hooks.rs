@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     host::process::{self, Ended},
-    ledger::{AppLedger, OnceState},
+    ledger::{AppLedger, OnceState, hook_of},
     outputs::{self, HookRun},
     render::{Rendered, RenderedHook},
     report::now_unix_ms,
@@ -21,7 +21,7 @@ impl Exec<'_> {
         let missing = || StepFailure::new(Code::Internal, "hook", format!("there is no hook {index}"));
         let hook = wanted.hooks.get(index).ok_or_else(missing)?;
         if !hook.run_once {
-            return self.run_hook(when, wanted, hook).await;
+            return self.run_unless_done(when, wanted, hook, ledger).await;
         }
         self.not_begun(wanted, hook, ledger)?;
         let mut note = |state| {
@@ -34,6 +34,26 @@ impl Exec<'_> {
         // Unnoted it counts as interrupted: its own failure says more.
         ended?;
         noted.map_err(StepFailure::from)
+    }
+
+    /// Not again in the same activation, when the agent was interrupted after it.
+    async fn run_unless_done(
+        &self,
+        when: HookPoint,
+        wanted: &Rendered,
+        hook: &RenderedHook,
+        ledger: &mut AppLedger,
+    ) -> Result<(), StepFailure> {
+        let key = hook_of(&wanted.release, &hook.name);
+        if ledger.activation.as_ref().is_some_and(|activation| activation.hooks.contains(&key)) {
+            tracing::info!(app = %self.app, hook = %hook.name, "has run before the agent was interrupted");
+            return Ok(());
+        }
+        self.run_hook(when, wanted, hook).await?;
+        if let Some(activation) = &mut ledger.activation {
+            activation.hooks.insert(key);
+        }
+        Ok(self.ledgers.save(ledger)?)
     }
 
     /// A hook that runs once and has begun is not run again for this rollout: what it did by half nobody knows.

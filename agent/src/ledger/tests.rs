@@ -29,6 +29,7 @@ fn a_ledger_comes_back_as_it_was_and_only_root_reads_it() {
         switched_at: None,
         touched: true,
         stage: Stage::Gating,
+        hooks: BTreeSet::new(),
     });
     ledgers.save(&ledger).unwrap();
     assert_eq!(ledgers.load().unwrap().ledgers[&ledger.app], ledger);

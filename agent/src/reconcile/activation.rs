@@ -47,6 +47,12 @@ impl Work<'_> {
             (None, None) => (false, now_unix_ms()),
         };
         if interrupted.is_none() {
+            let same = |before: &Activation| {
+                before.rollout == desired.rollout
+                    && before.desired.as_ref().is_some_and(|d| d.release == desired.release)
+            };
+            let hooks = self.ledger.activation.take_if(|before| same(before)).map(|before| before.hooks);
+            let hooks = hooks.unwrap_or_default();
             self.ledger.activation = Some(Activation {
                 desired: Some(desired.clone()),
                 rollout: desired.rollout,
@@ -55,6 +61,7 @@ impl Work<'_> {
                 switched_at: None,
                 touched,
                 stage: Stage::Preparing,
+                hooks,
             });
             if let Err(failed) = self.keep() {
                 return self.give_up(desired, failed).await;
@@ -248,6 +255,7 @@ impl Work<'_> {
                 }
                 self.tell(EventKind::ActivationCommitted, format!("{} is healthy and committed", desired.release));
                 self.clean_up();
+                self.let_go(desired).await;
                 // The parts first: who reads "healthy" reads what it was seen by.
                 self.refresh(desired).await;
                 self.shared.say(&self.ledger, Some(desired));
@@ -269,12 +277,25 @@ impl Work<'_> {
             format!("{} failed, nothing was touched: {}", desired.release, failure.cause),
         );
         let phase = Phase::Reverted { to, cause: failure.cause.clone() };
-        self.settle_failed(desired, failure, phase);
+        self.settle_failed(desired, failure, phase).await;
         End::Settled
     }
 
+    /// The artifact of an activation that has ended. An agent that was interrupted behind unpacking still has it.
+    async fn let_go(&self, desired: &DesiredApp) {
+        if let Some(artifact) = &desired.spec.artifact {
+            self.shared.parts.blobs.discard(artifact.digest).await;
+        }
+    }
+
     /// Records a failure for good: this release is not tried again for this rollout.
-    pub(super) fn settle_failed(&mut self, desired: &DesiredApp, failure: drover_proto::status::Failure, phase: Phase) {
+    pub(super) async fn settle_failed(
+        &mut self,
+        desired: &DesiredApp,
+        failure: drover_proto::status::Failure,
+        phase: Phase,
+    ) {
+        self.let_go(desired).await;
         tracing::error!(app = %self.app, release = %desired.release, code = %failure.code, step = failure.step, "{}", failure.cause);
         self.ledger.activation = None;
         self.ledger.failed_attempt = Some((desired.release.clone(), desired.rollout));

@@ -133,6 +133,7 @@ mod tests {
             switched_at: None,
             touched: switched.is_some(),
             stage,
+            hooks: Default::default(),
         });
         ledger
     }

@@ -1,6 +1,6 @@
 //! Takes an app away: units stopped, files gone, originals back. Users, directories and packages stay. Beside `reconcile`.
 
-use std::{fs, io, sync::PoisonError};
+use std::{collections::BTreeSet, fs, io, sync::PoisonError};
 
 use drover_proto::{
     code::Code,
@@ -84,6 +84,7 @@ impl Work<'_> {
             switched_at: None,
             touched: true,
             stage: Stage::Switching,
+            hooks: BTreeSet::new(),
         });
         self.keep()?;
         tracing::info!(app = %self.app, "removing");

@@ -61,7 +61,7 @@ impl Work<'_> {
                 self.tell(EventKind::ActivationReverted, format!("back on {back}: {}", failure.cause));
                 self.clean_up();
                 let phase = Phase::Reverted { to, cause: failure.cause.clone() };
-                self.settle_failed(desired, failure, phase);
+                self.settle_failed(desired, failure, phase).await;
                 if let Some(current) = self.ledger.current.clone() {
                     self.refresh(&current).await;
                 }
@@ -78,7 +78,7 @@ impl Work<'_> {
                 self.ledger.gave_up(self.previous().as_ref(), there);
                 self.tell(EventKind::ActivationFailed, format!("going back failed: {}", failure.cause));
                 let phase = Phase::Failed { cause: failure.cause.clone() };
-                self.settle_failed(desired, failure, phase);
+                self.settle_failed(desired, failure, phase).await;
                 End::Settled
             }
         }
