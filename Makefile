@@ -12,7 +12,7 @@ TARGET = $(shell packaging/with-zig --target)
 CARGO = packaging/with-zig cargo
 NEXTEST = $(CARGO) nextest run --locked --workspace --target $(TARGET) --profile ci
 
-.PHONY: help setup demo demo-down test lint e2e shipped bench deb deb-dev lab-cgroup2
+.PHONY: help setup demo demo-down test lint e2e shipped crash bench deb deb-dev lab-cgroup2
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -43,6 +43,11 @@ shipped: setup deb ## the packages that ship, installed and used on Debian 11 ho
 	tests/lab/mkrootfs --suite bullseye
 	DROVER_PACKAGES=$(CURDIR)/target/debian/dist LAB_ROOTFS=$$(tests/lab/mkrootfs --suite bullseye --path) \
 	  $(NEXTEST) -E 'test(deploy::a_release_reaches_three_hosts) + test(failures::what_fails_before_the_switch) + test(the_binaries_need_no_glibc)'
+
+crash: setup deb-dev ## hundreds of random points at which the agent is killed, then a virtual machine whose power is cut (POINTS=, SEED=)
+	DROVER_CRASH_POINTS=$(or $(POINTS),300) DROVER_CRASH_SEED=$(or $(SEED),$(shell date +%s)) \
+	  $(CARGO) nextest run --locked --package drover-tests --target $(TARGET) --profile crash -E 'binary(crash)' $(T)
+	tests/lab/powercut 20
 
 bench: setup deb deb-dev ## drover's figures beside named peers, with the packages that ship: the tables of docs/BENCHMARKS.md (B='idle soak' for some)
 	DROVER_PACKAGES=$(CURDIR)/target/debian/dist target/$(TARGET)/debug/figures $(B)

@@ -1,0 +1,88 @@
+//! The agent killed everywhere: at every boundary of an activation, and at random calls. After each the host must be as a
+//! run that nothing disturbed leaves it, and the agent must have said what became of the activation.
+
+mod shop;
+mod snapshot;
+mod stage;
+mod tracer;
+
+use std::time::Instant;
+
+use shop::Release;
+use stage::{Kill, Move, Stage};
+use tracer::Calls;
+
+const RED: Move = Move::Apply(Release::Red);
+const BLUE: Move = Move::Apply(Release::Blue);
+const BROKEN: Move = Move::Apply(Release::Broken);
+
+/// Walks over the boundaries of several moves, one after another, until each has been seen to its end. Begins at these.
+fn walk<const N: usize>(stage: &Stage, moves: [(Move, u64); N]) {
+    let (mut next, mut done, mut points) = (moves.map(|(_, from)| from), [false; N], 0);
+    let begun = Instant::now();
+    while !done.iter().all(|done| *done) {
+        for (i, (what, _)) in moves.into_iter().enumerate() {
+            let reached = stage.interrupt(what, Kill::Boundary(next[i]));
+            done[i] |= !reached;
+            next[i] += 1;
+            points += u32::from(reached);
+        }
+    }
+    println!("{points} points of {moves:?} up to {next:?} in {:?}", begun.elapsed());
+}
+
+#[test]
+fn an_upgrade_killed_at_every_boundary() {
+    let mut stage = Stage::set();
+    stage.rehearse(&[RED, BLUE, RED, BLUE]);
+    walk(&stage, [(RED, 1), (BLUE, 1)]);
+}
+
+#[test]
+fn a_failing_release_killed_at_every_boundary_of_its_way_back() {
+    let mut stage = Stage::set();
+    stage.rehearse(&[RED, BLUE, BROKEN, BROKEN]);
+    // The way there is that of an upgrade.
+    let there = stage.count(BROKEN, Calls::Boundaries) / 3;
+    walk(&stage, [(BROKEN, there)]);
+}
+
+#[test]
+fn a_first_deploy_and_a_removal_killed_at_every_boundary() {
+    let mut stage = Stage::set();
+    stage.rehearse(&[RED, Move::Remove, RED, Move::Remove]);
+    walk(&stage, [(RED, 1), (Move::Remove, 1)]);
+}
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    let Some(text) = std::env::var_os(name) else { return default };
+    text.to_string_lossy().parse().unwrap_or_else(|error| panic!("{name}={text:?}: {error}"))
+}
+
+/// The next of a row of numbers that looks random (splitmix64).
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// `DROVER_CRASH_POINTS` of them, chosen by `DROVER_CRASH_SEED`.
+#[test]
+fn killed_at_random_calls() {
+    const CYCLE: [Move; 5] = [RED, BLUE, BROKEN, RED, Move::Remove];
+    let (seed, points) = (setting("DROVER_CRASH_SEED", 20), setting("DROVER_CRASH_POINTS", 60));
+    println!("DROVER_CRASH_SEED={seed} DROVER_CRASH_POINTS={points}");
+    let mut stage = Stage::set();
+    stage.rehearse(&CYCLE);
+    stage.rehearse(&CYCLE);
+    let calls = CYCLE.map(|what| stage.count(what, Calls::Every));
+    let (mut state, mut reached, begun) = (seed, 0, Instant::now());
+    for i in 0..usize::try_from(points).expect("a number of points") {
+        let at = 1 + random(&mut state) % calls[i % CYCLE.len()];
+        reached += u32::from(stage.interrupt(CYCLE[i % CYCLE.len()], Kill::Call(at)));
+    }
+    println!("{reached} of {points} points reached in {:?}; calls of {CYCLE:?}: {calls:?}", begun.elapsed());
+}

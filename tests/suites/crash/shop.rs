@@ -1,0 +1,89 @@
+//! The app of this suite: something of every kind that an activation does, in two releases that differ in all of it, a
+//! third that fails late, and a bystander that nothing may touch.
+
+use std::path::PathBuf;
+
+use drover_tests::tiny::Tiny;
+
+/// Where the hooks write what they did, on the host.
+pub const HOOKS_LOG: &str = "/var/tmp/shop-hooks";
+
+/// One of its releases.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Release {
+    /// With a worker, and a file that is adopted.
+    Red,
+    /// Without them.
+    Blue,
+    /// Like `Blue`; its last hook fails.
+    Broken,
+}
+
+/// Appends what happens to a log: `shop.py NAME`; it fails when there is a file `fails` beside it.
+const HOOK: &str = r#"
+import os, pathlib, sys
+here = pathlib.Path(__file__).resolve().parent
+def say(word):
+    with open("/var/tmp/shop-hooks", "a") as log:
+        log.write(f"{word} {sys.argv[1]}\n")
+say("begin")
+fails = (here / "fails").exists() and sys.argv[1] == "after"
+say("end")
+sys.exit(3 if fails else 0)
+"#;
+
+const PARTS: &str = r#"
+host:
+  users: [{ name: shop }]
+  directories: [{ path: /srv/shop, owner: shop, group: shop, mode: "0750" }]
+files:
+  - path: /etc/nginx/sites-enabled/shop
+    content: "server { listen 127.0.0.1:8088; location / { return 200 COLOUR; } }"
+    validate: [nginx, -t]
+    reload: nginx.service
+  - { path: /etc/shop/deep/shop.conf, content: "colour=COLOUR", owner: shop, group: shop, mode: "0640" }
+MORE_FILES
+hooks:
+  before_switch: [{ run: [/usr/bin/python3, "{{ release }}/shop.py", before], user: root, timeout: 20s }]
+  after_switch: [{ run: [/usr/bin/python3, "{{ release }}/shop.py", after], user: root, timeout: 20s }]
+"#;
+
+const WORKER: &str = r#"
+  tiny-worker.service:
+    user: shop
+    exec: /bin/sleep infinity
+    restart: always
+checks:"#;
+
+/// The manifest folder of a release.
+pub fn release(release: Release) -> Tiny {
+    let colour = format!("{release:?}").to_lowercase();
+    let worker = release == Release::Red;
+    let more = if worker { "  - { path: /etc/motd, content: \"the shop is red\\n\", adopt: true }" } else { "" };
+    let tiny = Tiny::new()
+        .version(&colour)
+        .edit("min_healthy_time: 1s, healthy_deadline: 12s", "min_healthy_time: 200ms, healthy_deadline: 30s")
+        .edit("interval: 500ms", "interval: 100ms")
+        .edit("GREETING: hello", &format!("GREETING: {colour}"))
+        .edit("  path: ./app", "  path: ./app\n  build: { user: www-data, run: [[/bin/cp, version, built]] }")
+        .edit("checks:", if worker { WORKER } else { "checks:" })
+        .append(&PARTS.replace("COLOUR", &colour).replace("MORE_FILES", more));
+    tiny.write("app/shop.py", HOOK);
+    if release == Release::Broken {
+        tiny.write("app/fails", "");
+    }
+    tiny
+}
+
+/// Another app on the same host.
+pub fn bystander() -> (Tiny, PathBuf) {
+    let tiny = Tiny::new();
+    tiny.write(
+        "drover.yaml",
+        "version: 1\napp: bystander\ntargets: { labels: { role: web } }\n\
+         strategy: { min_healthy_time: 200ms, healthy_deadline: 30s, progress_deadline: 60s }\n\
+         units: { bystander.service: { exec: /bin/sleep infinity } }\n",
+    );
+    let manifest = tiny.manifest();
+    (tiny, manifest)
+}

@@ -1,0 +1,193 @@
+//! One host on which activations are interrupted again and again: it moves between releases, once in peace to see what that
+//! leaves, then with the agent killed at a point, and both must leave the same.
+
+use std::{cell::Cell, collections::BTreeMap, time::Duration};
+
+use drover_tests::{
+    fleet::Fleet,
+    lab::{Host, eventually},
+    tiny::Tiny,
+};
+
+use crate::{
+    shop::{self, HOOKS_LOG, Release},
+    snapshot,
+    tracer::{Calls, Tracer},
+};
+
+/// What is done to the host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Move {
+    /// `drover apply` of a release.
+    Apply(Release),
+    /// `drover remove`.
+    Remove,
+}
+
+/// Where the agent dies.
+#[derive(Clone, Copy, Debug)]
+pub enum Kill {
+    /// At its n-th boundary.
+    Boundary(u64),
+    /// At its n-th system call.
+    Call(u64),
+}
+
+/// A fleet of one host.
+pub struct Stage {
+    fleet: Fleet,
+    releases: BTreeMap<Release, Tiny>,
+    clean: BTreeMap<(Option<Move>, Move), String>,
+    last: Cell<Option<Move>>,
+    hooks: BTreeMap<(Option<Move>, Move), String>,
+    untouched: (u32, u32),
+}
+
+/// Makes the next start of a killed agent quick, and otherwise like in life.
+const RESTART_SOON: &str = "[Service]\nRestartSec=100ms\n";
+
+/// All but the release that runs.
+const FORGET_TREES: &str = r#"
+cd /var/lib/drover/releases/tiny 2>/dev/null || exit 0
+now=$(systemctl show --value -p ExecStart tiny.service | grep -o 'tiny/[0-9a-f]*' | head -n 1)
+for tree in *; do
+  if [ "tiny/$tree" != "$now" ]; then rm -rf "$tree" /var/lib/drover/agent/releases/tiny/"$tree"; fi
+done
+"#;
+
+impl Stage {
+    /// A host with the bystander.
+    pub fn set() -> Stage {
+        let fleet = Fleet::start(&["web-1"]);
+        let host = &fleet.hosts[0];
+        host.write_file("/etc/systemd/system/drover-agent.service.d/soon.conf", RESTART_SOON.as_bytes());
+        host.sh("echo 'the original' > /etc/motd; systemctl daemon-reload");
+        let (_kept, manifest) = shop::bystander();
+        fleet.alice.apply(&manifest).ok();
+        let releases = [Release::Red, Release::Blue, Release::Broken].map(|release| (release, shop::release(release)));
+        let untouched = (host.main_pid("nginx.service"), host.main_pid("bystander.service"));
+        Stage {
+            fleet,
+            releases: releases.into(),
+            clean: BTreeMap::new(),
+            last: Cell::new(None),
+            hooks: BTreeMap::new(),
+            untouched,
+        }
+    }
+
+    fn host(&self) -> &Host {
+        &self.fleet.hosts[0]
+    }
+
+    /// Nothing of the next release is there yet, so that it is fetched and built each time, and what outlives an app is made
+    /// again.
+    fn clear_the_stage(&self, next: Move) {
+        let gone = matches!(self.last.get(), None | Some(Move::Remove)) && next != Move::Remove;
+        let user = if gone { "userdel shop 2>/dev/null || true; rm -rf /srv/shop /etc/shop; " } else { "" };
+        self.host().sh(&format!("rm -f {HOOKS_LOG}; {user}{FORGET_TREES}"));
+    }
+
+    /// Carries it out; what it is compared with is what it left when the same was before it.
+    fn carry_out(&self, what: Move) -> (Option<Move>, Move) {
+        match what {
+            Move::Apply(release) => {
+                let output = self.fleet.alice.apply(&self.releases[&release].manifest());
+                let broken = release == Release::Broken;
+                assert_eq!(output.status, i32::from(broken), "{what:?}: {output}");
+            }
+            Move::Remove => drop(self.fleet.alice.run(&["remove", "tiny", "--yes"]).ok()),
+        }
+        (self.last.replace(Some(what)), what)
+    }
+
+    /// The same in peace; what it leaves is what it must leave.
+    pub fn rehearse(&mut self, moves: &[Move]) {
+        for what in moves {
+            self.clear_the_stage(*what);
+            let key = self.carry_out(*what);
+            self.hooks.insert(key, self.hooks_log());
+            // Nothing is just being written.
+            let clean = eventually("the host is at rest", Duration::from_secs(5), || {
+                let look = snapshot::of(&self.fleet, self.host());
+                if look.contains("/.drover-") { Err(look) } else { Ok(look) }
+            });
+            self.clean.insert(key, clean);
+        }
+    }
+
+    /// How many calls of a kind a move takes when nothing happens.
+    pub fn count(&self, what: Move, calls: Calls) -> u64 {
+        self.clear_the_stage(what);
+        let tracer = Tracer::attach(self.agent(), calls, 0);
+        self.carry_out(what);
+        tracer.end().calls
+    }
+
+    /// Does it with the agent killed at a point; `false`: the point was never reached. Panics with all that is different
+    /// afterwards from what the rehearsal left.
+    pub fn interrupt(&self, what: Move, kill: Kill) -> bool {
+        self.clear_the_stage(what);
+        let host = self.host();
+        let cursor = host.sh("journalctl -n 0 --show-cursor -q | sed -n 's/^-- cursor: //p'");
+        let (calls, at) = match kill {
+            Kill::Boundary(at) => (Calls::Boundaries, at),
+            Kill::Call(at) => (Calls::Every, at),
+        };
+        let tracer = Tracer::attach(self.agent(), calls, at);
+        let key = self.carry_out(what);
+        let seen = tracer.end();
+        let point = format!("{what:?}, {kill:?} ({})", seen.killed_at.as_deref().unwrap_or("not reached"));
+        eventually(&format!("after {point} the host is as a clean run leaves it"), Duration::from_secs(10), || {
+            let difference = snapshot::difference(&self.clean[&key], &snapshot::of(&self.fleet, host));
+            if difference.is_empty() { Ok(()) } else { Err(difference) }
+        });
+        let untouched = (host.main_pid("nginx.service"), host.main_pid("bystander.service"));
+        assert_eq!(untouched, self.untouched, "{point}: what was not concerned was restarted");
+        if seen.killed_at.is_some() {
+            self.assert_said(&point, cursor.trim());
+            let (clean, now) = (&self.hooks[&key], self.hooks_log());
+            let ended = |log: &str| log.lines().filter(|line| line.starts_with("end")).count().cast_signed();
+            // The one that ran just then may run a second time.
+            assert!((0..=1).contains(&(ended(&now) - ended(clean))), "{point}: hooks ran again or not at all:\n{now}");
+        }
+        seen.killed_at.is_some()
+    }
+
+    /// An agent that died in the middle says what became of it; and hooks that have ended ran once.
+    fn assert_said(&self, point: &str, cursor: &str) {
+        let host = self.host();
+        let arguments = ["journalctl", "-q", "-o", "cat", "-u", "drover-agent", "--after-cursor", cursor];
+        let journal = host.exec(&arguments).stdout;
+        let (before, after) = journal.split_once("Main process exited").unwrap_or((&journal, ""));
+        let begun = before.contains("activation-started") || before.contains("removing app=tiny");
+        let over =
+            ["activation-committed", "activation-reverted", "app-removed"].iter().any(|end| before.contains(end));
+        let said = ["activation-resumed", "activation-reverted"].iter().any(|word| after.contains(word));
+        assert!(!begun || over || said, "{point}: it does not say what became of it:\n{journal}");
+    }
+
+    /// What the hooks did, one word a line.
+    fn hooks_log(&self) -> String {
+        self.host().sh(&format!("cat {HOOKS_LOG} 2>/dev/null || true"))
+    }
+
+    /// The agent as this machine numbers it.
+    fn agent(&self) -> u32 {
+        let inside = eventually("the agent runs", Duration::from_secs(10), || {
+            let pid = self.host().main_pid("drover-agent.service");
+            (pid != 0).then_some(pid)
+        });
+        let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let here = space(&self.host().leader().to_string());
+        let of_host = |pid: &String| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let number = status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last());
+            number == Some(inside.to_string().as_str()) && space(pid) == here
+        };
+        let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let mut numbers = all.filter_map(|entry| entry.file_name().into_string().ok());
+        let found = numbers.find(of_host).expect("a process of the host is one of this machine");
+        found.parse().expect("a pid")
+    }
+}
