@@ -377,5 +377,6 @@ impl AppSpec {
 
 mod check;
 mod selfcare;
+mod since;
 #[cfg(test)]
 mod tests;

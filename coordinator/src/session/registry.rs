@@ -41,6 +41,7 @@ struct State {
 
 struct Live {
     number: u64,
+    protocol: u32,
     orders: mpsc::Sender<ToAgent>,
     spec_changed: Arc<Notify>,
     closed: CancellationToken,
@@ -112,16 +113,22 @@ impl Sessions {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a stream; the host's older one, if any, ends.
+    /// Registers a stream on which this protocol is spoken; the host's older one, if any, ends.
     #[must_use]
-    pub fn connect(&self, host: &HostId) -> Connection {
+    pub fn connect(&self, host: &HostId, protocol: u32) -> Connection {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let (spec_changed, closed) = (Arc::new(Notify::new()), CancellationToken::new());
         let mut state = self.state();
         state.count += 1;
         let number = state.count;
-        let live =
-            Live { number, orders, spec_changed: spec_changed.clone(), closed: closed.clone(), jobs: HashMap::new() };
+        let live = Live {
+            number,
+            protocol,
+            orders,
+            spec_changed: spec_changed.clone(),
+            closed: closed.clone(),
+            jobs: HashMap::new(),
+        };
         if let Some(older) = state.live.insert(host.clone(), live) {
             older.closed.cancel();
         }
@@ -150,6 +157,11 @@ impl Sessions {
     #[must_use]
     pub fn connected(&self) -> BTreeSet<HostId> {
         self.state().live.keys().cloned().collect()
+    }
+    /// What is spoken with a host; `None` when it is not connected.
+    #[must_use]
+    pub fn protocol(&self, host: &HostId) -> Option<u32> {
+        self.state().live.get(host).map(|live| live.protocol)
     }
     /// Has the newest spec sent, if the host is connected.
     pub fn spec_changed(&self, host: &HostId) {
@@ -240,8 +252,8 @@ mod tests {
     async fn a_newer_stream_replaces_the_older() {
         let sessions = Sessions::new(5);
         assert_eq!(sessions.away_since(&host()), Some(5));
-        let first = sessions.connect(&host());
-        let second = sessions.connect(&host());
+        let first = sessions.connect(&host(), 2);
+        let second = sessions.connect(&host(), 2);
         assert!(first.closed.is_cancelled() && !second.closed.is_cancelled());
         assert!(!sessions.disconnect(&host(), first.number, 7), "the older one's end is not the host's");
         assert_eq!(sessions.away_since(&host()), None);
@@ -253,7 +265,7 @@ mod tests {
     async fn a_job_is_asked_answered_and_over() {
         let sessions = Sessions::new(0);
         assert_eq!(sessions.ask(&host(), logs(), 1).err(), Some(AskError::Offline));
-        let mut connection = sessions.connect(&host());
+        let mut connection = sessions.connect(&host(), 2);
         let mut answers = sessions.ask(&host(), logs(), 1).unwrap();
         let Some(to_agent::Message::Job(job)) = connection.orders.recv().await.unwrap().message else { panic!() };
         let reply = |reply| JobReply { job_id: job.job_id.clone(), reply: Some(reply) };
@@ -268,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_that_nobody_waits_for_is_cancelled() {
         let sessions = Sessions::new(0);
-        let mut connection = sessions.connect(&host());
+        let mut connection = sessions.connect(&host(), 2);
         drop(sessions.ask(&host(), logs(), 1).unwrap());
         connection.orders.recv().await.unwrap();
         let order = connection.orders.recv().await.unwrap();
@@ -278,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn a_lost_host_ends_its_jobs() {
         let sessions = Sessions::new(0);
-        let connection = sessions.connect(&host());
+        let connection = sessions.connect(&host(), 2);
         let mut answers = sessions.ask(&host(), logs(), 1).unwrap();
         sessions.disconnect(&host(), connection.number, 1);
         assert_eq!(answers.next().await, None);

@@ -101,13 +101,13 @@ pub(super) struct Stream {
 
 impl Stream {
     async fn run(mut self, mut incoming: Streaming<FromAgent>) {
-        let hello = match self.hello(&mut incoming).await {
-            Ok(hello) => hello,
+        let (hello, spoken) = match self.hello(&mut incoming).await {
+            Ok(both) => both,
             Err(status) => return self.end(status).await,
         };
-        let mut connection = self.all.sessions.connect(&self.host);
+        let mut connection = self.all.sessions.connect(&self.host, spoken);
         info!(host = %self.host, agent = hello.agent_version, generation = hello.generation, "connected");
-        let status = match self.begin(&hello).await {
+        let status = match self.begin(&hello, spoken).await {
             Ok(()) => self.serve(&mut incoming, &mut connection).await,
             Err(status) => status,
         };
@@ -119,34 +119,28 @@ impl Stream {
         }
     }
 
-    async fn hello(&self, incoming: &mut Streaming<FromAgent>) -> Result<Hello, Status> {
+    /// The hello, and which protocol is spoken from here on.
+    async fn hello(&self, incoming: &mut Streaming<FromAgent>) -> Result<(Hello, u32), Status> {
         let first = tokio::time::timeout(PATIENCE, incoming.message())
             .await
             .map_err(|_| code::status(Code::HostTimeout, "the agent did not say hello"))??;
         let Some(from_agent::Message::Hello(mut hello)) = first.and_then(|first| first.message) else {
             return Err(code::status(Code::Protocol, "the agent must say hello first"));
         };
-        if common_protocol(hello.protocol_version, hello.min_protocol_version).is_none() {
-            return Err(code::status(
-                Code::Protocol,
-                format!(
-                    "this coordinator speaks protocols {MIN_PROTOCOL_VERSION} to {PROTOCOL_VERSION}, the agent {}: \
-                     install the same version of both",
-                    hello.protocol_version
-                ),
-            ));
-        }
+        let theirs = hello.protocol_version;
+        let Some(spoken) = common_protocol(theirs, hello.min_protocol_version) else {
+            let ours = format!("this coordinator speaks protocols {MIN_PROTOCOL_VERSION} to {PROTOCOL_VERSION}");
+            let message = format!("{ours}, the agent {theirs}: install the same version of both");
+            return Err(code::status(Code::Protocol, message));
+        };
         hello.agent_version = one_line(&hello.agent_version, MAX_NAME_CHARS);
         hello.os = one_line(&hello.os, MAX_NAME_CHARS);
-        self.all
-            .store
-            .set_hello(&self.host, &hello.agent_version, &hello.os, clock::unix_ms())
-            .await
-            .map_err(failed)?;
-        Ok(hello)
+        let now_ms = clock::unix_ms();
+        self.all.store.set_hello(&self.host, &hello.agent_version, &hello.os, now_ms).await.map_err(failed)?;
+        Ok((hello, spoken))
     }
 
-    async fn begin(&mut self, hello: &Hello) -> Result<(), Status> {
+    async fn begin(&mut self, hello: &Hello, spoken: u32) -> Result<(), Status> {
         let row = self.all.store.host(self.host.as_str()).await.map_err(failed)?;
         // Asked again here: it may have happened since the call was let in, when there was no stream to close.
         let row = row.filter(|row| row.revoked_ms.is_none()).ok_or_else(unwelcome)?;
@@ -154,17 +148,15 @@ impl Stream {
             self.catch_up(&row, hello).await?;
         }
         self.all.store.set_held(&self.host, hello.generation).await.map_err(failed)?;
-        // `hello` made sure that there is one.
-        let protocol_version = common_protocol(hello.protocol_version, hello.min_protocol_version).unwrap_or_default();
         let welcome = Welcome {
-            protocol_version,
+            protocol_version: spoken,
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             host_name: row.name.to_string(),
             takes_events: true,
         };
         self.send(to_agent::Message::Welcome(welcome)).await?;
         self.send_spec(false).await?;
-        if protocol_version >= 2 {
+        if spoken >= 2 {
             self.send_renewal(&row.serial).await?;
         }
         self.tell(HostEvent::Connected(self.host.clone())).await;
@@ -277,11 +269,8 @@ impl Stream {
     async fn happened(&mut self, events: Events) -> Result<(), Status> {
         let batch = Batch::read(events)?;
         tokio::time::sleep(self.pace.wait(Instant::now())).await;
-        let store = &self.all.store;
-        store
-            .add_events(&self.host, &batch.spool, batch.first_seq, &batch.events, clock::unix_ms())
-            .await
-            .map_err(failed)?;
+        let (store, now_ms) = (&self.all.store, clock::unix_ms());
+        store.add_events(&self.host, &batch.spool, batch.first_seq, &batch.events, now_ms).await.map_err(failed)?;
         self.send(to_agent::Message::EventsAck(batch.ack())).await
     }
 

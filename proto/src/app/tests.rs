@@ -152,3 +152,14 @@ fn only_templates_have_instances_and_each_is_a_unit_of_its_own() {
     assert!(said[0].starts_with("units.bare@.service: ") && said[1].starts_with("units.plain.service.instances: "));
     assert!(said[2].contains("worker@1.service is declared under units: already"), "{said:#?}");
 }
+
+#[test]
+fn an_older_protocol_does_not_know_later_fields() {
+    let mut app = minimal();
+    app.files = vec![file("/etc/mono.conf", Template::literal("x"), 0o644)];
+    assert_eq!(app.unknown_to(1), None, "protocol 1 has all of it");
+    let unit = app.units.get_mut(&"mono.service".parse().unwrap()).unwrap();
+    unit.ports = ["80".parse().unwrap()].into();
+    assert_eq!(app.unknown_to(1).as_deref(), Some("units.mono.service.ports"));
+    assert_eq!(app.unknown_to(2), None);
+}

@@ -197,10 +197,12 @@ pub(super) async fn ask(services: &Services, draft: &Draft, extent: Option<Exten
     let first = hosts.iter().find(|host| draft.sightings.connected(&host.id)).map(|host| host.id.clone());
     let asked = hosts.into_iter().map(|host| {
         let job = if first.as_ref() == Some(&host.id) { once.clone() } else { others.clone() };
-        (host, job)
+        let unknown = services.sessions.protocol(&host.id).and_then(|spoken| draft.spec.unknown_to(spoken));
+        let too_old = unknown.map(|field| preflight::too_old(&app, draft.release, &field));
+        (host, job, too_old)
     });
     let hosts: Vec<HostPlan> = stream::iter(asked)
-        .map(|(host, job)| ask_one(services.clone(), host, job))
+        .map(|(host, job, too_old)| ask_one(services.clone(), host, job, too_old))
         .buffered(ASKED_AT_ONCE)
         .collect()
         .await;
@@ -214,7 +216,10 @@ pub(super) async fn ask(services: &Services, draft: &Draft, extent: Option<Exten
     Ok(PlanView { plan_id, app, release: draft.release, has_changes, hosts, skipped })
 }
 
-async fn ask_one(services: Services, host: Host, job: PlanJob) -> HostPlan {
+async fn ask_one(services: Services, host: Host, job: PlanJob, too_old: Option<Plan>) -> HostPlan {
+    if let Some(plan) = too_old {
+        return HostPlan { host: host.name, outcome: HostPlanOutcome::Planned(plan) };
+    }
     let at_ms = clock::unix_ms();
     let outcome = match services.sessions.ask(&host.id, job::Job::Plan(job), PLAN_TTL_MS) {
         Err(error @ AskError::Offline) => HostPlanOutcome::Unknown(error.to_string()),

@@ -1,7 +1,11 @@
 //! What the coordinator adds to a host's plan: only it sees both clocks, and how long the host's certificate is good for.
 //! Pure; called by `plan`.
 
-use drover_proto::{code::Code, plan::Plan, plan::Refusal};
+use drover_proto::{
+    code::Code,
+    name::{AppName, ReleaseId, ReleaseNumber},
+    plan::{Plan, Refusal},
+};
 
 /// Times in reports mislead.
 const SKEW_WARNED_MS: i64 = 30_000;
@@ -26,6 +30,22 @@ pub(super) fn add(plan: &mut Plan, asked: Asked, certificate_not_after_ms: i64) 
         list.push(said);
     }
     plan.warnings.extend(certificate(certificate_not_after_ms, asked.answered_ms));
+}
+
+/// The plan of a host whose agent would refuse the app's document because of a field that it does not know.
+pub(super) fn too_old(app: &AppName, release: ReleaseNumber, field: &str) -> Plan {
+    let message =
+        "the agent on this host is of an older version, which does not know that field; upgrade drover-agent there";
+    let refusal = Refusal { code: Code::Protocol, part: field.to_owned(), message: message.to_owned() };
+    Plan {
+        app: app.clone(),
+        from: None,
+        to: Some(ReleaseId { app: app.clone(), number: release }),
+        steps: Vec::new(),
+        refusals: vec![refusal],
+        warnings: Vec::new(),
+        made_unix_ms: None,
+    }
 }
 
 /// `true` = it forbids the plan. The answer was made at some time between question and answer, so that much is no skew.
