@@ -195,6 +195,7 @@ impl Findings {
             }
             // What belongs to a part that has been found, or to nobody's drift.
             Action::InstallPackages(_)
+            | Action::MakeSwap { .. }
             | Action::Unpack { .. }
             | Action::Build { .. }
             | Action::Hook { .. }
@@ -281,6 +282,7 @@ fn served(sight: &Sight<'_>, allowed: &BTreeSet<Part>, step: &Step) -> Option<Pa
             if_allowed(Part::Tree(wanted.tree.as_ref()?.directory.clone()))
         }
         Action::InstallPackages(_)
+        | Action::MakeSwap { .. }
         | Action::Hook { .. }
         | Action::RemoveFile { .. }
         | Action::Stop(_)

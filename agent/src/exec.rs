@@ -7,6 +7,7 @@ mod hooks;
 mod leftovers;
 mod needs;
 mod program;
+mod swap;
 mod tree;
 mod units;
 
@@ -102,6 +103,7 @@ impl Exec<'_> {
         match action {
             Action::InstallPackages(packages) => self.install_packages(packages).await,
             Action::CreateUser(need) => self.create_user(need).await,
+            Action::MakeSwap { size_bytes } => self.make_swap(*size_bytes).await,
             Action::EnsureDirectory(need) => self.ensure_directory(need),
             Action::Fetch { digest, size_bytes } => self.fetch(*digest, *size_bytes).await.map(drop),
             Action::Unpack { .. } => self.unpack().await,
@@ -136,6 +138,7 @@ pub fn describe(action: &Action) -> String {
             format!("installing {}", names.join(", "))
         }
         Action::CreateUser(need) => format!("making user {}", need.name),
+        Action::MakeSwap { size_bytes } => format!("making a swap file of {} MiB", size_bytes >> 20),
         Action::EnsureDirectory(need) => format!("making {}", need.path),
         Action::Fetch { digest, size_bytes } => {
             format!("fetching artifact {} ({:.1} MiB)", digest.short(), *size_bytes as f64 / 1_048_576.0)

@@ -1,8 +1,8 @@
 //! The host as the agent touches it: the only modules that read or change anything outside the agent's own state.
 //!
 //! `process` starts programs, `files` and `archive` write (`unpack` in a child without rights), `systemd` speaks to PID 1,
-//! `users` and `packages` meet host needs, `journal`, `facts`, `clock`, `listeners` and `room` only look. No
-//! decisions are made here; `exec` and `check` call it.
+//! `users` and `packages` meet host needs, `journal`, `facts`, `clock`, `listeners` and `room` only look. `swap`
+//! makes a swap file. No decisions are made here; `exec` and `check` call it.
 
 pub mod archive;
 pub mod clock;
@@ -13,6 +13,7 @@ pub mod listeners;
 pub mod packages;
 pub mod process;
 pub mod room;
+pub mod swap;
 pub mod systemd;
 pub mod unpack;
 pub mod users;

@@ -173,6 +173,7 @@ pub fn leg(action: &Action) -> Leg {
     match action {
         Action::InstallPackages(_)
         | Action::CreateUser(_)
+        | Action::MakeSwap { .. }
         | Action::EnsureDirectory(_)
         | Action::Fetch { .. }
         | Action::Unpack { .. }

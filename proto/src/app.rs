@@ -62,6 +62,9 @@ pub struct HostNeeds {
     pub users: Vec<UserNeed>,
     /// Directories, in the order of the manifest.
     pub directories: Vec<DirectoryNeed>,
+    /// Swap of at least so many bytes; without it `/swapfile` is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_bytes: Option<u64>,
 }
 
 /// A system user, created when missing, never changed or removed.
@@ -315,6 +318,7 @@ impl AppSpec {
         found.targets(self);
         found.secrets(self);
         found.needs(&self.host);
+        found.swap(&self.host);
         found.artifact(self);
         found.units(self);
         found.files(self);

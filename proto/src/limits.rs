@@ -20,6 +20,8 @@ pub const MAX_FILE_BYTES: usize = 512 << 10;
 pub const MAX_FILES_PER_APP: usize = 200;
 /// Units of one app.
 pub const MAX_UNITS_PER_APP: usize = 100;
+/// A swap file that a manifest asks for.
+pub const SWAP_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=256 << 30;
 /// Ports of one unit.
 pub const MAX_PORTS_PER_UNIT: usize = 64;
 /// How often an agent starts one unit again within the window of its budget.

@@ -257,7 +257,7 @@ fn check_label_value(text: &str) -> Checked {
 }
 
 fn check_unit(text: &str) -> Checked {
-    const SUFFIXES: [&str; 6] = [".service", ".socket", ".timer", ".path", ".target", ".mount"];
+    const SUFFIXES: [&str; 7] = [".service", ".socket", ".timer", ".path", ".target", ".mount", ".swap"];
     only(
         text,
         200,
@@ -266,7 +266,7 @@ fn check_unit(text: &str) -> Checked {
         "use letters, digits, '-', '_', '.', '@', ':' and '\\', at most 200",
     )?;
     let named = SUFFIXES.iter().any(|suffix| text.strip_suffix(suffix).is_some_and(|stem| !stem.is_empty()));
-    if named { Ok(()) } else { Err("end it in .service, .socket, .timer, .path, .target or .mount") }
+    if named { Ok(()) } else { Err("end it in .service, .socket, .timer, .path, .target, .mount or .swap") }
 }
 
 fn check_instance(text: &str) -> Checked {

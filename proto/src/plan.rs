@@ -90,6 +90,11 @@ pub enum Action {
     InstallPackages(BTreeSet<PackageName>),
     /// `useradd --system`.
     CreateUser(UserNeed),
+    /// A swap file of that size is made and put to use, now and at every boot.
+    MakeSwap {
+        /** Of the file. */
+        size_bytes: u64,
+    },
     /// Created, or owner and mode set.
     EnsureDirectory(DirectoryNeed),
     /// The artifact's archive comes from the coordinator, by digest.

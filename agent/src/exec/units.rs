@@ -25,7 +25,7 @@ fn refused(step: &str, error: SystemdError) -> StepFailure {
 }
 
 impl Exec<'_> {
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.jobs_until.saturating_duration_since(Instant::now()).max(SHORTEST_WAIT)
     }
 
@@ -109,7 +109,7 @@ impl Exec<'_> {
         Err(self.job_failure("reload", unit, cause).await)
     }
 
-    async fn job_failure(&self, step: &str, unit: &UnitName, cause: String) -> StepFailure {
+    pub(super) async fn job_failure(&self, step: &str, unit: &UnitName, cause: String) -> StepFailure {
         let a_while_ago = jiff::Timestamp::now().as_millisecond() - 60_000;
         let lines = journal::tail(unit, a_while_ago, EVIDENCE_LINES).await;
         StepFailure::new(Code::Systemd, step, cause).with(format!("journal of {unit}"), lines)

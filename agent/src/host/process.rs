@@ -31,6 +31,8 @@ pub const APT_CACHE: &str = "/usr/bin/apt-cache";
 pub const DPKG: &str = "/usr/bin/dpkg";
 /// Says which packages are there.
 pub const DPKG_QUERY: &str = "/usr/bin/dpkg-query";
+/// Makes a file a swap area.
+pub const MKSWAP: &str = "/sbin/mkswap";
 /// Makes users.
 pub const USERADD: &str = "/usr/sbin/useradd";
 /// Reads the journal.

@@ -260,6 +260,7 @@ fn interface_of(unit: &UnitName) -> Option<&'static str> {
         "timer" => Some("Timer"),
         "path" => Some("Path"),
         "mount" => Some("Mount"),
+        "swap" => Some("Swap"),
         _ => None,
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     host::{
         listeners::{self, Listener},
         room::{self, Room},
+        swap::{self, Swap},
     },
     render::{Layout, Rendered},
 };
@@ -25,6 +26,8 @@ pub enum Place {
     Env,
     /// Unit files and the app's files: `/etc` stands for all of them.
     Files,
+    /// The swap file.
+    Swap,
     /// Debian packages: `/var` stands for all that they bring.
     Packages,
 }
@@ -36,6 +39,8 @@ pub struct Preflight {
     pub rooms: Vec<(Place, PathBuf, Room)>,
     /// What listens where the release wants to.
     pub listeners: Vec<Listener>,
+    /// What swap there is, if the release wants some.
+    pub swap: Option<Swap>,
     /// The archive is on this host already.
     pub archive_is_here: bool,
     /// How large the artifact is when unpacked, if the one who asks has said so.
@@ -54,6 +59,7 @@ pub async fn preflight(
         (Place::Releases, layout.releases_dir.clone()),
         (Place::Env, layout.env_dir.clone()),
         (Place::Files, layout.units_dir.clone()),
+        (Place::Swap, PathBuf::from("/")),
         (Place::Packages, PathBuf::from("/var")),
     ];
     for (place, path) in places {
@@ -70,5 +76,6 @@ pub async fn preflight(
     };
     let archive = rendered.tree.as_ref().map(|tree| layout.blob(&tree.digest));
     let archive_is_here = archive.is_some_and(|archive| archive.exists());
-    Ok(Preflight { rooms, listeners, archive_is_here, extent })
+    let swap = rendered.needs.swap_bytes.map(|_| swap::look()).transpose().map_err(|e| failed("swap", e))?;
+    Ok(Preflight { rooms, listeners, swap, archive_is_here, extent })
 }

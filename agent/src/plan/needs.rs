@@ -9,7 +9,7 @@ use drover_proto::{
 
 use super::{Input, Refusals, step};
 use crate::{
-    host::files::FileState,
+    host::{files::FileState, swap::SwapFile},
     observe::{Observed, Seen},
     render::Rendered,
 };
@@ -26,6 +26,7 @@ pub(super) fn steps(wanted: &Rendered, input: &Input<'_>, refusals: &mut Refusal
             steps.push(step(Action::CreateUser(user.clone()), Reason::Missing));
         }
     }
+    steps.extend(swap(wanted, observed, refusals));
     for directory in &wanted.needs.directories {
         if input.layout.reserves(&directory.path) {
             let message =
@@ -37,6 +38,31 @@ pub(super) fn steps(wanted: &Rendered, input: &Input<'_>, refusals: &mut Refusal
     }
     accounts(wanted, observed, refusals);
     steps
+}
+
+/// Swap that is there, whoever made it, is swap enough. Unknown where nobody has looked: then nothing is done.
+fn swap(wanted: &Rendered, observed: &Observed, refusals: &mut Refusals) -> Option<Step> {
+    let (size_bytes, seen) = (wanted.needs.swap_bytes?, observed.preflight.swap?);
+    if seen.has(size_bytes) {
+        return None;
+    }
+    match (seen.unfit, seen.file) {
+        (Some(unfit), _) => {
+            let message = format!("/ is on {unfit}, where no swap file can be; make swap by hand, or drop host.swap");
+            refusals.say(Code::HostNeed, "swap", message);
+            None
+        }
+        (None, SwapFile::Ready(there)) if there < size_bytes => {
+            let message = "/swapfile is there and smaller; swapoff and remove it, or ask for as much as it has";
+            refusals.say(Code::HostNeed, "swap", message);
+            None
+        }
+        (None, SwapFile::Other) => {
+            refusals.say(Code::UnsafePath, "swap", "/swapfile is there and is no swap file; remove it");
+            None
+        }
+        (None, SwapFile::Missing | SwapFile::Ready(_)) => Some(step(Action::MakeSwap { size_bytes }, Reason::Missing)),
+    }
 }
 
 fn directory_step(want: &DirectoryNeed, observed: &Observed, refusals: &mut Refusals) -> Option<Step> {

@@ -12,7 +12,10 @@ use drover_proto::{
 
 use super::{Input, Refusals};
 use crate::{
-    host::listeners::{Listener, Owner},
+    host::{
+        listeners::{Listener, Owner},
+        swap::SwapFile,
+    },
     observe::preflight::Place,
     render::{FileKind, Rendered, RenderedUnit, Tree},
 };
@@ -74,6 +77,16 @@ fn room(wanted: &Rendered, input: &Input<'_>, steps: &[Step], refusals: &mut Ref
             (Place::Blobs | Place::Releases, _) => {}
             (Place::Env, _) => written(wanted, steps, need, |kind| *kind == FileKind::Env),
             (Place::Files, _) => written(wanted, steps, need, |kind| *kind != FileKind::Env),
+            (Place::Swap, _) => {
+                let made = steps.iter().find_map(|step| match step.action {
+                    Action::MakeSwap { size_bytes } => Some(size_bytes),
+                    _ => None,
+                });
+                let ready = seen.swap.is_some_and(|swap| matches!(swap.file, SwapFile::Ready(_)));
+                if let Some(bytes) = made.filter(|_| !ready) {
+                    need.add(bytes, 1);
+                }
+            }
             (Place::Packages, _) => {
                 packages = steps.iter().any(|step| matches!(step.action, Action::InstallPackages(_)));
                 need.likely_bytes += if packages { PACKAGES_BYTES } else { 0 };

@@ -262,9 +262,11 @@ async fn superseded(
 
 fn phase_of(action: &Action, step: String) -> Phase {
     match action {
-        Action::InstallPackages(_) | Action::CreateUser(_) | Action::EnsureDirectory(_) | Action::Fetch { .. } => {
-            Phase::Fetching { step }
-        }
+        Action::InstallPackages(_)
+        | Action::CreateUser(_)
+        | Action::MakeSwap { .. }
+        | Action::EnsureDirectory(_)
+        | Action::Fetch { .. } => Phase::Fetching { step },
         Action::Unpack { .. }
         | Action::Build { .. }
         | Action::Validate { staged: true, .. }

@@ -102,6 +102,13 @@ impl Found {
         }
     }
 
+    pub(super) fn swap(&mut self, needs: &HostNeeds) {
+        if needs.swap_bytes.is_some_and(|bytes| !limits::SWAP_BYTES.contains(&bytes)) {
+            let (least, most) = (limits::SWAP_BYTES.start() >> 20, limits::SWAP_BYTES.end() >> 30);
+            self.say("host.swap", format!("between {least}M and {most}G"));
+        }
+    }
+
     fn path(&mut self, field: &str, path: &AbsPath) {
         let forbidden = FORBIDDEN.iter().any(|f| path.as_path().starts_with(f));
         let below = |dirs: &[&str], test: fn(&str) -> bool| {

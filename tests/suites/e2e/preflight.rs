@@ -37,6 +37,10 @@ fn ports_names_and_accounts_that_are_taken_or_missing_on_one_host_refuse_all() {
     refused(&fleet, &stranger, &["web-1", "[no-such-user]", "user tinyuser does not exist", "host.users"]);
     second.sh("userdel tinyuser");
 
+    // The lab's hosts stand on an overlay, where the kernel takes no swap file.
+    let swap = Tiny::new().append("host: { swap: 16G }");
+    refused(&fleet, &swap, &["web-1", "[host-need]", "overlayfs", "host.swap"]);
+
     second.sh("ln -s /lib/systemd/system/cron.service /etc/systemd/system/tiny.service; systemctl daemon-reload");
     let plan = fleet.alice.run(&["plan", "-f", &tiny.manifest().display().to_string()]);
     assert!(plan.to_string().contains("web-2") && plan.to_string().contains("refused["), "{plan}");

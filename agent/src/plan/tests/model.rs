@@ -126,6 +126,9 @@ impl Host {
                 self.observed.groups.insert(need.name.clone(), Some(999));
             }
             Action::InstallPackages(_) => self.observed.packages_missing.clear(),
+            Action::MakeSwap { size_bytes } => {
+                self.observed.preflight.swap.iter_mut().for_each(|swap| swap.largest_bytes = *size_bytes);
+            }
             Action::Fetch { .. }
             | Action::Unpack { .. }
             | Action::Build { .. }
@@ -167,6 +170,7 @@ impl Host {
 pub(crate) fn words(plan: &Plan) -> Vec<String> {
     let word = |action: &Action| match action {
         Action::InstallPackages(_) => "packages".to_owned(),
+        Action::MakeSwap { size_bytes } => format!("swap {}", size_bytes >> 20),
         Action::CreateUser(need) => format!("user {}", need.name),
         Action::EnsureDirectory(need) => format!("directory {}", need.path),
         Action::Fetch { .. } => "fetch".to_owned(),

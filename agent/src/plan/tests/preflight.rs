@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use drover_proto::{
     code::Code,
-    plan::{Extent, Plan},
+    plan::{Action, Extent, Plan},
     spec::DesiredApp,
 };
 
@@ -13,6 +13,7 @@ use crate::{
     host::{
         listeners::{Listener, Owner},
         room::Room,
+        swap::{Swap, SwapFile},
     },
     observe::preflight::Place,
     plan::forbids_going_back,
@@ -163,4 +164,30 @@ fn what_changed_around_a_release_does_not_keep_a_host_from_going_back() {
     let going = [Code::PortTaken, Code::Disk, Code::Systemd, Code::NoSuchUser];
     assert!(going.into_iter().all(|code| !forbids_going_back(code)));
     assert!([Code::NotOwned, Code::OwnedByOther, Code::UnsafePath].into_iter().all(forbids_going_back));
+}
+
+#[test]
+fn swap_is_made_when_there_is_none_and_it_can_be() {
+    let mut wanting = desired();
+    wanting.spec.host.swap_bytes = Some(64 * MIB);
+    let none = Swap { largest_bytes: 0, file: SwapFile::Missing, unfit: None };
+    let rows = [
+        (Some(none), 100, true, None),
+        (Some(none), 30, true, Some(Code::Disk)),
+        (Some(Swap { largest_bytes: 64 * MIB - 4096, ..none }), 100, false, None),
+        (Some(Swap { largest_bytes: 32 * MIB, ..none }), 100, true, None),
+        (Some(Swap { file: SwapFile::Ready(64 * MIB), ..none }), 30, true, None),
+        (Some(Swap { file: SwapFile::Ready(32 * MIB), ..none }), 100, false, Some(Code::HostNeed)),
+        (Some(Swap { file: SwapFile::Other, ..none }), 100, false, Some(Code::UnsafePath)),
+        (Some(Swap { unfit: Some("btrfs"), ..none }), 100, false, Some(Code::HostNeed)),
+        (None, 100, false, None),
+    ];
+    for (swap, free_mib, made, refused) in rows {
+        let mut host = Host::new();
+        host.observed.preflight.swap = swap;
+        host.observed.preflight.rooms = vec![place(Place::Swap, "/", 1, free_mib, 1000)];
+        let plan = host.plan(Some(&wanting));
+        assert_eq!(plan.steps.iter().any(|s| matches!(s.action, Action::MakeSwap { .. })), made, "{swap:?}");
+        assert_eq!(plan.refusals.first().map(|refusal| refusal.code), refused, "{swap:?}: {:?}", plan.refusals);
+    }
 }

@@ -65,6 +65,7 @@ fn side(action: &Action) -> Option<bool> {
     match action {
         Action::InstallPackages(_)
         | Action::CreateUser(_)
+        | Action::MakeSwap { .. }
         | Action::EnsureDirectory(_)
         | Action::Fetch { .. }
         | Action::Unpack { .. }

@@ -149,8 +149,9 @@ static HOST: Object = Object {
             "Created when missing; owner and mode are kept as said.",
             "[{ path: /var/log/mono }]",
         ),
+        f("swap", Text("size"), "Swap of at least this size; where there is less, `/swapfile` is made.", "2G"),
     ],
-    not_built: &["swap", "sysctl"],
+    not_built: &["sysctl"],
 };
 
 static USER: Object = Object {

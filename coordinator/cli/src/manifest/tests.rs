@@ -79,6 +79,22 @@ fn the_example_loads_as_it_is_and_for_staging() {
 }
 
 #[test]
+fn swap_is_a_size() {
+    let swap = |text: &str| {
+        loaded(&minimal(&format!("host: {{ swap: {text} }}\nfiles: [{{ path: /etc/x, content: a }}]\n")))
+            .spec
+            .host
+            .swap_bytes
+    };
+    assert_eq!((swap("2G"), swap("512M"), swap("33554432")), (Some(2 << 30), Some(512 << 20), Some(32 << 20)));
+    for bad in ["lots", "1M", "+2G", "2Gi", "99999999T", "\"\""] {
+        let (said, _) =
+            faults(&minimal(&format!("host: {{ swap: {bad} }}\nfiles: [{{ path: /etc/x, content: a }}]\n")));
+        assert_eq!(said.len(), 1, "{bad}: {said:?}");
+    }
+}
+
+#[test]
 fn the_workers_load() {
     let spec = load(&example("worker/drover.yaml"), None).unwrap_or_else(|all| panic!("{all:#?}")).spec;
     assert_eq!(spec.check(), vec![]);

@@ -215,6 +215,7 @@ pub fn words(action: &Action) -> String {
         Action::CreateUser(user) => {
             format!("create system user {} (home {}, shell {})", user.name, user.home, user.shell)
         }
+        Action::MakeSwap { size_bytes } => format!("make /swapfile of {} and use it as swap", size(*size_bytes)),
         Action::EnsureDirectory(d) => format!("directory {} ({}:{} {:04o})", d.path, d.owner, d.group, d.mode),
         Action::Fetch { digest, size_bytes } => format!("fetch artifact {} ({})", digest.short(), size(*size_bytes)),
         Action::Unpack { digest, directory } => format!("unpack artifact {} into {directory}", digest.short()),

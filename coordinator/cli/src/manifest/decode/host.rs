@@ -26,9 +26,30 @@ pub(in crate::manifest) struct ArtifactSource {
     pub field: String,
 }
 
+/// `512M`, `2G` …, powers of 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let (number, shift) = match text.char_indices().last()? {
+        (at, 'K') => (&text[..at], 10),
+        (at, 'M') => (&text[..at], 20),
+        (at, 'G') => (&text[..at], 30),
+        (at, 'T') => (&text[..at], 40),
+        _ => (text, 0),
+    };
+    let number: u64 = number.parse().ok().filter(|_| number.bytes().all(|b| b.is_ascii_digit()))?;
+    number.checked_mul(1 << shift)
+}
+
 impl Decoder<'_> {
     pub(super) fn host(&mut self, node: &Node) -> HostNeeds {
         let mut needs = HostNeeds { packages: self.names(node.get("packages")), ..HostNeeds::default() };
+        if let Some(size) = node.get("swap")
+            && let Some(text) = self.plain(size)
+        {
+            needs.swap_bytes = bytes(&text);
+            if needs.swap_bytes.is_none() {
+                self.reports.at(size, format!("{text:?} is no size"), "write bytes, or a number with K, M, G or T");
+            }
+        }
         for item in node.get("users").into_iter().flat_map(Node::items) {
             let (name, home, shell) =
                 (self.name_of(item, "name"), self.name_of(item, "home"), self.name_of(item, "shell"));
