@@ -1,27 +1,32 @@
-//! Artifacts from the coordinator, by digest: downloaded to a part file, resumed where they broke off, verified whole.
-//! `exec` asks; `link` lends its connection.
+//! Artifacts by digest, from the coordinator or a web server (`web`): downloaded to a file of what has come (`part`), resumed
+//! where they broke off, verified whole. `exec` asks; `link` lends its connection.
 
 use std::{
-    io::SeekFrom,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use drover_proto::{
-    digest::{Digest, Hasher},
+    digest::Digest,
     limits,
     wire::{FetchBlobRequest, agent_link_client::AgentLinkClient},
 };
-use tokio::{
-    fs,
-    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _},
-    sync::watch,
-    time::timeout,
-};
+use tokio::{fs, sync::watch, time::timeout};
 use tonic::transport::Channel;
+
+use self::{
+    part::{Part, hash_file},
+    web::Download,
+};
+use crate::render::Origin;
+
+mod part;
+mod web;
 
 /// Without a byte for so long an attempt is given up and resumed.
 const STALL: Duration = Duration::from_secs(30);
+/// Without a byte for so long, over all attempts, the artifact is given up: other apps wait behind it.
+const STUCK: Duration = Duration::from_secs(120);
 /// For one artifact, all attempts together.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Without a connection for so long the artifact is given up: other apps wait behind it, and they may need none.
@@ -50,6 +55,9 @@ pub enum BlobError {
     /// The coordinator has no such blob, or does not give it to this host.
     #[error("the coordinator refused: {0}")]
     Refused(String),
+    /// The web server has no such thing, does not give it to this host, or leads where it should not.
+    #[error("{0}")]
+    Web(String),
     /// It has another digest or size than the release says.
     #[error("what came is not {digest}: it has {got} of {want} bytes, or other content")]
     Mismatch {
@@ -78,8 +86,14 @@ impl Blobs {
         Ok(Self { directory, connection, alone: ALONE })
     }
 
-    /// The verified file with this content; downloads it if need be.
-    pub async fn ensure(&self, digest: Digest, size_bytes: u64) -> Result<PathBuf, BlobError> {
+    /// The verified file with this content; fetches it from `origin` if need be. `say` is told of trouble.
+    pub async fn ensure(
+        &self,
+        digest: Digest,
+        size_bytes: u64,
+        origin: &Origin,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<PathBuf, BlobError> {
         let path = self.directory.join(digest.hex());
         if fs::try_exists(&path).await.unwrap_or(false) {
             if hash_file(&path).await.map_err(|e| disk(&path, e))?.0.finish() == digest {
@@ -87,22 +101,34 @@ impl Blobs {
             }
             fs::remove_file(&path).await.map_err(|e| disk(&path, e))?;
         }
-        let mut trouble = "no connection to the coordinator".to_owned();
-        let attempts = async {
-            let mut pause = Duration::from_millis(500);
-            loop {
-                match self.attempt(digest, size_bytes, &path).await {
-                    Ok(()) => return Ok(()),
-                    Err(Attempt::Never(error)) => return Err(error),
-                    Err(Attempt::Again(why)) => trouble = why,
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(10));
+        let (begun, mut moved, mut furthest) = (Instant::now(), Instant::now(), 0);
+        let mut pause = Duration::from_millis(500);
+        loop {
+            let mut have = furthest;
+            let attempt = async {
+                let mut part = Part::open(&path, size_bytes).await?;
+                let done = self.attempt(digest, size_bytes, origin, &mut part).await;
+                have = part.have;
+                done?;
+                part.finish(digest, size_bytes, &path).await
+            };
+            // Nothing is held up for longer by something that comes drop by drop.
+            let trouble = match timeout(PATIENCE.saturating_sub(begun.elapsed()), attempt).await {
+                Ok(Ok(())) => return Ok(path),
+                Ok(Err(Attempt::Never(error))) => return Err(error),
+                Ok(Err(Attempt::Again(why))) => why,
+                Err(_) => return Err(BlobError::GaveUp(PATIENCE, "it came too slowly".to_owned())),
+            };
+            if have > furthest {
+                (moved, furthest, pause) = (Instant::now(), have, Duration::from_millis(500));
             }
-        };
-        match timeout(PATIENCE, attempts).await {
-            Ok(result) => result.map(|()| path),
-            Err(_) => Err(BlobError::GaveUp(PATIENCE, trouble)),
+            if moved.elapsed() > STUCK {
+                return Err(BlobError::GaveUp(moved.elapsed(), trouble));
+            }
+            tracing::warn!(%digest, have, "{trouble}; trying again");
+            say(format!("{trouble}; trying again"));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(10));
         }
     }
 
@@ -122,7 +148,16 @@ impl Blobs {
         }
     }
 
-    async fn attempt(&self, digest: Digest, size_bytes: u64, path: &Path) -> Result<(), Attempt> {
+    async fn attempt(&self, digest: Digest, size_bytes: u64, origin: &Origin, part: &mut Part) -> Result<(), Attempt> {
+        match origin {
+            Origin::Coordinator => self.over_the_link(digest, size_bytes, part).await,
+            Origin::Web { url, authorization, .. } => {
+                web::fetch(&Download { url, authorization: authorization.as_ref() }, part, size_bytes).await
+            }
+        }
+    }
+
+    async fn over_the_link(&self, digest: Digest, size_bytes: u64, part: &mut Part) -> Result<(), Attempt> {
         let mut connection = self.connection.clone();
         let channel = match timeout(self.alone, connection.wait_for(Option::is_some)).await {
             Ok(Ok(channel)) => channel.clone(),
@@ -133,50 +168,32 @@ impl Blobs {
             }
         };
         let Some(channel) = channel else { return Err(Attempt::Again("no connection".to_owned())) };
-        let part = path.with_extension("part");
-        let never = |e| Attempt::Never(disk(&part, e));
-        let (mut hasher, mut have) = match hash_file(&part).await {
-            Ok(found) => found,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => (Hasher::new(), 0),
-            Err(e) => return Err(never(e)),
-        };
-        // More than there is to come: what a broken disk or another size left.
-        if have > size_bytes {
-            fs::remove_file(&part).await.map_err(never)?;
-            (hasher, have) = (Hasher::new(), 0);
-        }
-        let resumed = have > 0;
-        let mut file =
-            fs::OpenOptions::new().create(true).truncate(false).write(true).open(&part).await.map_err(never)?;
-        file.seek(SeekFrom::Start(have)).await.map_err(never)?;
         let mut client = AgentLinkClient::new(channel).max_decoding_message_size(limits::MAX_MESSAGE_BYTES);
-        let request = FetchBlobRequest { digest: digest.to_string(), offset: have };
-        let mut chunks = client.fetch_blob(request).await.map_err(|status| judge(&status))?.into_inner();
+        let request = FetchBlobRequest { digest: digest.to_string(), offset: part.have };
+        let asked = timeout(STALL, client.fetch_blob(request)).await;
+        let asked = asked.map_err(|_| Attempt::Again(format!("no answer for {STALL:?}")))?;
+        let mut chunks = asked.map_err(|status| judge(&status))?.into_inner();
         loop {
             let chunk = match timeout(STALL, chunks.message()).await {
-                Err(_) => break Err(Attempt::Again(format!("no data for {STALL:?}"))),
-                Ok(Err(status)) => break Err(judge(&status)),
-                Ok(Ok(None)) => break Ok(()),
+                Err(_) => return Err(Attempt::Again(format!("no data for {STALL:?}"))),
+                Ok(Err(status)) => return Err(judge(&status)),
+                Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(chunk))) => chunk,
             };
-            have += chunk.data.len() as u64;
-            if have > size_bytes {
-                break Ok(());
+            if !part.write(&chunk.data, size_bytes).await? {
+                return Ok(());
             }
-            hasher.update(&chunk.data);
-            file.write_all(&chunk.data).await.map_err(never)?;
-        }?;
-        file.sync_all().await.map_err(never)?;
-        if have < size_bytes {
-            return Err(Attempt::Again(format!("the stream ended after {have} of {size_bytes} bytes")));
         }
-        if have > size_bytes || hasher.finish() != digest {
-            fs::remove_file(&part).await.map_err(never)?;
-            let mismatch = BlobError::Mismatch { digest, got: have, want: size_bytes };
-            // What lay here may have been damaged; only what came whole says what there is.
-            return Err(if resumed { Attempt::Again(mismatch.to_string()) } else { Attempt::Never(mismatch) });
+    }
+
+    /// Whether the artifact could be fetched just now; one sentence if not. What comes from the coordinator always could.
+    pub async fn reach(&self, origin: &Origin) -> Result<(), String> {
+        match origin {
+            Origin::Coordinator => Ok(()),
+            Origin::Web { url, authorization, .. } => {
+                web::reach(&Download { url, authorization: authorization.as_ref() }).await
+            }
         }
-        fs::rename(&part, path).await.map_err(never)
     }
 }
 
@@ -199,20 +216,6 @@ fn judge(status: &tonic::Status) -> Attempt {
     }
 }
 
-/// The running digest and length of what a file holds.
-async fn hash_file(path: &Path) -> std::io::Result<(Hasher, u64)> {
-    let mut file = fs::File::open(path).await?;
-    let (mut hasher, mut length, mut buffer) = (Hasher::new(), 0, vec![0; 64 << 10]);
-    loop {
-        let read = file.read(&mut buffer).await?;
-        if read == 0 {
-            return Ok((hasher, length));
-        }
-        hasher.update(&buffer[..read]);
-        length += read as u64;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     //! Without a coordinator. With one, tests/ has the rest.
@@ -224,7 +227,8 @@ mod tests {
         let (_nobody, connection) = watch::channel(None);
         let mut blobs = Blobs::open(directory.path().to_owned(), connection).unwrap();
         blobs.alone = Duration::from_millis(20);
-        let ensured = timeout(Duration::from_secs(20), blobs.ensure(Digest::of(b"x"), 1)).await;
+        let ensured =
+            timeout(Duration::from_secs(20), blobs.ensure(Digest::of(b"x"), 1, &Origin::Coordinator, &|_| {})).await;
         assert!(matches!(ensured, Ok(Err(BlobError::GaveUp(..)))), "{ensured:?}");
     }
 }

@@ -48,6 +48,8 @@ pub struct Exec<'a> {
     pub jobs_until: Instant,
     /// Takes the values of secrets out of what programs said.
     pub redactor: &'a Redactor,
+    /// Told what a step that takes long is waiting for.
+    pub say: &'a (dyn Fn(String) + Send + Sync),
 }
 
 /// A step that failed.
@@ -105,7 +107,7 @@ impl Exec<'_> {
             Action::CreateUser(need) => self.create_user(need).await,
             Action::MakeSwap { size_bytes } => self.make_swap(*size_bytes).await,
             Action::EnsureDirectory(need) => self.ensure_directory(need),
-            Action::Fetch { digest, size_bytes } => self.fetch(*digest, *size_bytes).await.map(drop),
+            Action::Fetch { .. } => self.fetch().await.map(drop),
             Action::Unpack { .. } => self.unpack().await,
             Action::Build { .. } => self.build().await,
             Action::Hook { when, index, .. } => self.hook(*when, *index, ledger).await,
@@ -140,7 +142,8 @@ pub fn describe(action: &Action) -> String {
         Action::CreateUser(need) => format!("making user {}", need.name),
         Action::MakeSwap { size_bytes } => format!("making a swap file of {} MiB", size_bytes >> 20),
         Action::EnsureDirectory(need) => format!("making {}", need.path),
-        Action::Fetch { digest, size_bytes } => {
+        Action::Fetch { digest, from: Some(from), .. } => format!("fetching artifact {} from {from}", digest.short()),
+        Action::Fetch { digest, size_bytes, from: None } => {
             format!("fetching artifact {} ({:.1} MiB)", digest.short(), *size_bytes as f64 / 1_048_576.0)
         }
         Action::Unpack { .. } => "unpacking the artifact".to_owned(),

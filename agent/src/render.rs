@@ -89,10 +89,28 @@ pub struct Tree {
     pub key: String,
     /// Of the archive.
     pub digest: Digest,
-    /// Of the archive.
+    /// Of the archive; 0 = not known.
     pub size_bytes: u64,
+    /// Who has it.
+    pub origin: Origin,
     /// What to run there.
     pub build: Option<RenderedBuild>,
+}
+
+/// Who has an artifact, with all that is needed to ask.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Whoever is connected.
+    Coordinator,
+    /// A web server.
+    Web {
+        /** `https://…`. */
+        url: String,
+        /** The whole header. */
+        authorization: Option<Secret<String>>,
+        /** The URL for people. */
+        shown: String,
+    },
 }
 
 /// Build steps, ready to run.

@@ -15,6 +15,7 @@ use crate::{
         UnitName, UserName,
     },
     port::Port,
+    source::Source,
     strategy::Strategy,
     template::{Argv, Template},
 };
@@ -95,16 +96,19 @@ pub struct DirectoryNeed {
     pub mode: u32,
 }
 
-/// A tree of files, addressed by the digest of its archive (tar, zstd).
+/// A tree of files, addressed by the digest of its archive (tar, zstd, gzip).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Artifact {
-    /// Of the archive's bytes as pushed.
+    /// Of the archive's bytes.
     pub digest: Digest,
-    /// Of the archive as pushed, in bytes.
+    /// Of the archive, in bytes; 0 = not known before it is fetched.
     pub size_bytes: u64,
     /// What to run in the unpacked tree, once.
     pub build: Option<Build>,
+    /// Who has it.
+    #[serde(default, skip_serializing_if = "Source::is_pushed")]
+    pub source: Source,
 }
 
 /// Build steps, run in order in the new release's directory as an unprivileged user.

@@ -11,6 +11,7 @@ pub mod duration;
 pub mod template;
 pub mod app;
 pub mod strategy;
+pub mod source;
 pub mod spec;
 pub mod plan;
 pub mod port;

@@ -97,12 +97,15 @@ pub enum Action {
     },
     /// Created, or owner and mode set.
     EnsureDirectory(DirectoryNeed),
-    /// The artifact's archive comes from the coordinator, by digest.
+    /// The artifact's archive comes from the coordinator, or from where the manifest says, by digest.
     Fetch {
         /** Of the archive. */
         digest: Digest,
-        /** Of the archive. */
+        /** Of the archive; 0 = not known. */
         size_bytes: u64,
+        /** Where it is fetched from; none = the coordinator. */
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
     },
     /// The archive is unpacked into the new release's own directory.
     Unpack {

@@ -57,6 +57,7 @@ impl Bench {
             observed: &Observed::default(),
             jobs_until: Instant::now() + Duration::from_secs(5),
             redactor: &Redactor::default(),
+            say: &|_| {},
         };
         exec.step(&action, ledger, undo).await
     }

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use drover_proto::{code::Code, digest::Digest};
+use drover_proto::code::Code;
 
 use super::{Exec, StepFailure, accounts, directories, program};
 use crate::{
@@ -28,7 +28,9 @@ impl Exec<'_> {
         tree.ok_or_else(|| StepFailure::new(Code::Internal, "artifact", "the release has no artifact"))
     }
 
-    pub(super) async fn fetch(&self, digest: Digest, size_bytes: u64) -> Result<PathBuf, StepFailure> {
+    pub(super) async fn fetch(&self) -> Result<PathBuf, StepFailure> {
+        let tree = self.tree()?;
+        let size_bytes = tree.size_bytes;
         for place in [&self.layout.state_dir, &self.layout.releases_dir] {
             match room::at(place).map(|room| room.free_bytes) {
                 Ok(free) if free < size_bytes => {
@@ -44,11 +46,13 @@ impl Exec<'_> {
                 Err(error) => tracing::warn!(%error, "free space is unknown"),
             }
         }
-        self.blobs.ensure(digest, size_bytes).await.map_err(|error| {
+        self.blobs.ensure(tree.digest, size_bytes, &tree.origin, self.say).await.map_err(|error| {
             let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
             let code = match error {
                 BlobError::Mismatch { .. } => Code::DigestMismatch,
-                BlobError::Disk { .. } | BlobError::Refused(_) | BlobError::GaveUp(..) => Code::Fetch,
+                BlobError::Disk { .. } | BlobError::Refused(_) | BlobError::Web(_) | BlobError::GaveUp(..) => {
+                    Code::Fetch
+                }
             };
             StepFailure::new(code, "fetch", format!("the artifact could not be fetched: {error}{why}"))
         })
@@ -56,7 +60,7 @@ impl Exec<'_> {
 
     pub(super) async fn unpack(&self) -> Result<(), StepFailure> {
         let tree = self.tree()?;
-        let archive = self.fetch(tree.digest, tree.size_bytes).await?;
+        let archive = self.fetch().await?;
         self.wipe_tree()?;
         directories::make(&self.layout.releases_of(self.app), 0o755).map_err(|e| self.cannot("made", e))?;
         let archive = fs::File::open(&archive).map_err(|e| self.cannot("filled", e))?;

@@ -6,7 +6,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use drover_proto::{
     code::Code,
     name::{AppName, UnitName},
-    plan::{Extent, Plan},
+    plan::{Action, Extent, Plan, Refusal},
     spec::DesiredApp,
     status::HostStatus,
 };
@@ -18,7 +18,7 @@ use crate::{
     ledger::AppLedger,
     outputs::{self, HookRun},
     render::render,
-    report::now_unix_ms,
+    report::{Redactor, now_unix_ms},
 };
 
 /// Asks; never changes anything. Cheap to clone.
@@ -56,6 +56,14 @@ impl Handle {
             for refusal in plan.refusals.iter_mut().filter(|refusal| refusal.code == Code::NotOwned) {
                 refusal.message = format!("{}; {}", refusal.message, damaged(app, aside));
             }
+        }
+        let fetches = plan.steps.iter().any(|step| matches!(step.action, Action::Fetch { .. }));
+        let tree = rendered.as_ref().and_then(|rendered| rendered.tree.as_ref());
+        if let Some(tree) = tree.filter(|_| fetches)
+            && let Err(why) = shared.parts.blobs.reach(&tree.origin).await
+        {
+            let message = Redactor::of(desired.iter()).text(&format!("this host cannot fetch the artifact: {why}"));
+            plan.refusals.push(Refusal { code: Code::Fetch, part: "artifact".to_owned(), message });
         }
         Ok(plan)
     }

@@ -22,7 +22,7 @@ use crate::{
     exec::{Exec, StepFailure, Undo, describe},
     ledger::reload_effect,
     observe::Observed,
-    render::{FileKind, Rendered},
+    render::{FileKind, Origin, Rendered},
     report::now_unix_ms,
 };
 
@@ -236,8 +236,11 @@ impl Work<'_> {
             observed,
             jobs_until: Instant::now() + JOBS,
             redactor: &redactor,
+            // Putting right what drifted has no phase to show it in.
+            say: &|_| {},
         };
-        if matches!(step.action, Action::Fetch { .. }) && !parts.blobs.is_connected() {
+        let pushed = rendered.tree.as_ref().is_none_or(|tree| matches!(tree.origin, Origin::Coordinator));
+        if matches!(step.action, Action::Fetch { .. }) && pushed && !parts.blobs.is_connected() {
             let cause = "the artifact is needed again, and the coordinator cannot be reached";
             return Err(StepFailure::new(Code::Fetch, "fetch", cause));
         }

@@ -119,6 +119,9 @@ impl Work<'_> {
         self.shared.board.phase(&self.app, phase);
         let redactor = self.redactor();
         let parts = &self.shared.parts;
+        let (board, hide) = (&self.shared.board, self.redactor());
+        let app = self.app.clone();
+        let say = move |what: String| board.phase(&app, phase_of(&step.action, hide.text(&format!("{words}: {what}"))));
         let exec = Exec {
             layout: &parts.layout,
             systemd: &parts.systemd,
@@ -129,6 +132,7 @@ impl Work<'_> {
             observed: setting.observed,
             jobs_until: setting.jobs_until,
             redactor: &redactor,
+            say: &say,
         };
         // Dropped halfway these do no harm; everything else is brought to its end.
         let harmless =

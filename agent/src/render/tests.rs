@@ -6,6 +6,7 @@ use drover_proto::{
     app::{Artifact, Build, Content, Drift, FilePart, Hook, HookPoint, SecretSource, Unit},
     digest::Digest,
     duration::Span,
+    source::Source,
     template::{Argv, Hole, Segment},
 };
 
@@ -98,7 +99,12 @@ pub(crate) fn desired() -> DesiredApp {
             targets: BTreeMap::from([("role".parse().unwrap(), "web".parse().unwrap())]),
             strategy: Strategy::default(),
             host: HostNeeds::default(),
-            artifact: Some(Artifact { digest: Digest::of(b"archive"), size_bytes: 7, build: Some(build) }),
+            artifact: Some(Artifact {
+                digest: Digest::of(b"archive"),
+                size_bytes: 7,
+                build: Some(build),
+                source: Source::Pushed,
+            }),
             env: BTreeMap::from([
                 ("PORT".parse().unwrap(), template("5000")),
                 ("KEY".parse().unwrap(), template("{{ secret.KEY }}")),

@@ -135,6 +135,7 @@ impl Found {
         if artifact.size_bytes > limits::MAX_ARTIFACT_BYTES {
             self.say("artifact", format!("the archive has more than {} MiB", limits::MAX_ARTIFACT_BYTES >> 20));
         }
+        self.0.extend(artifact.source.check(app));
         let Some(build) = &artifact.build else { return };
         if build.user.as_str() == "root" {
             self.say("artifact.build.user", "build steps run as an unprivileged user, not as root");

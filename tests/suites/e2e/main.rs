@@ -14,6 +14,7 @@ mod luck;
 mod mono;
 mod operations;
 mod restart;
+mod sources;
 mod overlap;
 mod preflight;
 mod selfcare;

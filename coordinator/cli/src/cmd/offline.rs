@@ -39,7 +39,10 @@ fn contents(spec: &AppSpec) -> String {
         show::count(spec.checks.len(), "check"),
     ];
     if let Some(artifact) = &spec.artifact {
-        parts.push(format!("an artifact of {}", show::plan::size(artifact.size_bytes)));
+        parts.push(match artifact.source.is_pushed() {
+            true => format!("an artifact of {}", show::plan::size(artifact.size_bytes)),
+            false => format!("an artifact from {}", artifact.source),
+        });
     }
     format!("{} is good: {}", spec.app, parts.join(", "))
 }

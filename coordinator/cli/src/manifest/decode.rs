@@ -8,6 +8,7 @@ use drover_proto::{
     digest::Digest,
     duration::Span,
     name::{AppName, EnvironmentName},
+    source::Source,
     strategy::Strategy,
     template::{Argv, Template},
 };
@@ -19,6 +20,7 @@ use super::{
     yaml::{At, Node},
 };
 
+mod artifact;
 mod content;
 mod env;
 mod health;
@@ -26,7 +28,7 @@ mod host;
 mod timer;
 mod unit;
 
-pub(super) use host::ArtifactSource;
+pub(super) use artifact::ArtifactSource;
 
 /// What the readers share.
 pub(super) struct Decoder<'a> {
@@ -58,12 +60,14 @@ pub(super) fn decode(
     let app = decoder.app(root, environment);
     decoder.declare(root, environment);
     let artifact_source = root.get("artifact").and_then(|node| decoder.artifact_source(node));
-    let artifact = root.get("artifact").map(|node| Artifact {
-        digest: Digest::of(b""),
-        size_bytes: 0,
-        build: node.get("build").and_then(|build| decoder.build(build)),
+    let fetched = root.get("artifact").and_then(|node| decoder.fetched(node));
+    let artifact = root.get("artifact").map(|node| {
+        // Of what is packed they are known when it is packed.
+        let (digest, source) = fetched.clone().unwrap_or((Digest::of(b""), Source::Pushed));
+        Artifact { digest, size_bytes: 0, build: node.get("build").and_then(|build| decoder.build(build)), source }
     });
-    let (env, secrets) = decoder.env(root);
+    let (env, mut secrets) = decoder.env(root);
+    decoder.declare_credentials(root, artifact.as_ref(), &mut secrets);
     let spec = AppSpec {
         app,
         targets: decoder.targets(root),

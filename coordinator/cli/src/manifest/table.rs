@@ -179,8 +179,15 @@ static DIRECTORY: Object = Object {
 static ARTIFACT: Object = Object {
     name: "artifact",
     fields: &[
-        f("path", Text("path"), "A folder, or a .tar, .tar.gz, .tgz or .tar.zst, beside the manifest.", "./backend")
-            .required(),
+        f("path", Text("path"), "A folder, or a .tar, .tar.gz, .tgz or .tar.zst, beside the manifest.", "./backend"),
+        f(
+            "url",
+            Text("URL"),
+            "Or an archive that each host fetches by https itself.",
+            "https://example.org/mono-1.2.tar.gz",
+        ),
+        f("sha256", Text("64 hex digits"), "Of that archive; needed with `url`.", "9f86d081884c7d659a2feaa0c55ad015…"),
+        f("credentials", Kind::Object(&CREDENTIALS), "What its server wants to know.", "{ secret: download-token }"),
         f(
             "exclude",
             List(&Text("glob")),
@@ -194,7 +201,16 @@ static ARTIFACT: Object = Object {
             "{ user: www-data, run: [[make]] }",
         ),
     ],
-    not_built: &["url", "git", "digest", "image"],
+    not_built: &["git", "image"],
+};
+
+static CREDENTIALS: Object = Object {
+    name: "credentials",
+    fields: &[
+        f("username", Text("user"), "With it the secret is a password, without it a token.", "deploy"),
+        f("secret", Text("secret"), "What `drover secret set NAME` stored.", "download-token").required(),
+    ],
+    not_built: &[],
 };
 
 static BUILD: Object = Object {
@@ -263,6 +279,7 @@ pub(super) static ALL: &[&Object] = &[
     &USER,
     &DIRECTORY,
     &ARTIFACT,
+    &CREDENTIALS,
     &BUILD,
     &ENV,
     &SECRET,

@@ -217,7 +217,10 @@ pub fn words(action: &Action) -> String {
         }
         Action::MakeSwap { size_bytes } => format!("make /swapfile of {} and use it as swap", size(*size_bytes)),
         Action::EnsureDirectory(d) => format!("directory {} ({}:{} {:04o})", d.path, d.owner, d.group, d.mode),
-        Action::Fetch { digest, size_bytes } => format!("fetch artifact {} ({})", digest.short(), size(*size_bytes)),
+        Action::Fetch { digest, from: Some(from), .. } => format!("fetch artifact {} from {from}", digest.short()),
+        Action::Fetch { digest, size_bytes, from: None } => {
+            format!("fetch artifact {} ({})", digest.short(), size(*size_bytes))
+        }
         Action::Unpack { digest, directory } => format!("unpack artifact {} into {directory}", digest.short()),
         Action::Build { directory, user, timeout, .. } => format!("build in {directory} as {user}, at most {timeout}"),
         Action::Hook { when, run, user, name, run_once, .. } => {

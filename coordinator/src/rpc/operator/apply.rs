@@ -27,6 +27,7 @@ pub(super) async fn apply(
 ) -> Result<RolloutStarted, Status> {
     let draft = plan::draft(services, &request.app_spec_json).await?;
     if let Some(artifact) = &draft.spec.artifact
+        && artifact.source.is_pushed()
         && !services.blobs.has(&artifact.digest)
     {
         return Err(code::status(Code::ArtifactMissing, format!("the artifact {} was not pushed", artifact.digest)));
@@ -107,6 +108,7 @@ pub(super) async fn rollback(
     let release = release_to_go_back_to(services, &app, request.to_release).await?;
     let spec = release.spec().map_err(store_failed)?;
     if let Some(artifact) = &spec.artifact
+        && artifact.source.is_pushed()
         && !services.blobs.has(&artifact.digest)
     {
         return Err(code::status(Code::ArtifactMissing, format!("the artifact of {app}/{} is gone", release.number)));

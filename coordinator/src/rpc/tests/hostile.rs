@@ -254,7 +254,12 @@ async fn a_revoked_host_is_cut_off_at_once_with_all_that_it_has_open() {
     let mut large = spec("one");
     let content = vec![7; 24 << 20];
     let digest = drover_proto::digest::Digest::of(&content);
-    large.artifact = Some(drover_proto::app::Artifact { digest, size_bytes: content.len() as u64, build: None });
+    large.artifact = Some(drover_proto::app::Artifact {
+        digest,
+        size_bytes: content.len() as u64,
+        source: drover_proto::source::Source::Pushed,
+        build: None,
+    });
     push(&mut world, digest, &content).await;
     world.apply(&large).await.unwrap();
     host.spec().await.unwrap();

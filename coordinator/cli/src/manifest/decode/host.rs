@@ -1,30 +1,12 @@
-//! Reads `host`, `artifact` and its build.
-
-use std::path::PathBuf;
+//! Reads `host`, and who owns a file or directory.
 
 use drover_proto::{
-    app::{Build, DirectoryNeed, HostNeeds, UserNeed},
+    app::{DirectoryNeed, HostNeeds, UserNeed},
     name::UserName,
 };
 
-use super::{Decoder, mode, span};
-use crate::manifest::{
-    holes::Allow,
-    yaml::{At, Node},
-};
-
-/// What an artifact is packed from.
-#[derive(Debug)]
-pub(in crate::manifest) struct ArtifactSource {
-    /// A folder, or an archive.
-    pub path: PathBuf,
-    /// Globs left out of a folder.
-    pub exclude: Vec<String>,
-    /// Where the manifest names it.
-    pub at: At,
-    /// Its field.
-    pub field: String,
-}
+use super::{Decoder, mode};
+use crate::manifest::yaml::Node;
 
 /// `512M`, `2G` …, powers of 1024.
 fn bytes(text: &str) -> Option<u64> {
@@ -82,32 +64,5 @@ impl Decoder<'_> {
             self.origins.insert(format!("{field}.{}", key.text), (value.at, value.path.clone()));
         }
         self.origins.insert(field, (node.at, node.path.clone()));
-    }
-
-    pub(super) fn artifact_source(&mut self, node: &Node) -> Option<ArtifactSource> {
-        let exclude = node.get("exclude").into_iter().flat_map(Node::items).filter_map(|n| self.plain(n)).collect();
-        let path_node = node.get("path")?;
-        let text = self.plain(path_node)?;
-        match self.folder.find(&text) {
-            Ok(path) => Some(ArtifactSource { path, exclude, at: path_node.at, field: path_node.path.clone() }),
-            Err((message, hint)) => {
-                self.reports.at(path_node, message, hint);
-                None
-            }
-        }
-    }
-
-    pub(super) fn build(&mut self, node: &Node) -> Option<Build> {
-        let user = self.name_of(node, "user");
-        let steps = node.get("run").into_iter().flat_map(Node::items);
-        let run = steps.map(|step| self.argv(step, Allow::RELEASE)).collect();
-        let mut env = std::collections::BTreeMap::new();
-        for (key, value) in node.get("env").into_iter().flat_map(Node::entries) {
-            let name = self.parse_at(key.at, &value.path, &key.text);
-            if let (Some(name), Some(value)) = (name, self.line(value, Allow::RELEASE)) {
-                env.insert(name, value);
-            }
-        }
-        Some(Build { user: user?, run, env, timeout: span(node, "timeout")? })
     }
 }

@@ -124,3 +124,31 @@ fn variables_use_one_another_but_not_in_a_circle() {
     assert!(said.iter().any(|s| s.contains("without its }}")), "{said:?}");
     assert!(said.iter().any(|s| s.contains("a word of drover's own")), "{said:?}");
 }
+
+#[test]
+fn an_artifact_at_a_url_needs_its_digest_and_says_who_may_have_it() {
+    let sha = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let with = |artifact: &str| minimal(&format!("artifact: {{ {artifact} }}\n"));
+    let spec = loaded(&with(&format!(
+        "url: \"https://example.org/{{{{ app }}}}.tar\", sha256: {sha}, credentials: {{ username: me, secret: token }}"
+    )))
+    .spec;
+    let artifact = spec.artifact.unwrap();
+    assert_eq!(
+        (artifact.digest.hex(), artifact.source.to_string()),
+        (sha.into(), "https://example.org/mono.tar".into())
+    );
+    assert_eq!(spec.secrets.keys().map(ToString::to_string).collect::<Vec<_>>(), ["token"]);
+    for (artifact, expected) in [
+        ("url: https://example.org/a.tar".to_owned(), "needs the archive's digest"),
+        ("url: https://example.org/a.tar, sha256: abc".to_owned(), "\"abc\" is no SHA-256"),
+        (format!("url: http://example.org/a.tar, sha256: {sha}"), "begin the URL with https://"),
+        (format!("url: https://me:pw@example.org/a.tar, sha256: {sha}"), "under credentials"),
+        (format!("url: https://example.org/a.tar, sha256: {sha}, exclude: [b]"), "is for a folder"),
+        (format!("url: https://example.org/a.tar, sha256: {sha}, path: ./x"), "needs either path or url"),
+        ("build: { user: nobody, run: [[make]] }".to_owned(), "needs either path or url"),
+    ] {
+        let (said, _) = faults(&with(&artifact));
+        assert!(said.iter().any(|s| s.contains(expected)), "{artifact}: {said:?}");
+    }
+}
