@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     desired::Desired,
     event,
-    host::{files, systemd::Systemd},
+    host::{files, systemd::Systemd, unpack},
     identity::Identity,
     link::{Answered, Link},
     reconcile::{self, Handle, Reconciler},
@@ -43,6 +43,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let events_of_link = events.clone();
     events.emit(None, EventKind::AgentStarted, concat!("drover-agent ", env!("CARGO_PKG_VERSION"), " has started"));
+    unpack::tell_confinement();
     let (handle, reconciler) = Reconciler::open(reconcile::Parts {
         layout: (&config).into(),
         desired: desired.clone(),

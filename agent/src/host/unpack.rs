@@ -78,6 +78,13 @@ pub enum UnpackError {
     Process(#[from] ProcessError),
 }
 
+/// Logs what this kernel lacks to keep unpacking in bounds. Once, when the agent starts.
+pub fn tell_confinement() {
+    if !child::has_landlock() {
+        tracing::info!("this kernel has no Landlock: unpacking is kept in bounds by its user alone");
+    }
+}
+
 /// Who unpacks, and fetches what other programs have to fetch.
 pub fn account() -> Result<Account, UnpackError> {
     let name: UserName = USER.parse().map_err(|_| UnpackError::NoUser)?;
@@ -110,9 +117,6 @@ async fn in_child(archive: File, into: &Path, account: Account, bounds: Bounds) 
     command.stdin = Some(Arc::new(archive));
     command.env.extend(env);
     let outcome = process::run(command).await?;
-    if outcome.tail.iter().any(|line| line == child::NO_LANDLOCK) {
-        tracing::info!("this kernel has no Landlock: unpacking is kept in bounds by its user alone");
-    }
     judge(&outcome, bounds)
 }
 

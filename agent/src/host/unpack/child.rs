@@ -10,7 +10,7 @@ use std::{
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetError, Scope,
+    RulesetCreated, RulesetCreatedAttr as _, RulesetError, Scope,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -21,9 +21,6 @@ use crate::host::archive::{self, ArchiveError, Limits};
 pub(super) const REFUSED: i32 = 3;
 /// Exit code: the disk would not; the last line says why.
 pub(super) const CANNOT_WRITE: i32 = 4;
-/// Said by a child on a kernel that cannot confine it further.
-pub(super) const NO_LANDLOCK: &str = "no landlock";
-
 /// What the line begins with that says how it ended.
 pub(super) const SAYS: &str = "unpack: ";
 
@@ -106,12 +103,8 @@ fn confine(file_bytes: u64) -> Result<(), String> {
     rustix::thread::set_no_new_privs(true).map_err(|e| e.to_string())?;
     let here = File::open(".").map_err(|e| e.to_string())?;
     match landlock(&here) {
-        Ok(()) => Ok(()),
-        // Not there, turned off, or too old to let a hard link lead from one directory of the tree to another.
-        Err(RulesetError::CreateRuleset(_) | RulesetError::HandleAccesses(_)) => {
-            eprintln!("{NO_LANDLOCK}");
-            Ok(())
-        }
+        // Without it the user alone keeps it in bounds; the agent says so when it starts.
+        Ok(()) | Err(RulesetError::CreateRuleset(_) | RulesetError::HandleAccesses(_)) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -123,6 +116,13 @@ fn landlock(here: &File) -> Result<(), RulesetError> {
         | AccessFs::WriteFile
         | AccessFs::ReadDir
         | AccessFs::Refer;
+    ruleset()?.add_rule(PathBeneath::new(here, write))?.restrict_self()?;
+    Ok(())
+}
+
+/// Everything that the kernel can forbid; an error where it has no Landlock, has it turned off, or has one too old to let a
+/// hard link lead from one directory of the tree to another.
+fn ruleset() -> Result<RulesetCreated, RulesetError> {
     Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V2))?
@@ -130,10 +130,12 @@ fn landlock(here: &File) -> Result<(), RulesetError> {
         .handle_access(AccessFs::from_all(ABI::V6))?
         .handle_access(AccessNet::from_all(ABI::V6))?
         .scope(Scope::from_all(ABI::V6))?
-        .create()?
-        .add_rule(PathBeneath::new(here, write))?
-        .restrict_self()?;
-    Ok(())
+        .create()
+}
+
+/// Whether this kernel can confine the child by Landlock. Confines nobody.
+pub(super) fn has_landlock() -> bool {
+    ruleset().is_ok()
 }
 
 /// Which limit a signal stands for.

@@ -25,7 +25,11 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Self {
-        let top = tempfile::tempdir_in("/var/cache").unwrap();
+        Self::within("/var/cache")
+    }
+
+    fn within(place: &str) -> Self {
+        let top = tempfile::tempdir_in(place).unwrap();
         fs::set_permissions(top.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self { into: top.path().join("tree"), top }
     }
@@ -143,4 +147,25 @@ fn bounds_grow_with_the_archive() {
     assert_eq!(Bounds::of(1).archive.bytes, 256 << 20);
     assert_eq!(Bounds::of(10 << 20).archive.bytes, 2000 << 20);
     assert_eq!(Bounds::of(1 << 30).archive.bytes, limits::MAX_UNPACKED_BYTES);
+}
+
+/// The limits of the product: it ends at the limit, long before the archive does.
+#[tokio::test]
+async fn a_million_files_are_refused() {
+    // A disk would take a minute for so many.
+    let scratch = Scratch::within("/dev/shm");
+    let mut zst = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(FILE);
+    header.set_mode(0o644);
+    header.set_size(0);
+    for n in 0..1_000_000 {
+        header.as_old_mut().name[..8].copy_from_slice(format!("f{n:07}").as_bytes());
+        header.set_cksum();
+        io::Write::write_all(&mut zst, header.as_bytes()).unwrap();
+    }
+    let bytes = zst.finish().unwrap();
+    let error = scratch.unpack(&bytes, Bounds::of(bytes.len() as u64)).await.unwrap_err();
+    assert!(error.to_string().contains("more than 200000 entries"), "{error}");
+    assert!(!scratch.into.exists());
 }
