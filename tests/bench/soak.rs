@@ -1,7 +1,7 @@
 //! The agent's memory over an hour at a hundred times the normal rate of events: is there a slope?
 //!
-//! A host whose units never die tells a few events a day; one in ten seconds is taken as normal for a busy one. Here a unit
-//! dies ten times a second, is started again each time, and every time is an event.
+//! A host whose units never die tells a few events a day; one in ten seconds is taken as normal for a busy one. Here five units
+//! die about ten times a second together, with ever other exit codes; each is started again at once, and each time is an event.
 
 use std::{
     thread::sleep,
@@ -17,9 +17,20 @@ version: 1
 app: mayfly
 targets: { labels: { role: web } }
 strategy: { min_healthy_time: 1ms, healthy_deadline: 30s, progress_deadline: 60s }
-restart_budget: { attempts: 1000000, window: 1d, backoff: 1ms }
+restart_budget: { attempts: 100, window: 50ms, backoff: 1ms }
+files:
+  - path: /usr/local/bin/bench-mayfly
+    mode: \"0755\"
+    content: |
+      #!/bin/bash
+      sleep 0.$((RANDOM % 10))
+      exit $((RANDOM % 200 + 1))
 units:
-  mayfly.service: { description: dies, exec: /bin/sleep 0.1, restart: \"no\" }
+  mayfly-a.service: { description: dies, exec: /usr/local/bin/bench-mayfly, restart: \"no\" }
+  mayfly-b.service: { description: dies, exec: /usr/local/bin/bench-mayfly, restart: \"no\" }
+  mayfly-c.service: { description: dies, exec: /usr/local/bin/bench-mayfly, restart: \"no\" }
+  mayfly-d.service: { description: dies, exec: /usr/local/bin/bench-mayfly, restart: \"no\" }
+  mayfly-e.service: { description: dies, exec: /usr/local/bin/bench-mayfly, restart: \"no\" }
 ";
 
 /// `BENCH_SOAK_MINUTES`: how long; the memory is read every twentieth of it.

@@ -148,15 +148,19 @@ fn a_full_disk_leaves_the_old_release_serving() {
     let tiny = Tiny::new();
     fleet.alice.apply(&tiny.manifest()).ok();
     let pid = host.main_pid("tiny.service");
-    // A small archive of a large file: it is fetched, and there is no room to unpack it.
+    // A small archive of a large file: the plan knows that there is no room to unpack it.
     std::fs::write(tiny.path().join("app/zeros"), vec![0_u8; 400 << 20]).expect("a large file");
-    let tiny = tiny.version("2");
     let said = fleet.alice.apply(&tiny.manifest()).fails();
-    assert!(said.to_lowercase().contains("space"), "{said}");
+    assert!(said.contains("refused[disk]") && said.contains("make room"), "{said}");
+    std::fs::remove_file(tiny.path().join("app/zeros")).expect("the large file");
+    // What a build writes, nobody knows before.
+    let build = "path: ./app\n  build: { user: www-data, run: [[dd, if=/dev/zero, of=zeros, bs=1M, count=400]] }";
+    let tiny = tiny.version("2").edit("path: ./app", build);
+    let said = fleet.alice.apply(&tiny.manifest()).fails();
+    assert!(said.contains("[build]") && said.contains("No space left"), "{said}");
     assert_eq!(host.main_pid("tiny.service"), pid);
     assert_eq!(tiny_says(&host)["version"], "1");
-    std::fs::remove_file(tiny.path().join("app/zeros")).expect("the large file");
-    let tiny = tiny.version("3");
+    let tiny = tiny.version("3").edit(build, "path: ./app");
     fleet.alice.apply(&tiny.manifest()).ok();
     assert_eq!(tiny_says(&host)["version"], "3", "what the failed one left was cleaned up");
 }

@@ -81,9 +81,10 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        let Some(runtime) = self.runtime.take() else { return };
+        // From a thread of its own, which may wait: only then is the port free for the next one.
+        let ended = std::thread::spawn(move || runtime.shutdown_timeout(std::time::Duration::from_secs(10))).join();
+        assert!(ended.is_ok() || std::thread::panicking());
     }
 }
 
