@@ -28,9 +28,21 @@ struct Stamp {
     changed: (i64, i64),
 }
 
+impl Stamp {
+    /// Since 1970.
+    fn changed_at(&self) -> Duration {
+        let (seconds, nanoseconds) = self.changed;
+        Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0))
+    }
+}
+
 impl Known {
     /// What is at `path`, and whether that is known from before.
     pub fn state(&mut self, path: &AbsPath) -> Result<(FileState, bool), FileError> {
+        self.state_at(path, SystemTime::now())
+    }
+
+    fn state_at(&mut self, path: &AbsPath, now: SystemTime) -> Result<(FileState, bool), FileError> {
         let stamp = stamp(path)?;
         if let (Some(stamp), Some((known, state))) = (stamp, self.0.get(path))
             && stamp == *known
@@ -38,7 +50,7 @@ impl Known {
             return Ok((state.clone(), true));
         }
         let state = state(path)?;
-        match (stamp.filter(is_settled), &state) {
+        match (stamp.filter(|stamp| is_settled(stamp, now)), &state) {
             (Some(stamp), FileState::File { digest: Some(_), .. }) => {
                 self.0.insert(path.clone(), (stamp, state.clone()));
             }
@@ -71,10 +83,9 @@ fn of(stat: &Stat) -> Stamp {
     }
 }
 
-fn is_settled(stamp: &Stamp) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let changed = Duration::from_secs(u64::try_from(stamp.changed.0).unwrap_or(0));
-    now.checked_sub(changed).is_some_and(|ago| ago > SETTLED_AFTER)
+fn is_settled(stamp: &Stamp, now: SystemTime) -> bool {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.checked_sub(stamp.changed_at()).is_some_and(|ago| ago > SETTLED_AFTER)
 }
 
 #[cfg(test)]
@@ -92,11 +103,11 @@ mod tests {
         let mut known = Known::default();
         assert_eq!(known.state(&path).unwrap(), (FileState::Missing, false));
         std::fs::write(&file, "one").unwrap();
-        let (first, _) = known.state(&path).unwrap();
-        assert!(!known.state(&path).unwrap().1, "it has only just changed");
-        // As if it had been written long ago.
+        let after = |ms| UNIX_EPOCH + stamp(&path).unwrap().unwrap().changed_at() + Duration::from_millis(ms);
+        let (first, _) = known.state_at(&path, after(1)).unwrap();
+        assert!(!known.state_at(&path, after(2000)).unwrap().1, "it has only just changed");
         let mut held = Known::default();
-        held.0.insert(path.clone(), (stamp(&path).unwrap().unwrap(), first.clone()));
+        assert!(!held.state_at(&path, after(2001)).unwrap().1, "it was not read before");
         assert_eq!(held.state(&path).unwrap(), (first.clone(), true));
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
         let (other, from_before) = held.state(&path).unwrap();
