@@ -312,35 +312,21 @@ impl Reconciler {
         if let Some(activation) = interrupted {
             work.tell(EventKind::ActivationResumed, going_on(&activation, &task));
         }
-        if let Task::Activate(desired) = &task
-            && work.recover(desired).await
-        {
-            self.shared.guard(app, &work.facts);
+        if matches!(task, Task::Nothing) {
+            self.shared.say(&work.ledger, desired.as_ref());
             return End::Settled;
         }
         let hand = self.shared.hand(app);
+        let held = hand.lock().await;
         let end = match task {
-            Task::Nothing => {
-                self.shared.say(&work.ledger, desired.as_ref());
-                return End::Settled;
-            }
-            Task::Activate(desired) => {
-                let _held = hand.lock().await;
-                work.activate(&desired, None).await
-            }
-            Task::Resume(desired) => {
-                let _held = hand.lock().await;
-                work.resume(&desired).await
-            }
-            Task::Revert { desired, failure } => {
-                let _held = hand.lock().await;
-                work.revert(&desired, *failure).await
-            }
-            Task::Remove => {
-                let _held = hand.lock().await;
-                work.remove().await
-            }
+            Task::Activate(desired) if work.recover(&desired).await => End::Settled,
+            Task::Activate(desired) => work.activate(&desired, None).await,
+            Task::Resume(desired) => work.resume(&desired).await,
+            Task::Revert { desired, failure } => work.revert(&desired, *failure).await,
+            Task::Remove => work.remove().await,
+            Task::Nothing => End::Settled,
         };
+        drop(held);
         self.shared.guard(app, &work.facts);
         end
     }
