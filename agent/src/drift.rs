@@ -238,14 +238,29 @@ pub fn steps(sight: &Sight<'_>, allowed: &BTreeSet<Part>) -> Vec<(Part, Step)> {
     for step in &sight.plan.steps {
         steps.extend(served(sight, allowed, step).map(|part| (part, step.clone())));
     }
-    let stale: BTreeSet<&UnitName> = steps.iter().flat_map(|(_, step)| stale_after(sight, step)).collect();
-    for unit in stale {
+    // A restart serves the file that is written: where that fails, what runs is left alone.
+    let mut stale: BTreeMap<&UnitName, Part> = BTreeMap::new();
+    for (part, step) in &steps {
+        for unit in stale_after(sight, step) {
+            stale.entry(unit).or_insert_with(|| part.clone());
+        }
+    }
+    for (unit, part) in stale {
         let restart = Action::Restart(unit.clone());
         if steps.iter().all(|(_, step)| step.action != restart) {
-            steps.push((Part::Unit(unit.clone()), step(restart, Reason::StaleProcess)));
+            steps.push((part, step(restart, Reason::StaleProcess)));
         }
     }
     steps
+}
+
+/// The manifest's files among the `allowed` parts that no step serves: their content is right, or one would write it, and
+/// nothing that serves them is there to be told. With that they count as told.
+#[must_use]
+pub fn settled(sight: &Sight<'_>, allowed: &BTreeSet<Part>, steps: &[(Part, Step)]) -> Vec<AbsPath> {
+    let plain = sight.wanted.files.iter().filter(|file| file.kind == FileKind::Plain);
+    let is_settled = |part: Part| allowed.contains(&part) && steps.iter().all(|(served, _)| *served != part);
+    plain.map(|file| &file.path).filter(|path| is_settled(Part::File((*path).clone()))).cloned().collect()
 }
 
 /// The part that a step of the plan serves, if that part may be put right.

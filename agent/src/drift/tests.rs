@@ -54,12 +54,29 @@ impl World {
     /// The steps when everything that says `repair` may be put right.
     fn steps(&self) -> Vec<String> {
         self.with(|sight| {
-            let repair = |found: &Found| found.drift == Drift::Repair && found.cure == Cure::Steps;
-            let allowed = find(sight).into_iter().filter(repair).map(|found| found.part).collect();
-            let steps = steps(sight, &allowed).into_iter().map(|(_, step)| step).collect();
+            let steps = steps(sight, &allowed(sight)).into_iter().map(|(_, step)| step).collect();
             words(&Plan { steps, ..sight.plan.clone() })
         })
     }
+
+    /// The files that count as told without a step.
+    fn settled(&self) -> Vec<String> {
+        self.with(|sight| {
+            let allowed = allowed(sight);
+            settled(sight, &allowed, &steps(sight, &allowed)).iter().map(ToString::to_string).collect()
+        })
+    }
+
+    fn stop_nginx(&mut self) {
+        let nginx = self.host.observed.neighbours.get_mut(&"nginx.service".parse().unwrap()).unwrap();
+        nginx.active_state = "inactive".into();
+    }
+}
+
+/// Everything that may be put right.
+fn allowed(sight: &Sight<'_>) -> BTreeSet<Part> {
+    let repair = |found: &Found| found.drift == Drift::Repair && found.cure == Cure::Steps;
+    find(sight).into_iter().filter(repair).map(|found| found.part).collect()
 }
 
 #[test]
@@ -128,8 +145,7 @@ const TABLE: &[Row] = &[
         "what serves it is not ours to start",
         |w| {
             w.host.put(SITE, "edited");
-            let nginx = w.host.observed.neighbours.get_mut(&"nginx.service".parse().unwrap()).unwrap();
-            nginx.active_state = "inactive".into();
+            w.stop_nginx();
         },
         &["file /etc/nginx/sites-enabled/mono was changed"],
         &[
@@ -239,4 +255,32 @@ fn what_a_wrong_file_feeds_is_not_proven() {
     let wanted = rendered(&world.desired);
     let seen = world.with(|sight| proven(&wanted, sight.observed, &find(sight)));
     assert!(!seen.contains_key(&API.parse().unwrap()), "{seen:?}");
+}
+
+#[test]
+fn a_restart_serves_the_file_that_is_written() {
+    let mut world = World::new();
+    world.host.put(UNIT_FILE, "edited");
+    world.host.unit(API).invocation_id = "b".into();
+    let served: Vec<Part> = world.with(|sight| {
+        let restarts =
+            steps(sight, &allowed(sight)).into_iter().filter(|(_, s)| matches!(s.action, Action::Restart(_)));
+        restarts.map(|(part, _)| part).collect()
+    });
+    assert_eq!(served, [Part::File(UNIT_FILE.parse().unwrap())]);
+}
+
+#[test]
+fn a_file_that_nothing_is_left_to_be_told_of_is_settled() {
+    let mut world = World::new();
+    assert_eq!(world.settled(), [""; 0], "nothing is wrong");
+    // A repair was cut short, nothing checks the file in its place, and what serves it does not run.
+    world.desired.spec.files.iter_mut().for_each(|file| file.validate = None);
+    world.host.ledger.expect([], [SITE.parse().unwrap()]);
+    assert_eq!((world.steps().len(), world.settled()), (1, vec![]), "it is told");
+    world.stop_nginx();
+    assert_eq!(world.found(), ["file /etc/nginx/sites-enabled/mono was not read again by what it serves"]);
+    assert_eq!((world.steps(), world.settled()), (vec![], vec![SITE.to_owned()]));
+    world.host.put(SITE, "edited");
+    assert_eq!((world.steps().len(), world.settled()), (1, vec![]), "it is written first");
 }

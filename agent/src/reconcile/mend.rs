@@ -9,6 +9,7 @@ use std::{
 use drover_proto::{
     app::Drift,
     code::Code,
+    digest::Digest,
     event::EventKind,
     name::AbsPath,
     plan::{Action, Plan, Reason, Step},
@@ -20,7 +21,7 @@ use crate::{
     budget::{Allowance, REPAIRS},
     drift::{self, Cure, Found, Part, Sight},
     exec::{Exec, StepFailure, Undo, describe},
-    ledger::reload_effect,
+    ledger::{reload_effect, unit_effect},
     observe::Observed,
     render::{FileKind, Origin, Rendered},
     report::now_unix_ms,
@@ -42,6 +43,7 @@ struct Round {
     failed: BTreeMap<Part, String>,
     /// Puts back the files of the manifest that were written, until they have been checked.
     undo: Undo,
+    /// Those, and the files of the manifest of which nothing has to be told.
     unchecked: Vec<AbsPath>,
 }
 
@@ -85,6 +87,7 @@ impl Work<'_> {
             }
             let sight = Sight { wanted: rendered, observed: &observed, plan: &plan, proven: &proven };
             let steps = drift::steps(&sight, &allowed);
+            round.unchecked = drift::settled(&sight, &allowed, &steps);
             self.put_right(rendered, &observed, &steps, &mut round).await?;
             self.tell_of(&found, round, &mut notes);
             (observed, plan) = self.look_again(rendered).await?;
@@ -105,15 +108,16 @@ impl Work<'_> {
     fn allowed(&self, found: &[Found], notes: &mut Notes) -> BTreeSet<Part> {
         let Some(since) = self.since() else { return BTreeSet::new() };
         let repair = |found: &&Found| found.drift == Drift::Repair && found.cure == Cure::Steps;
-        let parts: Vec<&Part> = found.iter().filter(repair).map(|found| &found.part).collect();
-        if parts.is_empty() {
+        let wrong: Vec<&Found> = found.iter().filter(repair).collect();
+        if wrong.is_empty() {
             return BTreeSet::new();
         }
         let now = now_unix_ms();
         let mut allowed = BTreeSet::new();
         let mut spent = Vec::new();
         self.shared.upkeeps.with(&self.app, &since, |upkeep| {
-            for part in parts {
+            for found in wrong {
+                let part = &found.part;
                 let attempts = upkeep.repairs.entry(part.to_string()).or_default();
                 match attempts.ask(&REPAIRS, now) {
                     Allowance::Now(_) => {
@@ -125,18 +129,20 @@ impl Work<'_> {
                         let why = before.map(|before| format!("{before}; ")).unwrap_or_default();
                         notes.insert(part.clone(), format!("{why}it is tried again at {}", clock(at)));
                     }
-                    Allowance::SpentUntil(until) => spent.push((part, until)),
+                    Allowance::SpentUntil(until) => spent.push((found, until)),
                 }
             }
         });
-        for (part, until) in spent {
-            let left = format!(
-                "put right {} times and each time not so for long: it is left as it is until {}",
-                REPAIRS.attempts,
-                clock(until)
-            );
+        for (Found { part, what, .. }, until) in spent {
+            let tried = format!("tried {} times: it is left as it is until {}", REPAIRS.attempts, clock(until));
+            // Some of the attempts may have failed: the last cause goes before.
+            let left = match self.shared.told.last(&self.app, part) {
+                Some(before) if before.ends_with(&tried) => before,
+                Some(before) => format!("{before}; {tried}"),
+                None => tried,
+            };
             if self.shared.told.is_news(&self.app, part, &left) {
-                self.tell(EventKind::DriftLeft, format!("{part} was {left}"));
+                self.tell(EventKind::DriftLeft, format!("{part} {what}; {left}"));
             }
             notes.insert(part.clone(), left);
         }
@@ -154,6 +160,10 @@ impl Work<'_> {
         self.expect(rendered, steps)?;
         for (part, step) in steps {
             if round.failed.contains_key(part) {
+                // It runs on with what it was started with.
+                if let Action::Restart(unit) = &step.action {
+                    self.take_back(&before, unit_effect(unit));
+                }
                 continue;
             }
             match self.carry_out(rendered, observed, step, round).await {
@@ -169,12 +179,8 @@ impl Work<'_> {
                 Err(failed) if matches!(step.action, Action::Validate { staged: false, .. }) => {
                     // It looks at all of them together: none is to blame for sure.
                     for path in std::mem::take(&mut round.unchecked) {
-                        round.failed.insert(Part::File(path.clone()), failed.cause.clone());
-                        let key = reload_effect(&path);
-                        match before.get(&key) {
-                            Some(effect) => drop(self.ledger.effects.insert(key, *effect)),
-                            None => drop(self.ledger.effects.remove(&key)),
-                        }
+                        self.take_back(&before, reload_effect(&path));
+                        round.failed.insert(Part::File(path), failed.cause.clone());
                     }
                     round.failed.insert(part.clone(), failed.cause);
                     if let Err(worse) = std::mem::take(&mut round.undo).put_back() {
@@ -184,15 +190,24 @@ impl Work<'_> {
                 Err(failed) => drop(round.failed.insert(part.clone(), failed.cause)),
             }
         }
-        for (part, step) in steps.iter().filter(|(part, _)| !round.failed.contains_key(part)) {
+        let told = steps.iter().filter(|(_, step)| matches!(step.reason, Reason::FileChanged(_))).map(|(part, _)| part);
+        let unchecked = round.unchecked.iter().map(|path| Part::File(path.clone()));
+        for part in told.cloned().chain(unchecked).filter(|part| !round.failed.contains_key(part)) {
             if let Part::File(path) = part
-                && let Some(file) = rendered.file(path).filter(|file| file.kind == FileKind::Plain)
-                && (matches!(step.action, Action::WriteFile { .. }) || matches!(step.reason, Reason::FileChanged(_)))
+                && let Some(file) = rendered.file(&path).filter(|file| file.kind == FileKind::Plain)
             {
-                self.ledger.effects.insert(reload_effect(path), file.digest);
+                self.ledger.effects.insert(reload_effect(&path), file.digest);
             }
         }
         self.keep()
+    }
+
+    /// What was expected did not come about: the ledger says what it said before.
+    fn take_back(&mut self, before: &BTreeMap<String, Digest>, key: String) {
+        match before.get(&key) {
+            Some(effect) => drop(self.ledger.effects.insert(key, *effect)),
+            None => drop(self.ledger.effects.remove(&key)),
+        }
     }
 
     /// On disk before anything is written: what follows from it is still to be done, whatever happens to the agent.
