@@ -65,6 +65,8 @@ codes! {
     HostTimeout = "host-timeout" => DeadlineExceeded,
     /// The instruction is past its time-to-live, or a replay.
     JobExpired = "job-expired" => DeadlineExceeded,
+    /// A host that is connected could not say what it would do.
+    PlanFailed = "plan-failed" => FailedPrecondition,
     /// A path or unit belongs to another app.
     OwnedByOther = "owned-by-other" => FailedPrecondition,
     /// A path or unit is there already and drover does not own it.

@@ -279,6 +279,12 @@ async fn what_cannot_work_is_refused_before_anything_is_written() {
     assert_eq!((status.code(), code::of_status(&status)), (tonic::Code::FailedPrecondition, Some(Code::NotOwned)));
     assert!(status.message().contains("web-1: file /etc/passwd"), "{}", status.message());
 
+    let mut unplanned = spec("x");
+    unplanned.files[0].path = "/etc/group".parse().unwrap();
+    let status = world.apply(&unplanned).await.unwrap_err();
+    assert_eq!((status.code(), code::of_status(&status)), (tonic::Code::FailedPrecondition, Some(Code::PlanFailed)));
+    assert_eq!(status.message(), "web-1: the bus is away (internal)");
+
     let other = ApplyRequest {
         app_spec_json: serde_json::to_vec(&spec("x")).unwrap(),
         plan_id: "0000000000000000".to_owned(),

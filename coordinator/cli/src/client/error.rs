@@ -158,6 +158,7 @@ fn hint(code: Code) -> Option<&'static str> {
         Code::NoTargets => Some("compare the manifest's targets with `drover hosts`; `drover hosts label` sets labels"),
         Code::Protocol => Some("install the same version of drover on both sides"),
         Code::HostOffline => Some("`drover hosts` shows who is connected"),
+        Code::PlanFailed => Some("`drover plan` shows what each host answers"),
         Code::Manifest
         | Code::Invalid
         | Code::NotFound

@@ -36,9 +36,13 @@ pub async fn apply(args: &ManifestArgs, plan_id: Option<&str>, follow: FollowArg
     watch::started(&mut client, &started, follow, output).await
 }
 
-/// Stops before anything is sent when a host has said that it would refuse.
+/// Stops before anything is sent when a host has said that it would refuse, or could not say what it would do.
 fn refuse(plan: &PlanView) -> Result<(), Fault> {
-    let refused = |o: &HostPlanOutcome| matches!(o, HostPlanOutcome::Planned(plan) if !plan.refusals.is_empty());
+    let refused = |outcome: &HostPlanOutcome| match outcome {
+        HostPlanOutcome::Planned(plan) => !plan.refusals.is_empty(),
+        HostPlanOutcome::Error(_) => true,
+        HostPlanOutcome::Unknown(_) => false,
+    };
     let number = plan.hosts.iter().filter(|host| refused(&host.outcome)).count();
     if number == 0 {
         return Ok(());

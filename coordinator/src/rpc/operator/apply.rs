@@ -4,7 +4,7 @@ use drover_proto::{
     code::{self, Code},
     name::{AppName, OperatorName, ReleaseNumber},
     strategy::{OnFailure, Strategy},
-    view::{HostPlanOutcome, PlanView},
+    view::{HostPlan, HostPlanOutcome, PlanView},
     wire::{ApplyRequest, RemoveRequest, RollbackRequest, RolloutStarted},
 };
 use tonic::Status;
@@ -66,18 +66,25 @@ pub(super) async fn apply(
     Ok(RolloutStarted { rollout_id, release, message })
 }
 
-/// One host's refusal refuses all: nothing has been written yet.
+/// One host's refusal refuses all: nothing has been written yet. So does a host that is there and cannot say what it would
+/// do; one that is away is known to be skipped.
 fn refuse(view: &PlanView) -> Result<(), Status> {
-    let mut refusals = Vec::new();
-    for host in &view.hosts {
-        if let HostPlanOutcome::Planned(plan) = &host.outcome {
-            refusals.extend(plan.refusals.iter().map(|refusal| (&host.host, refusal)));
+    let (mut codes, mut lines) = (Vec::new(), Vec::new());
+    for HostPlan { host, outcome } in &view.hosts {
+        match outcome {
+            HostPlanOutcome::Planned(plan) => {
+                codes.extend(plan.refusals.iter().map(|refusal| refusal.code));
+                lines.extend(plan.refusals.iter().map(|said| format!("{host}: {}: {}", said.part, said.message)));
+            }
+            HostPlanOutcome::Error(why) => {
+                codes.push(Code::PlanFailed);
+                lines.push(format!("{host}: {why}"));
+            }
+            HostPlanOutcome::Unknown(_) => {}
         }
     }
-    let Some((_, first)) = refusals.first() else { return Ok(()) };
-    let lines: Vec<String> =
-        refusals.iter().map(|(host, refusal)| format!("{host}: {}: {}", refusal.part, refusal.message)).collect();
-    let mut status = code::status(first.code, lines.join("\n"));
+    let Some(first) = codes.first() else { return Ok(()) };
+    let mut status = code::status(*first, lines.join("\n"));
     if status.code() != tonic::Code::FailedPrecondition {
         // The code keeps its word; the call was refused, not failed.
         let metadata = status.metadata().clone();

@@ -225,7 +225,13 @@ async fn ask_one(services: Services, host: Host, job: PlanJob, too_old: Option<P
         Err(error @ AskError::Offline) => HostPlanOutcome::Unknown(error.to_string()),
         Err(error) => HostPlanOutcome::Error(error.to_string()),
         Ok(mut answers) => match tokio::time::timeout(Duration::from_millis(PLAN_TIMEOUT_MS), answers.next()).await {
-            Err(_) => HostPlanOutcome::Error(format!("it did not answer within {} s", PLAN_TIMEOUT_MS / 1000)),
+            Err(_) => HostPlanOutcome::Error(format!(
+                "it is connected and did not answer within {} s; look at journalctl -u drover-agent there",
+                PLAN_TIMEOUT_MS / 1000
+            )),
+            Ok(None) if services.sessions.away_since(&host.id).is_none() => {
+                HostPlanOutcome::Error("it connected anew while it planned; try again".to_owned())
+            }
             Ok(None) => HostPlanOutcome::Unknown("it went away while planning".to_owned()),
             Ok(Some(Reply::PlanJson(json))) => match serde_json::from_slice::<Plan>(&json) {
                 Ok(mut plan) => {

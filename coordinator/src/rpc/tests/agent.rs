@@ -17,8 +17,8 @@ use drover_proto::{
     status::{AppStatus, HostStatus, Phase},
     tls::{Identity, Trust, client_config, dial},
     wire::{
-        FromAgent, Hello, JobDone, JobReply, LogLine, Report, SpecAck, agent_link_client::AgentLinkClient, from_agent,
-        job, job_reply::Reply, spec_ack::Outcome, to_agent,
+        FromAgent, Hello, JobDone, JobError, JobReply, LogLine, Report, SpecAck, agent_link_client::AgentLinkClient,
+        from_agent, job, job_reply::Reply, spec_ack::Outcome, to_agent,
     },
 };
 use tokio::sync::mpsc;
@@ -84,8 +84,7 @@ impl FakeAgent {
                     match job.job.unwrap() {
                         job::Job::Plan(plan) => {
                             let desired = serde_json::from_slice(&plan.desired_app_json).unwrap();
-                            let plan = serde_json::to_vec(&self.plan(&desired, &status)).unwrap();
-                            answer(&out, &id, Reply::PlanJson(plan)).await;
+                            answer(&out, &id, self.planned(&desired, &status)).await;
                         }
                         job::Job::Logs(_) | job::Job::HookLogs(_) => {
                             let line = LogLine { text: "hello".to_owned(), ..LogLine::default() };
@@ -96,6 +95,13 @@ impl FakeAgent {
                 }
             }
         }
+    }
+
+    fn planned(&self, desired: &DesiredApp, status: &HostStatus) -> Reply {
+        if desired.spec.files.iter().any(|file| file.path.as_str() == "/etc/group") {
+            return Reply::Error(JobError { code: "internal".to_owned(), message: "the bus is away".to_owned() });
+        }
+        Reply::PlanJson(serde_json::to_vec(&self.plan(desired, status)).unwrap())
     }
 
     fn plan(&self, desired: &DesiredApp, status: &HostStatus) -> Plan {

@@ -1,11 +1,13 @@
 //! Callers who lie, say too much, or have been shown the door.
 
 use drover_proto::{
+    plan::{Action, Plan, Reason, Step},
+    spec::DesiredApp,
     status::{AppStatus, HostStatus},
     view::HostDetail,
     wire::{
-        BlobHeader, FetchBlobRequest, HeldApp, Hello, HostSpecDocument, OperatorRequest, PushBlobRequest, Report,
-        SpecAck, ToAgent, from_agent, push_blob_request, spec_ack::Outcome, to_agent,
+        BlobHeader, FetchBlobRequest, HeldApp, Hello, HostSpecDocument, JobReply, OperatorRequest, PushBlobRequest,
+        Report, SpecAck, ToAgent, from_agent, job, job_reply::Reply, push_blob_request, spec_ack::Outcome, to_agent,
     },
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -39,6 +41,30 @@ impl Liar {
     pub(super) async fn welcome(&mut self) {
         let first = self.incoming.message().await.unwrap().and_then(|message| message.message);
         assert!(matches!(first, Some(to_agent::Message::Welcome(_))), "{first:?}");
+    }
+    /// Has an app applied, and answers that it would change something.
+    async fn takes(&mut self, world: &mut World, spec: &AppSpec) {
+        let (started, ()) = tokio::join!(world.apply(spec), self.plan());
+        started.unwrap();
+    }
+    async fn plan(&mut self) {
+        loop {
+            let message = self.incoming.message().await.unwrap().expect("the stream ended").message;
+            let Some(to_agent::Message::Job(job)) = message else { continue };
+            let Some(job::Job::Plan(plan)) = job.job else { continue };
+            let release = serde_json::from_slice::<DesiredApp>(&plan.desired_app_json).unwrap().release;
+            let plan = Plan {
+                app: release.app.clone(),
+                from: None,
+                to: Some(release),
+                steps: vec![Step { action: Action::DaemonReload, reason: Reason::New }],
+                refusals: vec![],
+                warnings: vec![],
+                made_unix_ms: None,
+            };
+            let reply = Some(Reply::PlanJson(serde_json::to_vec(&plan).unwrap()));
+            return self.say(from_agent::Message::JobReply(JobReply { job_id: job.job_id, reply })).await;
+        }
     }
     async fn spec(&mut self) -> Result<HostSpecDocument, Status> {
         loop {
@@ -118,7 +144,7 @@ async fn a_change_of_one_app_leaves_what_a_restored_coordinator_does_not_know() 
     assert_eq!(kept(&detail(&mut world).await).len(), 2, "it gets no last good release for what it keeps");
 
     // It is asked for: even a release that is stored for it already is a change.
-    world.apply(&spec("one")).await.unwrap();
+    host.takes(&mut world, &spec("one")).await;
     let sent = read(host.spec().await.unwrap());
     assert_eq!((sent.generation, sent.apps.len()), (52, 1));
     assert_eq!(sent.keep.iter().map(ToString::to_string).collect::<Vec<_>>(), ["other"]);
@@ -261,7 +287,7 @@ async fn a_revoked_host_is_cut_off_at_once_with_all_that_it_has_open() {
         build: None,
     });
     push(&mut world, digest, &content).await;
-    world.apply(&large).await.unwrap();
+    host.takes(&mut world, &large).await;
     host.spec().await.unwrap();
     let channel = dial(&world.address, client_config(&world.trust, Some(&identity)).unwrap()).await.unwrap();
     let request = FetchBlobRequest { digest: digest.to_string(), offset: 0 };
