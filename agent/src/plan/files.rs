@@ -152,6 +152,10 @@ impl FileChanges {
     }
 }
 
+fn is_masked(input: &Input<'_>, file: &RenderedFile) -> bool {
+    matches!(&file.kind, FileKind::Unit(unit) if input.observed.masked.contains(unit))
+}
+
 /// Whether a file is to be written, and may be.
 fn write(input: &Input<'_>, file: &RenderedFile, refusals: &mut Refusals) -> Option<Write> {
     let part = match &file.kind {
@@ -177,6 +181,8 @@ fn write(input: &Input<'_>, file: &RenderedFile, refusals: &mut Refusals) -> Opt
             return Some(Write { reason, keep_original: false, content_changes: true, diff });
         }
         Some(Seen::Is(FileState::File { digest, uid, gid, mode, .. })) => (*digest, *uid, *gid, *mode),
+        // Said of the unit.
+        Some(Seen::Is(FileState::Symlink)) if is_masked(input, file) => return None,
         Some(Seen::Is(FileState::Directory { .. } | FileState::Symlink | FileState::Other)) => {
             let message = format!("{} is there and is no regular file; remove it if a file may stand there", file.path);
             refusals.say(Code::UnsafePath, part, message);

@@ -94,6 +94,14 @@ fn refuse(
         refusals.say(Code::OwnedByOther, name, format!("unit {name} belongs to app {other}; remove it there first"));
         return;
     }
+    if input.observed.masked.contains(name) {
+        let message = format!(
+            "unit {name} is masked on this host, so that nothing starts it; systemctl unmask {name} there, if the app may \
+             have it"
+        );
+        refusals.say(Code::UnsafePath, name, message);
+        return;
+    }
     let owned = input.ledger.owned_units.contains_key(name);
     if !owned && preflight::is_alias(name, unit, &state.fragment_path) {
         let message = format!(

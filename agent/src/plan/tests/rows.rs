@@ -255,6 +255,15 @@ fn what_is_not_ours_is_refused_even_when_it_is_the_same() {
             Code::UnsafePath,
             "no regular file",
         ),
+        (
+            Box::new(move |host| {
+                host.observed.files.insert(UNIT_FILE.parse().unwrap(), link());
+                host.observed.masked.insert("mono-api.service".parse().unwrap());
+                host.unit("mono-api.service").fragment_path = "/dev/null".into();
+            }),
+            Code::UnsafePath,
+            "systemctl unmask mono-api.service",
+        ),
         (Box::new(move |host| host.others = owned.clone()), Code::OwnedByOther, "belongs to app other"),
         (
             Box::new(|host| {
