@@ -179,10 +179,14 @@ pub(super) async fn remove(
     let app: AppName = name(&request.app)?;
     let store = &services.store;
     let newest = store.releases(&app).await.map_err(store_failed)?.into_iter().next();
-    let Some(newest) = newest else { return Err(not_found(format!("app {app}"))) };
     let having = store.hosts_of(&app).await.map_err(store_failed)?;
+    // Also what hosts hold of it without this store knowing it, since it was restored from a backup.
+    let keeping = store.keepers_of(&app).await.map_err(store_failed)?;
+    if newest.is_none() && keeping.is_empty() {
+        return Err(not_found(format!("app {app}")));
+    }
     let mut targets = store.hosts().await.map_err(store_failed)?;
-    targets.retain(|host| having.contains_key(&host.id));
+    targets.retain(|host| having.contains_key(&host.id) || keeping.contains(&host.id));
     if targets.is_empty() {
         if let Some(active) = services.rollouts.active_of(&app) {
             let message = format!("rollout {} of it has not begun on any host: abort it", active.summary.id);
@@ -193,7 +197,11 @@ pub(super) async fn remove(
     }
     plan::not_all_cordoned(&targets)?;
     // A removal that fails somewhere must not bring the app back elsewhere.
-    let strategy = Strategy { on_failure: OnFailure::Continue, ..newest.spec().map_err(store_failed)?.strategy };
+    let strategy = match newest {
+        Some(newest) => newest.spec().map_err(store_failed)?.strategy,
+        None => Strategy::default(),
+    };
+    let strategy = Strategy { on_failure: OnFailure::Continue, ..strategy };
     let count = targets.len();
     let wish = Wish { app: app.clone(), kind: Kind::Remove, target: None, strategy, by: by.to_string(), once: false };
     let rollout_id = services.rollouts.begin(wish, targets).await.map_err(store_failed)?;
