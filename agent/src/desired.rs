@@ -15,7 +15,7 @@ use drover_proto::{
     digest::Digest,
     limits,
     name::{AbsPath, AppName, Generation, HostId, UnitName},
-    spec::HostSpec,
+    spec::{DesiredApp, HostSpec},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -175,7 +175,8 @@ impl Desired {
         let held = self.0.publish.borrow().clone().filter(|_| same_host);
         for app in &spec.keep {
             if let Some(kept) = held.as_ref().and_then(|held| held.apps.get(app)) {
-                spec.apps.insert(app.clone(), kept.clone());
+                // Whoever paused it is as unknown as the rest: nobody would ever let it go on.
+                spec.apps.insert(app.clone(), DesiredApp { paused: false, ..kept.clone() });
             }
         }
         check(&spec)?;

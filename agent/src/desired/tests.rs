@@ -117,7 +117,8 @@ fn a_damaged_file_is_put_aside() {
 #[test]
 fn what_a_spec_keeps_is_put_in_and_survives_the_disk() {
     let (dir, desired, host) = open();
-    let both = json!({ "mono": app("mono", "mono.service"), "other": app("other", "other.service") });
+    let mut both = json!({ "mono": app("mono", "mono.service"), "other": app("other", "other.service") });
+    both["other"]["paused"] = json!(true);
     assert_eq!(desired.accept(&document(3, both), &host).outcome, Outcome::Accepted);
     let keeping = |generation: u64, apps: Value| {
         let mut document: Value = serde_json::from_slice(&document(generation, apps)).unwrap();
@@ -130,6 +131,7 @@ fn what_a_spec_keeps_is_put_in_and_survives_the_disk() {
         let spec = desired.subscribe().borrow().clone().unwrap();
         assert_eq!(spec.apps.keys().map(ToString::to_string).collect::<Vec<_>>(), ["other"]);
         assert_eq!(spec.keep.len(), 2);
+        assert!(spec.apps.values().all(|app| !app.paused), "nobody knows the rollout that paused it");
         assert_eq!(desired.held(&host), (4, Some(Digest::of(&sent))));
         assert_eq!(desired.accept(&sent, &host).outcome, Outcome::Duplicate);
     }

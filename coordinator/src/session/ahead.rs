@@ -27,9 +27,9 @@ pub(super) async fn holds_another(store: &Store, hello: &Hello, row: &Host) -> b
     })
 }
 
-/// Pure: the apps of which a host holds something else than is stored, one way or the other. An agent that tells of none
-/// cannot be told to keep any.
-pub(super) fn unknown(stored: &StoredSpec, held: &[HeldApp]) -> BTreeSet<AppName> {
+/// Pure: the apps of which a host holds something else than is stored, one way or the other, but for those that it was
+/// `asked` to have otherwise since the restore. An agent that tells of none cannot be told to keep any.
+pub(super) fn unknown(stored: &StoredSpec, held: &[HeldApp], asked: &BTreeSet<AppName>) -> BTreeSet<AppName> {
     let held = held.iter().take(MAX_UNKNOWN_APPS);
     let held: BTreeMap<AppName, _> = held.filter_map(|h| Some((h.app.parse().ok()?, (h.release, h.rollout)))).collect();
     if held.is_empty() {
@@ -37,7 +37,7 @@ pub(super) fn unknown(stored: &StoredSpec, held: &[HeldApp]) -> BTreeSet<AppName
     }
     let apps = stored.apps.keys().chain(held.keys());
     let known = |app: &AppName| stored.apps.get(app).map(|stored| (stored.release, stored.rollout));
-    apps.filter(|app| held.get(*app).copied() != known(app)).cloned().collect()
+    apps.filter(|app| held.get(*app).copied() != known(app) && !asked.contains(*app)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -54,8 +54,10 @@ mod tests {
         let stored = StoredSpec { generation: 9, apps, keep: BTreeSet::new() };
         let held = [("same", 1, 1), ("older", 5, 9), ("again", 2, 8), ("new", 1, 7), ("Not A Name", 1, 1)];
         let held = held.map(|(app, release, rollout)| HeldApp { app: app.to_owned(), release, rollout });
-        let found = unknown(&stored, &held);
-        assert_eq!(found.iter().map(AppName::as_str).collect::<Vec<_>>(), ["again", "gone", "new", "older"]);
-        assert!(unknown(&stored, &[]).is_empty(), "an older agent could not be told to keep anything");
+        let words = |found: BTreeSet<AppName>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(words(unknown(&stored, &held, &BTreeSet::new())), ["again", "gone", "new", "older"]);
+        let asked = ["again", "new"].map(|app| app.parse().unwrap()).into();
+        assert_eq!(words(unknown(&stored, &held, &asked)), ["gone", "older"], "given, and removed, since the restore");
+        assert!(unknown(&stored, &[], &asked).is_empty(), "an older agent could not be told to keep anything");
     }
 }

@@ -177,12 +177,18 @@ impl Stream {
         if held.saturating_sub(row.generation) > MAX_AHEAD {
             return Err(code::status(Code::Protocol, "the host's generation is out of reach: enrol it again"));
         }
-        self.all.store.raise_generation(&self.host, held).await.map_err(failed)?;
+        let store = &self.all.store;
+        let stored = store.spec(&self.host).await.map_err(failed)?;
+        let asked = store.asked_since_restore(&self.host).await.map_err(failed)?;
+        let kept = unknown(&stored, &hello.apps, &asked);
+        // Before the generation: with that the spec may go.
+        store.keep(&self.host, &kept).await.map_err(failed)?;
+        // What was asked meanwhile is sent at once, and that apps are kept, too: one may be paused there with a rollout
+        // that nobody knows any more.
+        let says_more = !kept.is_empty() || !asked.is_empty();
+        store.raise_generation(&self.host, held + u64::from(says_more)).await.map_err(failed)?;
         self.sent = held;
         self.keeps_unknown = true;
-        let stored = self.all.store.spec(&self.host).await.map_err(failed)?;
-        let kept = unknown(&stored, &hello.apps);
-        self.all.store.keep(&self.host, &kept).await.map_err(failed)?;
         warn!(
             host = %row.name, held, known = row.generation, apps = ?kept,
             "the host holds a spec that this coordinator has not written (was it restored from a backup?): it keeps these \

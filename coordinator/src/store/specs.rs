@@ -102,6 +102,21 @@ impl Store {
             .map_err(|e| StoreError::Sql("read the apps that hosts keep", e))?;
         rows.iter().map(|(app,)| parse(app, "an app's name")).collect()
     }
+    /// The apps of which rollouts that began after this store was restored from a backup have asked something of a host
+    /// that has not reported since: what is stored of them is newer than what the host holds. None without a restore.
+    pub async fn asked_since_restore(&self, host: &HostId) -> Result<BTreeSet<AppName>> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "WITH restored (ms) AS (SELECT MAX(at_ms) FROM audit WHERE action = 'restore')
+             SELECT DISTINCT r.app FROM rollouts r, restored, hosts h, json_each(r.document, '$.hosts') run
+             WHERE r.started_ms > restored.ms AND h.id = $1 AND COALESCE(h.reported_ms, 0) <= restored.ms
+             AND json_extract(run.value, '$.id') = $1 AND json_extract(run.value, '$.asked') IS NOT NULL",
+        )
+        .bind(host.as_str())
+        .fetch_all(&self.read)
+        .await
+        .map_err(|e| StoreError::Sql("read what a host was asked", e))?;
+        rows.iter().map(|(app,)| parse(app, "an app's name")).collect()
+    }
     /// From now on these apps stay as the host holds them; `set_app` ends that for one.
     pub async fn keep(&self, host: &HostId, apps: &BTreeSet<AppName>) -> Result<()> {
         let mut tx = self.begin().await?;

@@ -135,20 +135,44 @@ async fn a_change_of_one_app_leaves_what_a_restored_coordinator_does_not_know() 
     assert_eq!(kept(&detail(&mut world).await), ["mono", "other"]);
     assert!(world.status().await.hosts[0].kept);
 
-    // Its labels change, and nothing else.
-    change(&mut world, "1").await;
+    // It is told so at once; then its labels change, and nothing else.
     let read = |document: HostSpecDocument| serde_json::from_slice::<HostSpec>(&document.document_json).unwrap();
     let sent = read(host.spec().await.unwrap());
     assert_eq!((sent.generation, sent.apps.len(), sent.keep.len()), (51, 0, 2));
+    change(&mut world, "1").await;
+    let sent = read(host.spec().await.unwrap());
+    assert_eq!((sent.generation, sent.apps.len(), sent.keep.len()), (52, 0, 2));
     world.services.rollouts.fill_in(&sent.host).await.unwrap();
     assert_eq!(kept(&detail(&mut world).await).len(), 2, "it gets no last good release for what it keeps");
 
     // It is asked for: even a release that is stored for it already is a change.
     host.takes(&mut world, &spec("one")).await;
     let sent = read(host.spec().await.unwrap());
-    assert_eq!((sent.generation, sent.apps.len()), (52, 1));
+    assert_eq!((sent.generation, sent.apps.len()), (53, 1));
     assert_eq!(sent.keep.iter().map(ToString::to_string).collect::<Vec<_>>(), ["other"]);
     assert_eq!(kept(&detail(&mut world).await), ["other"]);
+
+    // What no release is known of can be removed all the same.
+    let remove = RemoveRequest { app: "other".to_owned() };
+    assert_ne!(world.operator.remove(remove).await.unwrap().into_inner().rollout_id, 0);
+    let sent = read(host.spec().await.unwrap());
+    assert_eq!((sent.generation, sent.apps.len(), sent.keep.len()), (54, 1, 0));
+}
+
+#[tokio::test]
+async fn what_a_host_was_asked_since_the_restore_is_sent_to_it_when_it_is_back() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    world.app.store.record("ada", "restore", "", 1).await.unwrap();
+    let started = world.apply(&spec("one")).await.unwrap();
+    world.end(started.rollout_id).await;
+    let held = |app: &str, release, rollout| HeldApp { app: app.to_owned(), release, rollout };
+    let apps = vec![held("mono", 5, 9), held("other", 3, 8)];
+    let mut host = Liar::new(&world, &identity, Hello { generation: 50, apps, ..Hello::default() }).await.unwrap();
+    let sent: HostSpec = serde_json::from_slice(&host.spec().await.unwrap().document_json).unwrap();
+    assert_eq!(sent.generation, 51);
+    assert_eq!(sent.apps.keys().map(ToString::to_string).collect::<Vec<_>>(), ["mono"]);
+    assert_eq!(sent.keep.iter().map(ToString::to_string).collect::<Vec<_>>(), ["other"]);
 }
 
 #[tokio::test]
