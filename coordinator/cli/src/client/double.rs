@@ -39,6 +39,8 @@ pub(crate) struct Pushed {
 pub(crate) struct Double {
     /// Sent to whoever watches; after them the stream stays open.
     pub views: Vec<RolloutView>,
+    /// A watch has been sent all views.
+    pub watched: Arc<tokio::sync::Notify>,
     /// Sent to whoever follows; after them the stream stays open.
     pub events: Vec<EventView>,
     /// Every blob that was pushed, or a part of it.
@@ -114,7 +116,12 @@ impl Operator for Double {
     {
         let views: Vec<_> =
             self.views.iter().map(|view| Ok(wire::View { json: serde_json::to_vec(view).unwrap() })).collect();
-        Box::pin(async { Ok(Response::new(stream::iter(views).chain(stream::pending()).boxed() as Views)) })
+        let watched = self.watched.clone();
+        let open = stream::once(async move {
+            watched.notify_one();
+            std::future::pending().await
+        });
+        Box::pin(async { Ok(Response::new(stream::iter(views).chain(open).boxed() as Views)) })
     }
     fn push_blob<'a, 'b>(&'a self, request: Request<Streaming<wire::PushBlobRequest>>) -> Answer<'b, wire::Empty>
     where

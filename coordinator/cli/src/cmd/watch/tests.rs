@@ -30,14 +30,19 @@ fn nothing_to_do_is_always_said_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_goes_on_when_the_coordinator_is_back() {
-    let first = Listening::start(answering(RolloutState::Running), 0);
+    let running = answering(RolloutState::Running);
+    let watched = running.watched.clone();
+    let first = Listening::start(running, 0);
     let port = first.address.port();
     let mut client = first.client().await;
+    let mut other = client.clone();
     let watching = tokio::spawn(async move {
         let mut progress = Progress::new(false, Sink::Errors);
         to_the_end(&mut client, 7, &mut progress, false).await
     });
-    sleep(Duration::from_millis(200)).await;
+    watched.notified().await;
+    // Over the same connection, so that the watch is open at both ends when this is answered.
+    assert!(other.rollout(7).await.is_err(), "the double knows none");
     drop(first);
     sleep(Duration::from_millis(400)).await;
     assert!(!watching.is_finished(), "it waits for the coordinator");
