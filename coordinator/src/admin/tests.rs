@@ -76,7 +76,10 @@ async fn backed_up(temporary: &Path) -> (StateDir, std::path::PathBuf, Digest) {
     };
     let sightings = Sightings::gather(&app.store, &crate::session::Sessions::new(1), &wish.app, &[]).await.unwrap();
     let rollout = begin::document(&wish, &[], &sightings, 1);
-    app.store.create_rollout(&wish.app, 1, |id| serde_json::to_string(&Rollout { id, ..rollout })).await.unwrap();
+    app.store
+        .create_rollout(&wish.app, "ada", "apply", 1, |id| serde_json::to_string(&Rollout { id, ..rollout }))
+        .await
+        .unwrap();
     app.store.record("ada", "last", "", 1).await.unwrap();
     let file = temporary.join("backup.tar");
     backup(&dir, &file).unwrap();

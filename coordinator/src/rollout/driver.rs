@@ -6,7 +6,6 @@
 use std::{collections::VecDeque, time::Duration};
 
 use drover_proto::{
-    event::EventKind,
     name::{Generation, HostId},
     rollout::RolloutState,
     view::RolloutView,
@@ -27,7 +26,7 @@ use super::{
 use crate::{
     clock,
     session::Sessions,
-    store::{Result, Store, StoreError, StoredApp},
+    store::{Result, RolloutEnd, Store, StoreError, StoredApp},
 };
 
 const TICK: Duration = Duration::from_secs(1);
@@ -121,7 +120,7 @@ impl Driver {
             after.due = effects;
             self.rollout = after;
             if changed || now_unix_ms - self.stored_unix_ms >= CLOCK_STORE_MS {
-                self.save().await?;
+                self.save(false).await?;
             }
             if changed {
                 self.view.send_replace(self.rollout.view());
@@ -137,11 +136,12 @@ impl Driver {
             return Ok(Vec::new());
         }
         let mut came = Vec::new();
+        let ends = self.rollout.due.contains(&Effect::Finished);
         for effect in self.rollout.due.clone() {
             came.extend(self.carry_out(effect).await?);
         }
         self.rollout.due.clear();
-        self.save().await?;
+        self.save(ends).await?;
         Ok(came)
     }
 
@@ -153,16 +153,8 @@ impl Driver {
                 self.insist(|| store.mark_good(&rollout.app, release, clock::unix_ms())).await?;
                 Ok(None)
             }
-            Effect::Finished => {
-                let subject = format!("{} ({}): {}", rollout.id, rollout.app, rollout.state.word());
-                let who = &rollout.started_by;
-                self.insist(|| store.record(who, "rollout end", &subject, clock::unix_ms())).await?;
-                let (app, kind) = (Some(&rollout.app), EventKind::RolloutEnded);
-                let why = rollout.state.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
-                let said = format!("rollout {}: {}{why}", rollout.id, rollout.state.word());
-                self.insist(|| store.record_event(app, kind.clone(), said.clone(), clock::unix_ms())).await?;
-                Ok(None)
-            }
+            // Told in the write that says that nothing is due any more: what is told twice cannot be taken back.
+            Effect::Finished => Ok(None),
         }
     }
 
@@ -186,12 +178,20 @@ impl Driver {
         Ok(What::SpecWritten { host, generation })
     }
 
-    async fn save(&mut self) -> Going<()> {
+    /// `ends`: its end is told, too.
+    async fn save(&mut self, ends: bool) -> Going<()> {
         let rollout = &self.rollout;
         let now_ms = clock::unix_ms();
+        let reason = rollout.state.reason();
+        let end = RolloutEnd {
+            app: &rollout.app,
+            who: &rollout.started_by,
+            state: rollout.state.word(),
+            reason: reason.as_deref(),
+        };
         self.insist(|| async {
             let document = serde_json::to_string(rollout).map_err(|_| StoreError::Damaged("a rollout"))?;
-            self.store.save_rollout(rollout.id, &document, rollout.is_active(), now_ms).await
+            self.store.save_rollout(rollout.id, &document, rollout.is_active(), ends.then_some(end), now_ms).await
         })
         .await?;
         self.stored_unix_ms = now_ms;

@@ -9,9 +9,7 @@ use std::{
 };
 
 use drover_proto::{
-    event::EventKind,
     name::{AppName, HostId, RolloutId},
-    rollout::RolloutState,
     view::RolloutView,
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -139,27 +137,29 @@ impl Rollouts {
         Ok(())
     }
 
-    /// Begins a rollout over `hosts`, which it puts in order; one of the same app that is active ends.
+    /// Begins a rollout over those of `hosts` that are still welcome, which it puts in order; one of the same app that is
+    /// active ends.
     pub async fn begin(&self, wish: Wish, hosts: Vec<Host>) -> Result<RolloutId> {
         let _one_at_a_time = self.0.beginning.lock().await;
         let (store, sessions) = (&self.0.store, &self.0.sessions);
+        // As they are now: since they were looked up, one may have been cordoned, drained or removed.
+        let mut now: BTreeMap<HostId, Host> =
+            store.hosts().await?.into_iter().map(|host| (host.id.clone(), host)).collect();
+        let hosts: Vec<Host> = hosts.iter().filter_map(|host| now.remove(&host.id)).collect();
         let sightings = Sightings::gather(store, sessions, &wish.app, &hosts).await?;
         let hosts = sightings.in_order(&wish.app, hosts);
         let now_ms = clock::unix_ms();
         let mut rollout = begin::document(&wish, &hosts, &sightings, now_ms);
+        let what = wish.target.map_or(wish.app.to_string(), |release| format!("{}/{release}", wish.app));
+        let kind = if wish.target.is_none() { "removal" } else { wish.kind.word() };
+        let what = format!("{kind} of {what} on {}", count(hosts.len()));
         let id = store
-            .create_rollout(&wish.app, now_ms, |id| {
+            .create_rollout(&wish.app, &wish.by, &what, now_ms, |id| {
                 rollout.id = id;
                 serde_json::to_string(&rollout)
             })
             .await?;
         rollout.id = id;
-        let what = wish.target.map_or(wish.app.to_string(), |release| format!("{}/{release}", wish.app));
-        let kind = if wish.target.is_none() { "removal" } else { wish.kind.word() };
-        let subject = format!("{id}: {kind} of {what} on {}", count(hosts.len()));
-        store.record(&wish.by, "rollout begin", &subject, now_ms).await?;
-        let said = format!("rollout {subject}, by {}", wish.by);
-        store.record_event(Some(&wish.app), EventKind::RolloutStarted, said, now_ms).await?;
         for (older, handle) in self.handles() {
             if handle.app == wish.app && self.tell(older, What::Superseded { by: id }).await.is_err() {
                 info!(rollout = older, "ended by itself as rollout {id} was to take its place");

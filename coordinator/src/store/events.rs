@@ -216,20 +216,6 @@ impl Store {
         rows.into_iter().map(view).collect()
     }
 
-    /// Records an event of the coordinator's own.
-    pub async fn record_event(
-        &self,
-        app: Option<&AppName>,
-        kind: EventKind,
-        message: String,
-        now_ms: i64,
-    ) -> Result<()> {
-        let mut tx = self.begin().await?;
-        record(&mut tx, None, app, kind, message, now_ms).await?;
-        commit(tx).await?;
-        self.events_changed();
-        Ok(())
-    }
     /// Wakes those who follow; after the commit.
     pub(super) fn events_changed(&self) {
         self.events.send_replace(());

@@ -38,7 +38,7 @@ pub use migrate::SCHEMA_VERSION;
 pub use operators::NewLogin;
 pub use releases::Release;
 pub use restored::{Rested, put_to_rest};
-pub use rollouts::StoredRollout;
+pub use rollouts::{RolloutEnd, StoredRollout};
 pub use secrets::{SecretPin, SecretPins};
 pub use specs::{StoredApp, StoredSpec};
 pub use tokens::{NewToken, TokenGrant, TokenRefusal};

@@ -1,8 +1,11 @@
 //! Rollouts, each with its state as one JSON document that only `rollout` reads.
 
-use drover_proto::name::{AppName, RolloutId};
+use drover_proto::{
+    event::EventKind,
+    name::{AppName, RolloutId},
+};
 
-use super::{Result, Store, StoreError, commit, from_int, numbers, parse, to_int};
+use super::{Result, Store, StoreError, audit, commit, events, from_int, numbers, parse, to_int};
 
 /// A rollout as it is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +24,19 @@ pub struct StoredRollout {
     pub ended_ms: Option<i64>,
 }
 
+/// How a rollout has ended, for the audit log and the events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RolloutEnd<'a> {
+    /// Of which app.
+    pub app: &'a AppName,
+    /// Who began it.
+    pub who: &'a str,
+    /// One word.
+    pub state: &'a str,
+    /// Why it is not well.
+    pub reason: Option<&'a str>,
+}
+
 type Row = (i64, String, i64, String, i64, Option<i64>);
 
 fn read(row: Row) -> Result<StoredRollout> {
@@ -36,10 +52,13 @@ fn read(row: Row) -> Result<StoredRollout> {
 }
 
 impl Store {
-    /// Stores a new, active rollout; `document` makes its state from the number it gets.
+    /// Stores a new, active rollout, and tells of it: `who` began `what`. `document` makes its state from the number it
+    /// gets.
     pub async fn create_rollout(
         &self,
         app: &AppName,
+        who: &str,
+        what: &str,
         now_ms: i64,
         document: impl FnOnce(RolloutId) -> std::result::Result<String, serde_json::Error> + Send,
     ) -> Result<RolloutId> {
@@ -56,11 +75,24 @@ impl Store {
             .execute(&mut *tx)
             .await
             .map_err(failed)?;
+        let subject = format!("{id}: {what}");
+        audit::record(&mut tx, who, "rollout begin", &subject, now_ms).await?;
+        let said = format!("rollout {subject}, by {who}");
+        events::record(&mut tx, None, Some(app), EventKind::RolloutStarted, said, now_ms).await?;
         commit(tx).await?;
+        self.events_changed();
         Ok(id)
     }
-    /// Stores a rollout's new state; with `active` false it has ended, at `now_ms` unless it had before.
-    pub async fn save_rollout(&self, id: RolloutId, document: &str, active: bool, now_ms: i64) -> Result<()> {
+    /// Stores a rollout's new state; with `active` false it has ended, at `now_ms` unless it had before. `end` is told
+    /// with it: give it only with the state after which it is not due any more, so that it is told once.
+    pub async fn save_rollout(
+        &self,
+        id: RolloutId,
+        document: &str,
+        active: bool,
+        end: Option<RolloutEnd<'_>>,
+        now_ms: i64,
+    ) -> Result<()> {
         let mut tx = self.begin().await?;
         let done = sqlx::query(
             "UPDATE rollouts SET document = $2, active = $3,
@@ -76,7 +108,17 @@ impl Store {
         if done.rows_affected() == 0 {
             return Err(StoreError::NotFound(format!("rollout {id}")));
         }
-        commit(tx).await
+        if let Some(RolloutEnd { app, who, state, reason }) = end {
+            audit::record(&mut tx, who, "rollout end", &format!("{id} ({app}): {state}"), now_ms).await?;
+            let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            let said = format!("rollout {id}: {state}{why}");
+            events::record(&mut tx, None, Some(app), EventKind::RolloutEnded, said, now_ms).await?;
+        }
+        commit(tx).await?;
+        if end.is_some() {
+            self.events_changed();
+        }
+        Ok(())
     }
     /// One rollout.
     pub async fn rollout(&self, id: RolloutId) -> Result<Option<StoredRollout>> {

@@ -258,15 +258,24 @@ async fn a_release_that_is_the_same_keeps_its_number() {
 async fn rollouts_are_numbered_saved_and_ended() {
     let t = temporary().await;
     let mono: AppName = name("mono");
-    let id = t.store.create_rollout(&mono, 5, |id| Ok(format!("{{\"id\":{id}}}"))).await.unwrap();
+    let id =
+        t.store.create_rollout(&mono, "ada", "apply of mono/1", 5, |id| Ok(format!("{{\"id\":{id}}}"))).await.unwrap();
     assert_eq!(t.store.rollout(id).await.unwrap().unwrap().document, "{\"id\":1}");
-    assert_eq!(t.store.create_rollout(&name("other"), 5, |_| Ok("{}".to_owned())).await.unwrap(), 2);
-    t.store.save_rollout(id, "{\"done\":1}", false, 9).await.unwrap();
+    assert_eq!(t.store.create_rollout(&name("other"), "ada", "apply", 5, |_| Ok("{}".to_owned())).await.unwrap(), 2);
+    let end = RolloutEnd { app: &mono, who: "ada", state: "failed", reason: Some("web-1 is ill") };
+    t.store.save_rollout(id, "{\"done\":1}", false, Some(end), 9).await.unwrap();
+    let told = t.store.events_before(&EventFilter { app: Some(mono.clone()), ..EventFilter::default() }, 99, 9).await;
+    let told: Vec<String> = told.unwrap().into_iter().map(|event| event.message).collect();
+    assert_eq!(told, ["rollout 1: apply of mono/1, by ada", "rollout 1: failed: web-1 is ill"]);
+    let audit: Vec<String> =
+        t.store.audit(9).await.unwrap().into_iter().map(|a| format!("{} {}", a.action, a.subject)).collect();
+    assert!(audit.contains(&"rollout begin 1: apply of mono/1".to_owned()), "{audit:?}");
+    assert!(audit.contains(&"rollout end 1 (mono): failed".to_owned()), "{audit:?}");
     assert_eq!(t.store.active_rollouts().await.unwrap().len(), 1);
     assert_eq!(t.store.rollout(id).await.unwrap().unwrap().ended_ms, Some(9));
     assert_eq!(t.store.rollouts(Some(&mono), 9).await.unwrap().len(), 1);
     assert_eq!(t.store.rollouts(None, 9).await.unwrap()[0].id, 2);
-    assert!(t.store.save_rollout(7, "{}", true, 1).await.is_err());
+    assert!(t.store.save_rollout(7, "{}", true, None, 1).await.is_err());
 }
 
 #[tokio::test]
@@ -341,15 +350,15 @@ async fn numbers_that_a_host_tells_of_are_not_given_again() {
         t.store.put_release(app, spec, spec, &SecretPins::new(), "ada", 1).await.unwrap()
     };
     assert_eq!(put(&mono, "one").await, 1);
-    assert_eq!(t.store.create_rollout(&mono, 1, |_| Ok(String::new())).await.unwrap(), 1);
+    assert_eq!(t.store.create_rollout(&mono, "ada", "apply", 1, |_| Ok(String::new())).await.unwrap(), 1);
     t.store.see_numbers(&report(46, 70)).await.unwrap();
     t.store.see_numbers(&report(45, 69)).await.unwrap();
     assert_eq!(put(&mono, "one").await, 1, "the same is the same");
     assert_eq!(t.store.next_release(&mono).await.unwrap(), 47);
     assert_eq!((put(&mono, "two").await, put(&mono, "three").await), (47, 48));
     assert_eq!(put(&other, "one").await, 1);
-    assert_eq!(t.store.create_rollout(&mono, 1, |_| Ok(String::new())).await.unwrap(), 71);
-    assert_eq!(t.store.create_rollout(&mono, 1, |_| Ok(String::new())).await.unwrap(), 72);
+    assert_eq!(t.store.create_rollout(&mono, "ada", "apply", 1, |_| Ok(String::new())).await.unwrap(), 71);
+    assert_eq!(t.store.create_rollout(&mono, "ada", "apply", 1, |_| Ok(String::new())).await.unwrap(), 72);
     t.store.see_numbers(&report(u64::MAX, u64::MAX)).await.unwrap();
     assert_eq!(t.store.next_release(&mono).await.unwrap(), 49, "nonsense counts for nothing");
 }
