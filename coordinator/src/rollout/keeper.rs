@@ -190,9 +190,7 @@ impl Rollouts {
             let ended = driver.run(first).await;
             all.active().remove(&id);
             let Ok(rollout) = ended else { return };
-            if rollout.state == RolloutState::Succeeded
-                && let Err(error) = all.fill_in_app(&rollout.app).await
-            {
+            if let Err(error) = all.fill_in_after(&rollout).await {
                 error!(rollout = id, %error, "hosts that came during the rollout could not be looked for");
             }
         });

@@ -31,6 +31,7 @@ use crate::{app::App, config::StateDir, listen};
 
 mod agent;
 mod claims;
+mod cordon;
 mod events;
 mod hostile;
 mod overlap;

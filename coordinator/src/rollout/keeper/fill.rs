@@ -9,6 +9,7 @@ use tracing::error;
 use super::{Kind, NO_ROLLOUT, Rollouts, matches, read};
 use crate::{
     clock,
+    rollout::state::Rollout,
     store::{Result, StoreError, StoredApp},
 };
 
@@ -37,9 +38,16 @@ impl Rollouts {
         Ok(())
     }
 
-    pub(super) async fn fill_in_app(&self, app: &AppName) -> Result<()> {
-        for host in self.0.store.hosts().await? {
-            self.fill_in_one(app, &host.id, Comes::New).await?;
+    /// At the end of a rollout: hosts that came while it ran get what it has proved; those of its own that it never
+    /// reached, such as one that was uncordoned meanwhile, get what has passed them by.
+    pub(super) async fn fill_in_after(&self, rollout: &Rollout) -> Result<()> {
+        if rollout.state == RolloutState::Succeeded {
+            for host in self.0.store.hosts().await? {
+                self.fill_in_one(&rollout.app, &host.id, Comes::New).await?;
+            }
+        }
+        for run in rollout.hosts.iter().filter(|run| run.asked.is_none()) {
+            self.fill_in_one(&rollout.app, &run.id, Comes::Back).await?;
         }
         Ok(())
     }
