@@ -115,7 +115,7 @@ fn a_process_that_read_what_was_wrong_is_restarted() {
     });
     assert_ne!(host.main_pid("one.service"), wrong);
     assert_eq!(host.main_pid("tiny.service"), bystander);
-    wait_for_event(host, "drift-repaired", "one.service", SOON);
+    wait_for_event(host, "drift-repaired", "one.service restarted", SOON);
 }
 
 #[test]
@@ -204,14 +204,16 @@ fn an_agent_killed_in_a_repair_goes_on_with_it() {
     let host = &fleet.hosts[0];
     let tiny = idle(Tiny::new(), "one.service", ", exec_reload: /usr/bin/touch /run/reloaded").append(
         "files:
-  - { path: /etc/slow, content: a, validate: [/usr/bin/sleep, \"3\"], reload: one.service }",
+  - { path: /etc/slow, content: a, validate: [/bin/sh, -c, \"until test -e /run/go; do sleep 0.1; done\"], reload: one.service }",
     );
+    host.sh("touch /run/go");
     fleet.alice.apply(&tiny.manifest()).ok();
     let pid = host.main_pid("one.service");
-    host.sh("rm -f /run/reloaded; echo b > /etc/slow; systemctl restart drover-agent");
+    host.sh("rm -f /run/reloaded /run/go; echo b > /etc/slow; systemctl restart drover-agent");
     eventually("it is written and being checked", SOON, || host.read_file("/etc/slow") == b"a");
     host.exec(&["systemctl", "kill", "-s", "KILL", "drover-agent"]).ok();
     assert!(!host.exists("/run/reloaded"), "it was not that far");
+    host.sh("touch /run/go");
     eventually("the reload is made up for", A_LOOK, || host.exists("/run/reloaded"));
     assert_eq!(host.read_file("/etc/slow"), b"a");
     assert_eq!(host.main_pid("one.service"), pid);
