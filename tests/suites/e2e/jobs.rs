@@ -99,6 +99,8 @@ fn scaling_starts_and_stops_only_the_difference() {
 fn a_timer_runs_its_service_and_the_status_tells_how_it_went() {
     let fleet = Fleet::start(&["web-1"]);
     let (host, worker) = (&fleet.hosts[0], Worker::new());
+    // The example's hour may be full at any moment.
+    worker.edit("on_calendar: hourly", "on_calendar: \"2099-01-01 00:00:00\"");
     fleet.alice.apply(&worker.manifest()).ok();
     assert!(host.is_active("worker-report.timer") && !host.is_active("worker-report.service"));
     let seen = part(&fleet, "worker-report.timer");
@@ -106,7 +108,10 @@ fn a_timer_runs_its_service_and_the_status_tells_how_it_went() {
     assert!(observed.contains("has not run yet") && observed.contains("next run"), "{seen}");
 
     let workers = pids(host, &["1", "2"]);
-    worker.edit("on_calendar: hourly", "on_calendar: \"*:*:0/2\"\n    options: { Timer: { AccuracySec: 1ms } }");
+    worker.edit(
+        "on_calendar: \"2099-01-01 00:00:00\"",
+        "on_calendar: \"*:*:0/2\"\n    options: { Timer: { AccuracySec: 1ms } }",
+    );
     worker.edit("randomized_delay_sec: 5m", "on_boot_sec: 1d");
     fleet.alice.apply(&worker.manifest()).ok();
     eventually("the timer fires", Duration::from_secs(15), || host.exists("/var/spool/worker/report"));

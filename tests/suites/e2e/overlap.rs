@@ -195,7 +195,8 @@ async fn an_agent_deploys_with_a_coordinator_of_protocol_1() {
     let done = tokio::time::timeout(PATIENCE, listening).await;
     let journal = tokio::task::block_in_place(|| host.journal("drover-agent"));
     assert!(done.is_ok(), "the agent did not deploy: {journal}");
-    assert!(accepted && refused == [2, 1], "it said hello with {refused:?}: {journal}");
+    // A stream that is cut later begins with both again.
+    assert!(accepted && refused.starts_with(&[2, 1]), "it said hello with {refused:?}: {journal}");
     stop.cancel();
     let output = tokio::task::block_in_place(|| host.exec(&["curl", "-s", "-m", "2", "http://127.0.0.1:8000/"]));
     assert!(output.stdout.contains("\"version\""), "{output}");

@@ -9,12 +9,12 @@ use drover_tests::{
 
 use super::{Plain, SOON, healthy};
 
-/// An app whose unit takes three seconds to start.
+/// An app whose unit is not started before there is /run/go.
 fn slow(plain: &Plain, content: &str) -> PathBuf {
     let path = plain.app("slow", content);
     let text = std::fs::read_to_string(&path).expect("the manifest");
     let at = text.find("units:").expect("units");
-    let unit = "units:\n  slow.service:\n    text: |\n      [Service]\n      ExecStartPre=/bin/sleep 3\n      \
+    let unit = "units:\n  slow.service:\n    text: |\n      [Service]\n      ExecStartPre=/bin/sh -c 'until test -e /run/go; do sleep 0.1; done'\n      \
                 ExecStart=/bin/sleep infinity\n      Environment=CONF=/etc/slow.conf\n      [Install]\n      \
                 WantedBy=multi-user.target\n";
     std::fs::write(&path, format!("{}{unit}", &text[..at])).expect("a file");
@@ -29,6 +29,7 @@ fn starts(host: &Host) -> usize {
 fn an_activation_survives_the_bus_and_systemd_itself() {
     let fleet = Fleet::start(&["web-1"]);
     let (host, plain) = (&fleet.hosts[0], Plain::new());
+    host.sh("touch /run/go");
     fleet.alice.apply(&slow(&plain, "0")).ok();
     let agent = host.main_pid("drover-agent.service");
     for (number, script) in
@@ -39,9 +40,11 @@ fn an_activation_survives_the_bus_and_systemd_itself() {
         let before = starts(host);
         let content = (number + 1).to_string();
         let manifest = slow(&plain, &content);
+        host.sh("rm /run/go");
         fleet.alice.run(&["apply", "--detach", "-f", &manifest.display().to_string()]).ok();
         eventually("its unit is being started", SOON, || host.property("slow.service", "SubState") == "start-pre");
         host.sh(script);
+        host.sh("touch /run/go");
         eventually("the release is committed", SOON, || {
             let seen = fleet.alice.app_on("slow", "web-1");
             let at = (&seen["status"]["running"]["number"], &seen["status"]["phase"]["state"]);
