@@ -59,7 +59,7 @@ pub enum EventKind {
     CertificateRenewed,
     /// Events were dropped, since the coordinator was away for longer than there was room.
     EventsDropped,
-    /// A host has been enrolled; told by the coordinator, as are all below.
+    /// A host has been enrolled; told by the coordinator, as are all below. All of them are in `OF_COORDINATOR`.
     HostEnrolled,
     /// A host has been removed.
     HostRemoved,
@@ -78,6 +78,20 @@ pub enum EventKind {
     /// A kind that this build does not know.
     #[serde(untagged)]
     Other(String),
+}
+
+impl EventKind {
+    /// What only the coordinator tells: of a host, these words are not taken.
+    pub const OF_COORDINATOR: [Self; 8] = [
+        Self::HostEnrolled,
+        Self::HostRemoved,
+        Self::HostRevoked,
+        Self::HostCordoned,
+        Self::HostUncordoned,
+        Self::HostDrained,
+        Self::RolloutStarted,
+        Self::RolloutEnded,
+    ];
 }
 
 impl fmt::Display for EventKind {

@@ -1,7 +1,9 @@
 //! What happened: told by hosts, each event once, and recorded by the coordinator itself. The newest are kept.
 //!
-//! `session` brings the hosts' events, `rpc/operator` lists and follows them. A change of hosts or rollouts records its
-//! own event in its own transaction.
+//! `session` brings the hosts' events, none of which has a kind of the coordinator's; `rpc/operator` lists and follows
+//! them. A change of hosts or rollouts records its own event in its own transaction. Those are not for hosts to push out.
+
+use std::collections::BTreeSet;
 
 use drover_proto::{
     event::{Event, EventKind},
@@ -120,14 +122,28 @@ impl Store {
         Ok(())
     }
 
+    /// The apps of which a host has told something that is still kept.
+    pub async fn apps_told(&self, host: &HostId) -> Result<BTreeSet<AppName>> {
+        let rows: Vec<(String,)> =
+            sqlx::query_as("SELECT DISTINCT app FROM events WHERE host = $1 AND app IS NOT NULL")
+                .bind(host.as_str())
+                .fetch_all(&self.read)
+                .await
+                .map_err(|e| StoreError::Sql("read the apps that a host told of", e))?;
+        rows.iter().map(|(app,)| parse(app, "an event's app")).collect()
+    }
+
+    /// What the coordinator itself recorded about the host stays.
     async fn sweep_host(&self, tx: &mut Transaction<'static, Sqlite>, host: &HostId) -> Result<()> {
         let failed = |e| StoreError::Sql("drop old events", e);
         sqlx::query(
             "DELETE FROM events WHERE host = $1 AND id <=
-             (SELECT id FROM events WHERE host = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)",
+             (SELECT id FROM events WHERE host = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)
+             AND kind NOT IN (SELECT value FROM json_each($3))",
         )
         .bind(host.as_str())
         .bind(i64::from(self.retention.max_per_host))
+        .bind(own_kinds()?)
         .execute(&mut **tx)
         .await
         .map_err(failed)?;
@@ -143,7 +159,7 @@ impl Store {
         Ok(())
     }
 
-    /// Drops what is too old or too much.
+    /// Drops what is too old or too much; of that, first what hosts told.
     pub async fn sweep_events(&self, now_ms: i64) -> Result<()> {
         let failed = |e| StoreError::Sql("drop old events", e);
         let mut tx = self.begin().await?;
@@ -152,6 +168,18 @@ impl Store {
             .execute(&mut *tx)
             .await
             .map_err(failed)?;
+        let (count,): (i64,) =
+            sqlx::query_as("SELECT COUNT(*) FROM events").fetch_one(&mut *tx).await.map_err(failed)?;
+        let too_many = (count - i64::from(self.retention.max_total)).max(0);
+        sqlx::query(
+            "DELETE FROM events WHERE id IN (SELECT id FROM events
+             WHERE kind NOT IN (SELECT value FROM json_each($1)) ORDER BY id LIMIT $2)",
+        )
+        .bind(own_kinds()?)
+        .bind(too_many)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
         sqlx::query("DELETE FROM events WHERE id <= (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET $1)")
             .bind(i64::from(self.retention.max_total))
             .execute(&mut *tx)
@@ -222,6 +250,11 @@ impl Store {
     }
 }
 
+/// The kinds of the coordinator's own events, as a JSON list.
+fn own_kinds() -> Result<String> {
+    serde_json::to_string(&EventKind::OF_COORDINATOR).map_err(|_| StoreError::Damaged("the kinds of events"))
+}
+
 fn view((id, at_unix_ms, received_unix_ms, host, name, app, kind, message): Row) -> Result<EventView> {
     Ok(EventView {
         id,
@@ -244,6 +277,7 @@ pub(super) async fn record(
     message: String,
     now_ms: i64,
 ) -> Result<()> {
+    debug_assert!(EventKind::OF_COORDINATOR.contains(&kind), "{kind} would be swept as a host's");
     let event = Event { at_unix_ms: now_ms, app: app.cloned(), kind, message };
     insert(tx, host, &event, now_ms).await
 }

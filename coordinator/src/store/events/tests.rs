@@ -121,12 +121,26 @@ async fn the_newest_are_kept() {
     assert_eq!(all(&store, &everything).await, named(16..=20), "a loud host has its own limit");
     store.add_events(&id(2), "a", 1, &events(21..=25), 30).await.unwrap();
     store.sweep_events(31).await.unwrap();
-    assert_eq!(all(&store, &everything).await, named(18..=25));
+    assert_eq!(all(&store, &everything).await, named(20..=25));
+    let rows = store.events_before(&everything, i64::MAX, 100).await.unwrap();
+    assert_eq!(
+        rows.iter().filter(|row| row.kind == "host-enrolled").count(),
+        2,
+        "no host pushes out what is told of it"
+    );
     store.sweep_events(125).await.unwrap();
     assert_eq!(all(&store, &everything).await, named(21..=25));
     // What has gone is not taken again.
     store.add_events(&id(1), "a", 1, &events(1..=20), 126).await.unwrap();
     assert_eq!(all(&store, &everything).await, named(21..=25));
+}
+
+#[tokio::test]
+async fn an_app_that_a_host_told_of_is_remembered() {
+    let t = temporary().await;
+    t.store.add_events(&id(1), "a", 1, &events(1..=4), 10).await.unwrap();
+    assert_eq!(t.store.apps_told(&id(1)).await.unwrap(), ["mono".parse().unwrap()].into());
+    assert!(t.store.apps_told(&id(2)).await.unwrap().is_empty());
 }
 
 #[tokio::test]
