@@ -68,11 +68,19 @@ fn a_full_disk_and_no_inodes_touch_nothing_that_runs() {
     fleet.alice.apply(&tiny.manifest()).ok();
     assert_eq!(tiny_says(host)["version"], "2");
 
-    // No room for anything: the new desired state itself cannot be kept. It is said, and offered again until it can.
+    // No room for anything: the new desired state itself cannot be kept. It is said, and offered again until it can. The host
+    // is away while it is asked for, or its plan would refuse.
     let tiny = tiny.version("3");
     let before = pids(host);
-    host.sh("dd if=/dev/zero of=/fill bs=4k 2>/dev/null || true; i=0; while echo xxxxxxxx >> /fill.$((i/50)); do i=$((i+1)); done 2>/dev/null || true");
+    host.unplug();
+    eventually("it is away", SOON, || fleet.alice.json(&["hosts", "show", "web-1"])["connected"] == false);
     fleet.alice.run(&["apply", "--detach", "-f", &tiny.manifest().display().to_string()]).ok();
+    eventually("its spec is written all the same", SOON, || {
+        let rollouts = fleet.alice.json(&["rollout", "list"]);
+        if rollouts[0]["ended_unix_ms"].is_i64() { Ok(()) } else { Err(rollouts.to_string()) }
+    });
+    host.sh("dd if=/dev/zero of=/fill bs=4k 2>/dev/null || true; i=0; while echo xxxxxxxx >> /fill.$((i/50)); do i=$((i+1)); done 2>/dev/null || true");
+    host.plug();
     eventually("it is said that the disk is full", SOON, || {
         let said = host.journal("drover-agent");
         if said.contains("cannot keep it") && said.contains("No space left") { Ok(()) } else { Err(said) }
