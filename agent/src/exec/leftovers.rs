@@ -15,7 +15,9 @@ use crate::{
 pub fn sweep(layout: &Layout, ledgers: &BTreeMap<AppName, AppLedger>) {
     let all = |_: &str| true;
     let temporary = |name: &str| name.starts_with(TEMPORARY);
-    each(&layout.state_dir.join("ledger"), temporary);
+    for directory in ["ledger", "upkeep", "events"] {
+        each(&layout.state_dir.join(directory), temporary);
+    }
     each(&layout.env_dir, temporary);
     each(&layout.work_dir(), all);
     each(&layout.state_dir, |name| temporary(name) && !enrolling(&layout.state_dir.join(name)));
