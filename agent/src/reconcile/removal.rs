@@ -38,7 +38,6 @@ impl Work<'_> {
         match self.take_away(untold.is_none()).await {
             Ok(()) => {
                 self.shared.forget(&self.app);
-                self.shared.upkeeps.forget(&self.app);
                 self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).forget();
                 self.shared.board.app(&self.app, |status| {
                     status.running = None;
@@ -109,6 +108,8 @@ impl Work<'_> {
         cleanup::everything(layout, &self.app, with_output).map_err(|error| {
             StepFailure::new(Code::Write, "clean-up", format!("a release cannot be removed: {error}"))
         })?;
+        // With the ledger goes the last that knows of the app: before it, so that a crash leaves none of this behind.
+        self.shared.upkeeps.forget(&self.app);
         self.shared.ledgers.remove(&self.app).map_err(StepFailure::from)?;
         Ok(())
     }
