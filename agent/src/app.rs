@@ -1,6 +1,11 @@
 //! Builds the agent from its parts and runs it: reconcile loop, link, watchdog, until systemd says stop.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use drover_proto::{event::EventKind, name::HostId};
@@ -23,7 +28,7 @@ use crate::{
 };
 
 /// Held by the agent of this host, whatever its settings.
-const HOST_LOCK: &str = "/run/drover-agent.lock";
+const HOST_LOCK: &str = "/run/drover-agent.host-lock";
 /// Where `drover-agent status` finds what the running agent last saw.
 const STATUS_FILE: &str = "status.json";
 
@@ -104,9 +109,16 @@ fn own_ids(state_dir: &Path) -> Vec<HostId> {
     }
 }
 
-/// Two agents on one host would undo each other's work, also with a state directory each.
+/// Two agents on one host would undo each other's work, also with a state directory each. Only root may open the file:
+/// whoever has it open, also for reading, can hold the lock.
 fn lock(path: &Path) -> anyhow::Result<fs::File> {
-    let file = fs::File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
+    let file = options.open(path).with_context(|| format!("cannot make {}", path.display()))?;
+    // One that was there already keeps the mode that it had.
+    let private = file.set_permissions(fs::Permissions::from_mode(0o600));
+    private.with_context(|| format!("cannot make {} private", path.display()))?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| anyhow::anyhow!("another drover-agent is running on this host: it holds {}", path.display()))?;
     Ok(file)
@@ -165,5 +177,27 @@ fn notify(state: &[NotifyState<'_>]) {
     // Without a service manager there is nobody to tell.
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Who can hold the agent's lock.
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_once_and_nobody_else_can_open_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let held = lock(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(lock(&path).unwrap_err().to_string().contains("another drover-agent is running"));
+        drop(held);
+        lock(&path).unwrap();
+        let fresh = dir.path().join("fresh");
+        let _held = lock(&fresh).unwrap();
+        assert_eq!(fs::metadata(&fresh).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
