@@ -47,6 +47,8 @@ pub const ITSELF: &str = "/proc/self/exe";
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// After a program's end, how long its output may still come from something that it left behind.
 const DRAIN: Duration = Duration::from_millis(500);
+/// How long a killed program is waited for; one that hangs in the kernel is reaped whenever it ends.
+const REAP: Duration = Duration::from_secs(5);
 
 /// A program to be run once.
 #[derive(Clone)]
@@ -240,8 +242,10 @@ async fn wait(child: &mut Group, output: &mut Output, command: &Command) -> Resu
         Ok(Err(source)) => return Err(ProcessError::Start { program: program.clone(), source }),
         Err(_) => {
             // Killed just now; waiting for it takes its entry out of the process table.
-            if let Err(error) = child.process.wait().await {
-                tracing::warn!(program, %error, "a killed program could not be waited for");
+            match tokio::time::timeout(REAP, child.process.wait()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(program, %error, "a killed program could not be waited for"),
+                Err(_) => tracing::warn!(program, "a killed program does not end; it is left behind"),
             }
             Ended::TimedOut
         }
@@ -270,6 +274,12 @@ impl Group {
     /// as the group has members, and without members it is not given out again so soon.
     fn kill_group(&mut self) {
         let Some(id) = self.id.take() else { return };
+        // The program may have left its group for another one of the session, such as the agent's own.
+        if self.process.id().is_some()
+            && let Err(error) = self.process.start_kill()
+        {
+            tracing::warn!(process = id.as_raw_nonzero(), %error, "a program could not be killed");
+        }
         match kill_process_group(id, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => tracing::warn!(group = id.as_raw_nonzero(), %error, "a process group could not be killed"),

@@ -123,6 +123,16 @@ async fn what_a_program_leaves_behind_is_killed_and_does_not_hold_its_caller_up(
 }
 
 #[tokio::test]
+async fn a_program_that_left_its_group_is_killed_in_time_too() {
+    let script = "setpgrp(0, getpgrp(getppid())) or die; $| = 1; print \"$$\\n\"; sleep 60";
+    let perl = Command::new("perl", vec!["-e".to_owned(), script.to_owned()], Duration::from_secs(2));
+    let outcome = tokio::time::timeout(Duration::from_secs(30), run(perl)).await.expect("the agent waits for ever");
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.ended, Ended::TimedOut);
+    assert!(ends(&outcome.tail[0]).await, "it lives on");
+}
+
+#[tokio::test]
 async fn dropping_the_future_kills_the_group() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
