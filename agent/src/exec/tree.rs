@@ -65,20 +65,14 @@ impl Exec<'_> {
         directories::make(&self.layout.releases_of(self.app), 0o755).map_err(|e| self.cannot("made", e))?;
         let archive = fs::File::open(&archive).map_err(|e| self.cannot("filled", e))?;
         let size_bytes = archive.metadata().map_err(|e| self.cannot("filled", e))?.len();
-        unpack::unpack(archive, tree.directory.as_path(), unpack::Bounds::of(size_bytes)).await.map_err(|error| {
-            let code = match error {
-                UnpackError::Refused(_) | UnpackError::Stopped(_) => Code::Archive,
-                UnpackError::Write(_) => Code::Write,
-                UnpackError::NoUser | UnpackError::User(_) => Code::NoSuchUser,
-                UnpackError::Process(_) => Code::Internal,
-            };
-            StepFailure::new(code, "unpack", error.to_string())
-        })?;
-        if let Some(build) = &tree.build {
-            let account = accounts::user(&build.user)?;
-            self.own_tree("unpack", move |directory| archive::hand_over(directory, (account.uid, account.gid))).await?;
-        }
-        if tree.build.is_none() { self.finish_tree().await } else { Ok(()) }
+        unpack::unpack(archive, tree.directory.as_path(), unpack::Bounds::of(size_bytes))
+            .await
+            .map_err(not_unpacked)?;
+        let unpacker = unpack::account().map_err(not_unpacked)?.uid;
+        let Some(build) = &tree.build else { return self.finish_tree(unpacker).await };
+        let account = accounts::user(&build.user)?;
+        let owner = (account.uid, account.gid);
+        self.own_tree("unpack", move |directory| archive::hand_over(directory, unpacker, owner)).await
     }
 
     pub(super) async fn build(&self) -> Result<(), StepFailure> {
@@ -97,7 +91,7 @@ impl Exec<'_> {
             tracing::warn!(%error, home = %home.display(), "a build's home stays behind");
         }
         built?;
-        self.finish_tree().await
+        self.finish_tree(account.uid).await
     }
 
     async fn build_steps(
@@ -136,12 +130,12 @@ impl Exec<'_> {
         Ok(())
     }
 
-    /// Root owns it, nobody else writes there, it is on the disk; then the marker says so.
-    async fn finish_tree(&self) -> Result<(), StepFailure> {
+    /// Root owns it, nobody else writes there, it is on the disk; then the marker says so. `from`: whose it is, a uid.
+    async fn finish_tree(&self, from: u32) -> Result<(), StepFailure> {
         let tree = self.tree()?;
         // A build's processes may live on with files open for writing.
         let fresh = tree.build.is_some();
-        self.own_tree("seal", move |directory| archive::seal(directory, fresh)).await?;
+        self.own_tree("seal", move |directory| archive::seal(directory, from, fresh)).await?;
         let marker = self.layout.seal_marker(self.app, &tree.key);
         if let Some(parent) = marker.parent() {
             directories::make(parent, 0o700).map_err(|e| self.cannot("sealed", e))?;
@@ -175,6 +169,16 @@ impl Exec<'_> {
     fn cannot(&self, what: &str, error: io::Error) -> StepFailure {
         StepFailure::new(Code::Write, "unpack", format!("the release's directory cannot be {what}: {error}"))
     }
+}
+
+fn not_unpacked(error: UnpackError) -> StepFailure {
+    let code = match error {
+        UnpackError::Refused(_) | UnpackError::Stopped(_) => Code::Archive,
+        UnpackError::Write(_) => Code::Write,
+        UnpackError::NoUser | UnpackError::User(_) => Code::NoSuchUser,
+        UnpackError::Process(_) => Code::Internal,
+    };
+    StepFailure::new(code, "unpack", error.to_string())
 }
 
 /// Removes the release's tree if it is not complete: staging failed.

@@ -98,7 +98,7 @@ fn a_good_archive_is_unpacked_with_plain_owners_and_modes() {
         };
         for owner in [0, 33] {
             if owner > 0 {
-                hand_over(&into, (owner, owner)).unwrap();
+                hand_over(&into, 0, (owner, owner)).unwrap();
             }
             for (name, mode) in [(".", 0o755), ("bin", 0o755), ("bin/run", 0o755), ("lib/deep", 0o755)] {
                 assert_eq!(look(name), (owner, owner, mode), "{name}");
@@ -318,7 +318,7 @@ fn sealing_makes_all_of_it_roots_and_follows_nothing() {
     stdfs::set_permissions(into.join("private"), std::os::unix::fs::PermissionsExt::from_mode(0o4760)).unwrap();
     stdfs::write(into.join("hidden"), "x").unwrap();
     stdfs::set_permissions(into.join("hidden"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    seal(&into, false).unwrap();
+    seal(&into, 0, false).unwrap();
     let look = |path: PathBuf| {
         let m = path.symlink_metadata().unwrap();
         (m.uid(), m.gid(), m.mode() & 0o7777)
@@ -336,9 +336,9 @@ fn sealing_makes_all_of_it_roots_and_follows_nothing() {
     assert_eq!(look(into.join("out")).0, 0);
     assert_eq!(look(outside).0, 33, "sealing went through a link");
     rustix::fs::mkfifoat(rustix::fs::CWD, into.join("pipe"), Mode::from_raw_mode(0o666)).unwrap();
-    assert!(seal(&into, false).unwrap_err().to_string().contains("pipe"));
+    assert!(seal(&into, 0, false).unwrap_err().to_string().contains("pipe"));
     symlink(&into, top.path().join("link")).unwrap();
-    assert!(seal(&top.path().join("link"), false).is_err(), "sealing goes through a link at the top");
+    assert!(seal(&top.path().join("link"), 0, false).is_err(), "sealing goes through a link at the top");
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn what_a_build_left_behind_cannot_change_a_sealed_release() {
     let mut open = File::options().write(true).open(&program).unwrap();
     open.set_modified(long_ago).unwrap();
     stdfs::hard_link(&program, &outside).unwrap();
-    seal(&into, true).unwrap();
+    seal(&into, 0, true).unwrap();
     io::Write::write_all(&mut open, b"evil").unwrap();
     stdfs::write(&outside, "evil").unwrap();
     let sealed = stdfs::metadata(&program).unwrap();
@@ -361,4 +361,37 @@ fn what_a_build_left_behind_cannot_change_a_sealed_release() {
     assert_eq!((sealed.mode() & 0o7777, sealed.uid(), sealed.nlink()), (0o755, 0, 1));
     assert_eq!(sealed.modified().unwrap(), long_ago);
     assert_eq!(stdfs::read_dir(into.join("bin")).unwrap().count(), 1);
+}
+
+#[test]
+fn what_belongs_to_somebody_else_is_refused_and_nobody_gets_in_meanwhile() {
+    let top = tempfile::tempdir().unwrap();
+    let into = top.path().join("tree");
+    let give = |name: &str, uid: u32| std::os::unix::fs::lchown(into.join(name), Some(uid), Some(uid)).unwrap();
+    let make = |name: &str| match name {
+        "file" => stdfs::write(into.join(name), "x"),
+        "directory" => stdfs::create_dir(into.join(name)),
+        _ => symlink("/etc/passwd", into.join(name)),
+    };
+    for name in ["file", "directory", "link"] {
+        for run in ["hand_over", "seal", "seal fresh"] {
+            stdfs::create_dir_all(&into).unwrap();
+            give("", 33);
+            make(name).unwrap();
+            stdfs::set_permissions(&into, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+            let look = || {
+                let (m, above) = (into.join(name).symlink_metadata().unwrap(), into.metadata().unwrap());
+                (m.uid(), m.mode(), above.uid(), above.mode() & 0o7777)
+            };
+            let before = look();
+            let result = match run {
+                "hand_over" => hand_over(&into, 33, (34, 34)),
+                _ => seal(&into, 33, run == "seal fresh"),
+            };
+            let error = result.expect_err("it is taken over").to_string();
+            assert!(error.contains("belongs to user 0, not to user 33"), "{run} {name}: {error}");
+            assert_eq!(look(), (before.0, before.1, 0, 0o700), "{run} {name}");
+            stdfs::remove_dir_all(&into).unwrap();
+        }
+    }
 }
