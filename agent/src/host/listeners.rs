@@ -133,12 +133,13 @@ fn owner(pid: u32) -> Owner {
     Owner { pid, name, unit: unit_of(&text("cgroup")) }
 }
 
-/// The unit in a process's control groups: the innermost service or scope of systemd's own hierarchy.
+/// The unit in a process's control groups: the outermost service or scope of systemd's own hierarchy. What lies further in
+/// was named by whoever has that unit, such as a user's own systemd, and may be called like one of ours.
 fn unit_of(cgroups: &str) -> Option<String> {
     let ours = |line: &&str| line.starts_with("0::/") || line.contains(":name=systemd:");
     let paths = cgroups.lines().filter(ours).filter_map(|line| line.splitn(3, ':').nth(2));
     let units =
-        paths.filter_map(|path| path.rsplit('/').find(|part| part.ends_with(".service") || part.ends_with(".scope")));
+        paths.filter_map(|path| path.split('/').find(|part| part.ends_with(".service") || part.ends_with(".scope")));
     units.map(str::to_owned).next()
 }
 
@@ -163,11 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn a_processes_unit_is_the_innermost_one() {
+    fn a_processes_unit_is_the_one_that_the_hosts_systemd_named() {
         assert_eq!(unit_of("0::/system.slice/nginx.service\n").as_deref(), Some("nginx.service"));
         let old =
             "5:memory:/x.service\n1:name=systemd:/user.slice/user-1.slice/user@1.service/app.slice/a.service\n0::/\n";
-        assert_eq!(unit_of(old).as_deref(), Some("a.service"));
+        assert_eq!(unit_of(old).as_deref(), Some("user@1.service"));
+        assert_eq!(unit_of("0::/user.slice/user-1.slice/session-3.scope\n").as_deref(), Some("session-3.scope"));
         assert_eq!(unit_of("0::/system.slice/docker.service/payload\n").as_deref(), Some("docker.service"));
         assert_eq!(unit_of("0::/\n"), None);
     }
