@@ -121,6 +121,11 @@ impl Writer {
         let (more, receiver) = watch::channel(());
         // Not there before the first enrolment; one that cannot be read is as good as none.
         let owner = std::fs::read_to_string(directory.join(OWNER)).ok().and_then(|text| text.trim().parse().ok());
+        let mut spool = spool;
+        if owner.is_none() {
+            // Whose they are that an earlier run has left, nobody can say: they are not sent to just anyone.
+            spool.forget_all();
+        }
         let writer = Self {
             directory,
             owner,

@@ -71,6 +71,21 @@ async fn what_was_spooled_for_another_coordinator_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_spooled_for_nobody_knows_whom_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (events, outbox, task) = start(dir.path());
+    outbox.bind(host(1)).await;
+    events.emit(None, EventKind::DriftFound, "secret of the first");
+    outbox.close().await;
+    task.abort();
+    std::fs::remove_file(dir.path().join("events").join("owner")).unwrap();
+    let (events, outbox, _task) = start(dir.path());
+    outbox.bind(host(2)).await;
+    events.emit(None, EventKind::DriftFound, "for the second");
+    assert_eq!(drain(&outbox).await, [("for the second".to_owned(), EventKind::DriftFound)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_is_counted_and_nobody_waits() {
     let dir = tempfile::tempdir().unwrap();
     let (events, outbox, task) = open(dir.path(), LIMIT);
@@ -89,6 +104,7 @@ async fn a_flood_is_counted_and_nobody_waits() {
 async fn repeats_are_counted_and_told_at_the_latest_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let (events, outbox, _task) = start(dir.path());
+    outbox.bind(host(1)).await;
     for _ in 0..50 {
         events.emit(None, EventKind::DriftFound, "again");
     }
