@@ -48,6 +48,7 @@ use crate::{
     exec,
     host::{clock::Moment, facts, files::Known, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
+    outputs,
     plan::Owners,
     render::{HostFacts, Layout},
     report::Board,
@@ -185,6 +186,10 @@ impl Reconciler {
         let mut sure = loaded.ledgers.clone();
         sure.retain(|app, _| !damaged.contains_key(app));
         exec::sweep(&parts.layout, &sure);
+        let spec = parts.desired.subscribe().borrow().clone();
+        for ledger in loaded.ledgers.values() {
+            outputs::close_interrupted(&parts.layout, &ledger.app, &steps::known(spec.as_deref(), ledger));
+        }
         let in_flight = loaded.ledgers.values().filter(|ledger| ledger.activation.is_some());
         let interrupted = Mutex::new(in_flight.map(|ledger| ledger.app.clone()).collect());
         let apps = Mutex::new(loaded.ledgers);

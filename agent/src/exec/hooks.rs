@@ -10,7 +10,7 @@ use super::{
 use crate::{
     host::process::{self, Ended},
     ledger::{AppLedger, OnceState, hook_of},
-    outputs::{self, HookRun},
+    outputs::{self, HookRun, How},
     render::{Rendered, RenderedHook},
     report::now_unix_ms,
 };
@@ -97,7 +97,7 @@ impl Exec<'_> {
         let outcome = process::run(command)
             .await
             .map_err(|error| StepFailure::new(Code::Hook, &title, format!("the {title} could not be run: {error}")))?;
-        run.end(self.layout, self.app, now_unix_ms(), outcome.ended, self.redactor);
+        run.end(self.layout, self.app, now_unix_ms(), How::Program(outcome.ended), self.redactor);
         if outcome.ok() {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use drover_proto::{
 };
 use tokio::sync::watch;
 
-use super::{Shared, Work, cleanup::damaged};
+use super::{Shared, Work, cleanup::damaged, steps::known};
 use crate::{
     exec::StepFailure,
     ledger::AppLedger,
@@ -81,13 +81,12 @@ impl Handle {
     }
 
     /// The last `most` lines of a run, without the values of secrets; how many bytes before them are left out; and where
-    /// all of it is on this host. Blocks while it reads.
+    /// all of it is on this host. An error also if values of secrets may be in it that are not known any more. Blocks while it reads.
     pub fn output_of(&self, app: &AppName, run: &HookRun, most: usize) -> io::Result<(Vec<String>, u64, PathBuf)> {
         let (shared, layout) = (&*self.0, &self.0.parts.layout);
         let ledger = shared.ledger(app).unwrap_or_else(|| AppLedger::new(app.clone()));
-        let specs = shared.parts.desired.subscribe();
-        let work = Work { shared, specs, app: app.clone(), facts: shared.facts(), ledger };
-        let (lines, left_out) = run.lines(layout, app, most, &work.redactor())?;
+        let spec = shared.parts.desired.subscribe().borrow().clone();
+        let (lines, left_out) = run.lines(layout, app, most, &known(spec.as_deref(), &ledger))?;
         Ok((lines, left_out, run.path(layout, app)))
     }
 

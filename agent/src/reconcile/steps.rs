@@ -7,7 +7,7 @@ use drover_proto::{
     code::Code,
     event::EventKind,
     plan::{Action, Extent, Plan, Step},
-    spec::DesiredApp,
+    spec::{DesiredApp, HostSpec},
     status::{Failure, Phase},
 };
 use tokio::time::Instant;
@@ -189,9 +189,7 @@ impl Work<'_> {
     /// Of all releases whose secrets a program of this app may know just now.
     pub(super) fn redactor(&self) -> Redactor {
         let spec = self.specs.borrow().clone();
-        let wanted = spec.as_ref().and_then(|spec| spec.apps.get(&self.app));
-        let activating = self.ledger.activation.as_ref().and_then(|activation| activation.desired.as_ref());
-        Redactor::of(wanted.into_iter().chain(activating).chain(&self.ledger.current))
+        Redactor::of(known(spec.as_deref(), &self.ledger))
     }
 
     /// Removes what no release needs any more. A damaged ledger may have named anything, so then all is kept.
@@ -236,6 +234,13 @@ impl Work<'_> {
     }
 }
 
+/// The releases whose secrets a program of this app may know just now.
+pub(super) fn known<'a>(spec: Option<&'a HostSpec>, ledger: &'a AppLedger) -> Vec<&'a DesiredApp> {
+    let wanted = spec.and_then(|spec| spec.apps.get(&ledger.app));
+    let activating = ledger.activation.as_ref().and_then(|activation| activation.desired.as_ref());
+    wanted.into_iter().chain(activating).chain(&ledger.current).collect()
+}
+
 /// How patient a gate is.
 pub(super) struct GateTimes {
     pub(super) min_healthy: Duration,
@@ -246,7 +251,7 @@ pub(super) struct GateTimes {
 
 /// Returns when the newest spec asks for something else than `asked`.
 async fn superseded(
-    specs: &mut tokio::sync::watch::Receiver<Option<std::sync::Arc<drover_proto::spec::HostSpec>>>,
+    specs: &mut tokio::sync::watch::Receiver<Option<std::sync::Arc<HostSpec>>>,
     asked: Option<&DesiredApp>,
     app: &drover_proto::name::AppName,
 ) {
@@ -255,9 +260,7 @@ async fn superseded(
         (Some(now), Some(asked)) => now.release == asked.release && now.rollout == asked.rollout,
         (Some(_), None) | (None, Some(_)) => false,
     };
-    let newer = |spec: &Option<std::sync::Arc<drover_proto::spec::HostSpec>>| {
-        !same(spec.as_ref().and_then(|spec| spec.apps.get(app)))
-    };
+    let newer = |spec: &Option<std::sync::Arc<HostSpec>>| !same(spec.as_ref().and_then(|spec| spec.apps.get(app)));
     if specs.wait_for(newer).await.is_err() {
         // The agent is stopping; nothing newer will come.
         std::future::pending::<()>().await;

@@ -9,7 +9,10 @@ use drover_proto::{
 };
 
 use super::{MAX_LOG_LINES, Replier};
-use crate::{outputs::HookRun, reconcile::Handle};
+use crate::{
+    outputs::{HookRun, How},
+    reconcile::Handle,
+};
 
 /// Answers with the newest run of each hook that was asked for, oldest run first, each under a line of its own.
 pub(super) async fn answer(reconcile: &Handle, job: HookLogsJob, replier: &Replier) {
@@ -61,8 +64,11 @@ fn headline(app: &AppName, run: &HookRun) -> String {
     let HookRun { name, release, rollout, began_unix_ms, ended } = run;
     let about = format!("hook {name} of {app}/{release}, rollout {rollout}");
     match ended {
-        Some((at, ended)) => format!("{about}: {ended} after {:.1} s", (at - began_unix_ms).max(0) as f64 / 1000.0),
-        None => format!("{about}: not ended; it is running, or the agent was interrupted in its middle"),
+        Some((_, How::Interrupted)) => format!("{about}: interrupted; the agent was killed in its middle"),
+        Some((at, How::Program(ended))) => {
+            format!("{about}: {ended} after {:.1} s", (at - began_unix_ms).max(0) as f64 / 1000.0)
+        }
+        None => format!("{about}: it has not ended"),
     }
 }
 
@@ -93,8 +99,10 @@ mod tests {
     fn a_run_says_how_it_ended() {
         let app = "mono".parse().unwrap();
         let mut run = run("migrate", 2, 1000);
-        assert!(headline(&app, &run).contains("hook migrate of mono/2, rollout 7: not ended"));
-        run.ended = Some((2500, Ended::Code(3)));
+        assert!(headline(&app, &run).contains("hook migrate of mono/2, rollout 7: it has not ended"));
+        run.ended = Some((2500, How::Program(Ended::Code(3))));
         assert!(headline(&app, &run).ends_with("exit code 3 after 1.5 s"));
+        run.ended = Some((2500, How::Interrupted));
+        assert!(headline(&app, &run).contains("interrupted"));
     }
 }
