@@ -34,6 +34,7 @@ mod claims;
 mod cordon;
 mod events;
 mod hostile;
+mod invented;
 mod overlap;
 
 /// A coordinator that runs, and an operator who is logged in.

@@ -1,31 +1,38 @@
 //! What happened on a host: a batch is read, kept within limits and stored, and only then acknowledged. Beside `stream`,
 //! which calls it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use drover_proto::{
     code::{self, Code},
     event::{Event, EventKind},
     limits::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_MESSAGE_BYTES},
-    wire::{Events, EventsAck},
+    name::AppName,
+    wire::{Events, EventsAck, to_agent},
 };
 use tokio::time::Instant;
 use tonic::Status;
 use tracing::warn;
 
-use super::report::one_line;
+use super::{
+    report::one_line,
+    stream::{Stream, failed},
+};
+use crate::clock;
 
 /// Characters of a run's id, and of a kind.
 const MAX_WORD_CHARS: usize = 64;
 /// The agent's own limit counts differently; what it may send is not told from much more than that.
 const MAX_BYTES: usize = 2 * MAX_BATCH_BYTES;
 
-/// Batches of one stream that are stored without a pause, and the pause of which each later one needs its own: a host that
-/// is full of events, or wants to be, does not keep the store from the others.
+/// Messages of one host (hellos, reports, batches) that are stored without a pause, and the pause of which each later one
+/// needs its own: a host that is full of events, or wants to be, does not keep the store from the others.
 const BURST: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
+/// The longest wait. One stream never comes near it, since it waits before it reads on.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// How quickly the batches of one stream may follow each other.
+/// How quickly the messages of one host may follow each other, on all its streams.
 pub(super) struct Pace {
     /// When the burst is whole again.
     whole_at: Instant,
@@ -36,11 +43,34 @@ impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         Self { whole_at: now }
     }
-    /// How long the batch that came `now` has to wait.
-    pub(super) fn wait(&mut self, now: Instant) -> Duration {
+    /// How long the message that came `now` has to wait; `None`: too long, so it is not taken at all.
+    pub(super) fn wait(&mut self, now: Instant) -> Option<Duration> {
         let wait = self.whole_at.saturating_duration_since(now).saturating_sub(PAUSE * (BURST - 1));
+        if wait > MAX_WAIT {
+            return None;
+        }
         self.whole_at = self.whole_at.max(now) + PAUSE;
-        wait
+        Some(wait)
+    }
+}
+
+impl Stream {
+    /// Acknowledged only when it is stored.
+    pub(super) async fn happened(&mut self, events: Events) -> Result<(), Status> {
+        let mut batch = Batch::read(events)?;
+        self.paced().await?;
+        let store = &self.all.store;
+        let mut apps = self.apps(None).await?;
+        if batch.events.iter().flatten().filter_map(|event| event.app.as_ref()).any(|app| !apps.contains(app)) {
+            // What it did to an app that has gone since, told late.
+            apps.extend(store.apps_told(&self.host).await.map_err(failed)?);
+        }
+        batch.keep_to(&apps);
+        store
+            .add_events(&self.host, &batch.spool, batch.first_seq, &batch.events, clock::unix_ms())
+            .await
+            .map_err(failed)?;
+        self.send(to_agent::Message::EventsAck(batch.ack())).await
     }
 }
 
@@ -77,6 +107,13 @@ impl Batch {
         Ok(Self { spool, first_seq, events: all.into_iter().map(event).collect() })
     }
 
+    /// An event of an app that is not the host's is one of the host.
+    fn keep_to(&mut self, apps: &BTreeSet<AppName>) {
+        for event in self.events.iter_mut().flatten() {
+            event.app.take_if(|app| !apps.contains(app));
+        }
+    }
+
     /// What is said once it is stored.
     pub(super) fn ack(&self) -> EventsAck {
         EventsAck { spool_id: self.spool.clone(), up_to_seq: self.first_seq + self.events.len() as u64 - 1 }
@@ -93,10 +130,18 @@ fn event(value: serde_json::Value) -> Option<Event> {
         }
     };
     event.message = one_line(&event.message, MAX_EVENT_MESSAGE_BYTES);
-    if let EventKind::Other(word) = &event.kind {
-        event.kind = EventKind::Other(one_line(word, MAX_WORD_CHARS));
-    }
+    event.kind = told_by_host(event.kind);
     Some(event)
+}
+
+/// The coordinator's own words, and what only looks like them, are marked as the host's.
+fn told_by_host(kind: EventKind) -> EventKind {
+    let plain = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' { c } else { '?' };
+    match kind {
+        EventKind::Other(word) => EventKind::Other(word.chars().take(MAX_WORD_CHARS).map(plain).collect()),
+        kind if EventKind::OF_COORDINATOR.contains(&kind) => EventKind::Other(format!("host-said:{kind}")),
+        kind => kind,
+    }
 }
 
 #[cfg(test)]
@@ -136,19 +181,49 @@ mod tests {
         let began = Instant::now();
         let mut pace = Pace::new(began);
         for _ in 0..BURST {
-            assert_eq!(pace.wait(began), Duration::ZERO);
+            assert_eq!(pace.wait(began), Some(Duration::ZERO));
         }
         let mut now = began;
         for _ in 0..100 {
-            let wait = pace.wait(now);
+            let wait = pace.wait(now).unwrap();
             assert_eq!(wait, PAUSE, "one by one");
             now += wait;
         }
         now += PAUSE * BURST * 2;
         for _ in 0..BURST {
-            assert_eq!(pace.wait(now), Duration::ZERO, "rested");
+            assert_eq!(pace.wait(now), Some(Duration::ZERO), "rested");
         }
-        assert_eq!(pace.wait(now), PAUSE);
+        assert_eq!(pace.wait(now), Some(PAUSE));
+        // Many at once, over streams that do not wait for each other.
+        let taken = (0..1000).filter(|_| pace.wait(now).is_some()).count();
+        assert_eq!(taken, 99, "as many as can be waited for");
+        assert_eq!(pace.wait(now + MAX_WAIT), Some(PAUSE), "what was turned away is not waited for");
+    }
+
+    #[test]
+    fn a_host_speaks_neither_for_the_coordinator_nor_of_what_is_not_its_own() {
+        let said = |kind: &str| {
+            let kind = serde_json::from_value(kind.into()).unwrap();
+            told_by_host(kind).to_string()
+        };
+        for kind in EventKind::OF_COORDINATOR {
+            assert_eq!(said(&kind.to_string()), format!("host-said:{kind}"));
+        }
+        for (told, kept) in [
+            ("drift-found", "drift-found"),
+            ("reactor-scrammed", "reactor-scrammed"),
+            ("host_enrolled", "host?enrolled"),
+            ("host-enrolled\n", "host-enrolled?"),
+            ("host-enr\u{43e}lled", "host-enr?lled"),
+        ] {
+            assert_eq!(said(told), kept);
+        }
+        let json = r#"[{"at_unix_ms":1,"app":"mine","kind":"drift-found","message":""},
+                       {"at_unix_ms":1,"app":"theirs","kind":"drift-found","message":""}]"#;
+        let mut batch = batch("a", 1, json).unwrap();
+        batch.keep_to(&["mine".parse().unwrap()].into());
+        let apps: Vec<_> = batch.events.iter().flatten().map(|event| event.app.as_ref().map(AppName::as_str)).collect();
+        assert_eq!(apps, [Some("mine"), None]);
     }
 
     #[test]

@@ -66,12 +66,16 @@ pub enum DocumentError {
     Json(#[from] serde_json::Error),
 }
 
-/// The newest spec of a host; `None` when it has none yet, or is not enrolled any more.
+/// The newest spec of a host; `None` when it has none yet, or is not welcome any more: what is left of the spec of a revoked
+/// host names no app, and the host would remove all that it has.
 pub async fn document(store: &Store, host: &HostId) -> Result<Option<Document>, DocumentError> {
     // Labels come from one read and apps from another: both must be of the same generation.
     let (host, stored) = loop {
         let Some(row) = store.host(host.as_str()).await? else { return Ok(None) };
         let stored = store.spec(host).await?;
+        if row.revoked_ms.is_some() {
+            return Ok(None);
+        }
         if row.generation == stored.generation {
             break (row, stored);
         }

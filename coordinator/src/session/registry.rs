@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use aws_lc_rs::rand;
@@ -12,7 +13,10 @@ use drover_proto::{
     wire::{CancelJob, Job, JobReply, LogLine, ToAgent, job, job_reply::Reply, to_agent},
 };
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::events::Pace;
 
 /// Orders (jobs, cancellations) that wait for an agent.
 const ORDERS: usize = 64;
@@ -36,6 +40,8 @@ struct State {
     live: HashMap<HostId, Live>,
     /// Unix ms.
     lost: HashMap<HostId, i64>,
+    /// Of what they say, over all their streams.
+    paces: HashMap<HostId, Pace>,
     count: u64,
 }
 
@@ -169,9 +175,15 @@ impl Sessions {
             live.spec_changed.notify_one();
         }
     }
+    /// How long something that a host said just now has to wait; `None`: it has said far too much.
+    pub(super) fn pace(&self, host: &HostId, now: Instant) -> Option<Duration> {
+        self.state().paces.entry(host.clone()).or_insert_with(|| Pace::new(now)).wait(now)
+    }
     /// Ends a host's stream and its jobs: it was removed or revoked.
     pub fn close(&self, host: &HostId) {
-        if let Some(live) = self.state().live.get_mut(host) {
+        let mut state = self.state();
+        state.paces.remove(host);
+        if let Some(live) = state.live.get_mut(host) {
             live.closed.cancel();
             live.jobs.clear();
         }
@@ -259,6 +271,17 @@ mod tests {
         assert_eq!(sessions.away_since(&host()), None);
         assert!(sessions.disconnect(&host(), second.number, 8));
         assert_eq!(sessions.away_since(&host()), Some(8));
+    }
+
+    #[tokio::test]
+    async fn a_new_stream_is_not_a_new_beginning_for_a_host_that_floods() {
+        let (sessions, now) = (Sessions::new(0), Instant::now());
+        let other = "h-0000000000000002".parse().unwrap();
+        while sessions.pace(&host(), now).is_some() {}
+        let again = sessions.connect(&host());
+        sessions.disconnect(&host(), again.number, 1);
+        assert_eq!(sessions.pace(&host(), now), None);
+        assert_eq!(sessions.pace(&other, now), Some(Duration::ZERO));
     }
 
     #[tokio::test]

@@ -11,9 +11,7 @@ use drover_proto::{
     common_protocol, limits,
     name::{AppName, HostId},
     status::HostStatus,
-    wire::{
-        Events, FromAgent, Hello, HostSpecDocument, RenewCertificate, Report, ToAgent, Welcome, from_agent, to_agent,
-    },
+    wire::{FromAgent, Hello, HostSpecDocument, RenewCertificate, Report, ToAgent, Welcome, from_agent, to_agent},
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,16 +21,15 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Document, HostEvent, Sessions,
-    ahead::{MAX_UNKNOWN_APPS, holds_another, unknown},
+    ahead::{MAX_UNKNOWN_APPS, holds_another},
     document,
-    events::{Batch, Pace},
     registry::Connection,
     report::{MAX_NAME_CHARS, one_line, trim, trim_reply},
 };
 use crate::{
     ca::Ca,
     clock, renewal,
-    store::{Host, Store, StoreError},
+    store::{Store, StoreError},
 };
 
 /// For the hello, and for an agent to read one message.
@@ -41,8 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// Messages between this task and the connection.
 const OUTGOING: usize = 16;
-/// How far a host's generation may be ahead of ours; more is not a restored backup but nonsense.
-const MAX_AHEAD: u64 = 1 << 32;
 /// What a message needs beside its document.
 const ENVELOPE_BYTES: usize = 1024;
 
@@ -77,7 +72,6 @@ impl AgentStreams {
             again_at: None,
             again_in: AGAIN_FIRST,
             keeps_unknown: false,
-            pace: Pace::new(Instant::now()),
         };
         tokio::spawn(stream.run(incoming));
         ReceiverStream::new(receiver)
@@ -94,9 +88,7 @@ pub(super) struct Stream {
     pub(super) again_at: Option<Instant>,
     pub(super) again_in: Duration,
     /// The host held a spec that this coordinator has not written: it may speak of any app.
-    keeps_unknown: bool,
-    /// Of its events.
-    pace: Pace,
+    pub(super) keeps_unknown: bool,
 }
 
 impl Stream {
@@ -133,6 +125,7 @@ impl Stream {
             let message = format!("{ours}, the agent {theirs}: install the same version of both");
             return Err(code::status(Code::Protocol, message));
         };
+        self.paced().await?;
         hello.agent_version = one_line(&hello.agent_version, MAX_NAME_CHARS);
         hello.os = one_line(&hello.os, MAX_NAME_CHARS);
         let now_ms = clock::unix_ms();
@@ -170,47 +163,22 @@ impl Stream {
         self.send(to_agent::Message::RenewCertificate(RenewCertificate { in_ms })).await
     }
 
-    /// Counts on from what the host holds. Its workloads stay as they are until somebody wants something else: what this
-    /// coordinator remembers may be older than what runs. A change of one app leaves the others so.
-    async fn catch_up(&mut self, row: &Host, hello: &Hello) -> Result<(), Status> {
-        let held = hello.generation;
-        if held.saturating_sub(row.generation) > MAX_AHEAD {
-            return Err(code::status(Code::Protocol, "the host's generation is out of reach: enrol it again"));
-        }
-        let store = &self.all.store;
-        let stored = store.spec(&self.host).await.map_err(failed)?;
-        let asked = store.asked_since_restore(&self.host).await.map_err(failed)?;
-        let kept = unknown(&stored, &hello.apps, &asked);
-        // Before the generation: with that the spec may go.
-        store.keep(&self.host, &kept).await.map_err(failed)?;
-        // What was asked meanwhile is sent at once, and that apps are kept, too: one may be paused there with a rollout
-        // that nobody knows any more.
-        let says_more = !kept.is_empty() || !asked.is_empty();
-        store.raise_generation(&self.host, held + u64::from(says_more)).await.map_err(failed)?;
-        self.sent = held;
-        self.keeps_unknown = true;
-        warn!(
-            host = %row.name, held, known = row.generation, apps = ?kept,
-            "the host holds a spec that this coordinator has not written (was it restored from a backup?): it keeps these \
-             apps as they are until they are applied again"
-        );
-        Ok(())
-    }
-
     /// Until the stream ends; answers why it did.
     async fn serve(&mut self, incoming: &mut Streaming<FromAgent>, connection: &mut Connection) -> Status {
         loop {
             let done = tokio::select! {
+                // A host that is shown the door gets nothing more, whatever else is due.
+                biased;
                 () = self.all.stop.cancelled() => Err(code::status(Code::HostOffline, "the coordinator is stopping")),
                 () = connection.closed.cancelled() => Err(self.closed().await),
+                () = connection.spec_changed.notified() => self.send_spec(false).await,
+                () = due(self.again_at) => self.send_spec(true).await,
+                Some(order) = connection.orders.recv() => self.send_message(order).await,
                 message = incoming.message() => match message {
                     Ok(Some(message)) => self.take(message, connection.number).await,
                     Ok(None) => Err(Status::cancelled("the agent ended the stream")),
                     Err(status) => Err(status),
                 },
-                () = connection.spec_changed.notified() => self.send_spec(false).await,
-                () = due(self.again_at) => self.send_spec(true).await,
-                Some(order) = connection.orders.recv() => self.send_message(order).await,
             };
             if let Err(status) = done {
                 return status;
@@ -242,7 +210,17 @@ impl Stream {
         }
     }
 
+    /// Waits for as long as the host has been too quick. One that says more than could be waited for is turned away.
+    pub(super) async fn paced(&self) -> Result<(), Status> {
+        match self.all.sessions.pace(&self.host, Instant::now()) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Err(code::status(Code::HostTimeout, "the agent says more than it may: wait a little")),
+        }
+        Ok(())
+    }
+
     async fn reported(&self, report: Report) -> Result<(), Status> {
+        self.paced().await?;
         let bytes = report.host_status_json.len();
         if bytes > limits::MAX_REPORT_BYTES {
             warn!(host = %self.host, bytes, most = limits::MAX_REPORT_BYTES, "a report that is too large is left out");
@@ -257,10 +235,7 @@ impl Stream {
             }
         };
         self.all.store.see_numbers(&status).await.map_err(failed)?;
-        let mut apps = self.apps().await?;
-        if self.keeps_unknown {
-            apps.extend(status.apps.keys().take(MAX_UNKNOWN_APPS).cloned());
-        }
+        let apps = self.apps(Some(&status)).await?;
         trim(&mut status, &apps);
         let text = serde_json::to_string(&status).map_err(|error| {
             error!(host = %self.host, %error, "a report cannot be written");
@@ -271,24 +246,22 @@ impl Stream {
         Ok(())
     }
 
-    /// Acknowledged only when it is stored.
-    async fn happened(&mut self, events: Events) -> Result<(), Status> {
-        let batch = Batch::read(events)?;
-        tokio::time::sleep(self.pace.wait(Instant::now())).await;
-        let (store, now_ms) = (&self.all.store, clock::unix_ms());
-        store.add_events(&self.host, &batch.spool, batch.first_seq, &batch.events, now_ms).await.map_err(failed)?;
-        self.send(to_agent::Message::EventsAck(batch.ack())).await
-    }
-
-    /// What the host may speak of: the apps of its spec, and those that it had and is getting rid of.
-    async fn apps(&self) -> Result<BTreeSet<AppName>, Status> {
+    /// What the host may speak of: the apps of its spec, and those that it had and is getting rid of; some that nobody
+    /// knows in its `report`, when it is ahead.
+    pub(super) async fn apps(&self, report: Option<&HostStatus>) -> Result<BTreeSet<AppName>, Status> {
         let store = &self.all.store;
         let spec = store.spec(&self.host).await.map_err(failed)?;
-        let mut apps: BTreeSet<AppName> = spec.apps.into_keys().chain(spec.keep).collect();
+        let known: BTreeSet<AppName> = spec.apps.into_keys().chain(spec.keep).collect();
         let before = store.report(&self.host).await.map_err(failed)?;
         // One that cannot be read (an older coordinator stored it) is as good as none.
         let before: Option<HostStatus> = before.and_then(|before| serde_json::from_str(&before.status_json).ok());
-        apps.extend(before.unwrap_or_default().apps.into_keys());
+        let mut apps: BTreeSet<AppName> = before.unwrap_or_default().apps.into_keys().collect();
+        let room = MAX_UNKNOWN_APPS.saturating_sub(apps.difference(&known).count());
+        apps.extend(known);
+        if let Some(report) = report.filter(|_| self.keeps_unknown) {
+            let new: Vec<AppName> = report.apps.keys().filter(|app| !apps.contains(*app)).take(room).cloned().collect();
+            apps.extend(new);
+        }
         Ok(apps)
     }
 
@@ -318,7 +291,7 @@ impl Stream {
         Ok(())
     }
 
-    async fn send(&self, message: to_agent::Message) -> Result<(), Status> {
+    pub(super) async fn send(&self, message: to_agent::Message) -> Result<(), Status> {
         self.send_message(ToAgent { message: Some(message) }).await
     }
 

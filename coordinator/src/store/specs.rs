@@ -117,9 +117,17 @@ impl Store {
         .map_err(|e| StoreError::Sql("read what a host was asked", e))?;
         rows.iter().map(|(app,)| parse(app, "an app's name")).collect()
     }
-    /// From now on these apps stay as the host holds them; `set_app` ends that for one.
-    pub async fn keep(&self, host: &HostId, apps: &BTreeSet<AppName>) -> Result<()> {
+    /// From now on these apps stay as the host holds them; `set_app` ends that for one. `only`: and no others, whatever
+    /// was kept before.
+    pub async fn keep(&self, host: &HostId, apps: &BTreeSet<AppName>, only: bool) -> Result<()> {
         let mut tx = self.begin().await?;
+        if only {
+            sqlx::query("DELETE FROM host_keeps WHERE host = $1")
+                .bind(host.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(|e| StoreError::Sql("keep an app of a host", e))?;
+        }
         for app in apps {
             sqlx::query("INSERT INTO host_keeps (host, app) VALUES ($1, $2) ON CONFLICT (host, app) DO NOTHING")
                 .bind(host.as_str())

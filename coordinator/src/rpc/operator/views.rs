@@ -19,19 +19,23 @@ use crate::store::Host;
 
 /// What one host may add to `drover status`; `drover why` shows the whole.
 const MAX_STATUS_BYTES: usize = 32 << 10;
+/// Apps that no operator has asked for and hosts say that they hold, in a list of all apps; each can be asked for by name.
+const MAX_KEPT_APPS: usize = 500;
 /// Lines of `drover audit` unless said, and at most.
 const AUDIT_LINES: (u32, u32) = (100, 10_000);
 
-/// The app that a filter names, or all.
+/// The app that a filter names, or all; of those that only hosts know (this store may be older than they are) not more
+/// than `MAX_KEPT_APPS`.
 async fn apps(services: &Services, filter: &AppFilter) -> Result<Vec<AppName>, Status> {
-    // Those that only hosts know, too: this store may be older than they are.
-    let mut all: BTreeSet<AppName> = services.store.kept_apps().await.map_err(store_failed)?;
-    all.extend(services.store.apps().await.map_err(store_failed)?);
+    let mut all: BTreeSet<AppName> = services.store.apps().await.map_err(store_failed)?.into_iter().collect();
+    let kept = services.store.kept_apps().await.map_err(store_failed)?;
     if filter.app.is_empty() {
+        let unknown: Vec<AppName> = kept.difference(&all).take(MAX_KEPT_APPS).cloned().collect();
+        all.extend(unknown);
         return Ok(all.into_iter().collect());
     }
     let app: AppName = name(&filter.app)?;
-    if all.contains(&app) { Ok(vec![app]) } else { Err(not_found(format!("app {app}"))) }
+    if all.contains(&app) || kept.contains(&app) { Ok(vec![app]) } else { Err(not_found(format!("app {app}"))) }
 }
 
 /// `drover status`.

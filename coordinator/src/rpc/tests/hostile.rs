@@ -66,7 +66,7 @@ impl Liar {
             return self.say(from_agent::Message::JobReply(JobReply { job_id: job.job_id, reply })).await;
         }
     }
-    async fn spec(&mut self) -> Result<HostSpecDocument, Status> {
+    pub(super) async fn spec(&mut self) -> Result<HostSpecDocument, Status> {
         loop {
             let message = self.incoming.message().await?.and_then(|message| message.message);
             if let to_agent::Message::HostSpec(document) = message.expect("the stream ended") {
@@ -76,7 +76,7 @@ impl Liar {
     }
 }
 
-async fn detail(world: &mut World) -> HostDetail {
+pub(super) async fn detail(world: &mut World) -> HostDetail {
     read(world.operator.get_host(HostRequest { host: "web-1".to_owned() }).await.unwrap().into_inner())
 }
 
