@@ -278,7 +278,7 @@ mod tests {
         let (sessions, now) = (Sessions::new(0), Instant::now());
         let other = "h-0000000000000002".parse().unwrap();
         while sessions.pace(&host(), now).is_some() {}
-        let again = sessions.connect(&host());
+        let again = sessions.connect(&host(), 2);
         sessions.disconnect(&host(), again.number, 1);
         assert_eq!(sessions.pace(&host(), now), None);
         assert_eq!(sessions.pace(&other, now), Some(Duration::ZERO));
