@@ -36,18 +36,22 @@ const STATUS_FILE: &str = "status.json";
 pub async fn run(config: Config) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
     let _locks = [lock(&config.state_dir.join("lock"))?, lock(Path::new(HOST_LOCK))?];
+    let (identity, damaged) = Identity::open(&config.state_dir).context("cannot put a damaged identity aside")?;
     let desired =
-        Desired::open(&config.state_dir, &own_ids(&config.state_dir)).context("cannot open the desired state")?;
+        Desired::open(&config.state_dir, &own_ids(identity.as_ref())).context("cannot open the desired state")?;
     let (connection, connected) = watch::channel(None);
     let blobs = Blobs::open(config.state_dir.join("blobs"), connected).context("cannot make the blob directory")?;
     let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
     let (events, outbox, spooling) = event::open(&config.state_dir, config.events.max_bytes);
     // Before anything is said: what was spooled under another identity is not for this one.
-    if let Ok(Some(identity)) = crate::identity::Identity::load(&config.state_dir) {
+    if let Some(identity) = identity {
         outbox.bind(identity.host).await;
     }
     let events_of_link = events.clone();
     events.emit(None, EventKind::AgentStarted, concat!("drover-agent ", env!("CARGO_PKG_VERSION"), " has started"));
+    if let Some(said) = damaged {
+        events.emit(None, EventKind::StateSetAside, said);
+    }
     unpack::tell_confinement();
     let (handle, reconciler) = Reconciler::open(reconcile::Parts {
         layout: (&config).into(),
@@ -101,12 +105,8 @@ pub fn make_state_dir(path: &Path) -> anyhow::Result<()> {
 }
 
 /// The host ids whose spec may lie on this host's disk; empty = nobody can say, since there is no identity to read.
-fn own_ids(state_dir: &Path) -> Vec<HostId> {
-    match Identity::load(state_dir) {
-        Ok(Some(identity)) => identity.goes_on_with.into_iter().chain([identity.host]).collect(),
-        // `link` says it.
-        Ok(None) | Err(_) => Vec::new(),
-    }
+fn own_ids(identity: Option<&Identity>) -> Vec<HostId> {
+    identity.iter().flat_map(|identity| identity.goes_on_with.iter().chain([&identity.host])).cloned().collect()
 }
 
 /// Two agents on one host would undo each other's work, also with a state directory each. Only root may open the file:

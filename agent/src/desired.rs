@@ -8,7 +8,6 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use drover_proto::{
@@ -103,7 +102,7 @@ impl Desired {
             Ok(bytes) => match read_kept(&bytes, ids) {
                 Ok((spec, digest)) => (Some(Held::of(&spec, digest)), Some(Arc::new(spec)), None),
                 Err(why) => {
-                    let aside = set_aside(&path).map_err(failed)?;
+                    let aside = files::set_aside(&path).map_err(failed)?;
                     let said = format!(
                         "the desired state on disk was not this host's or was damaged ({why}); it lies in {} now, and nothing \
                          changes here until the coordinator sends it again",
@@ -268,13 +267,6 @@ fn check(spec: &HostSpec) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let aside = path.with_extension(format!("json.damaged-{}", now.as_millis()));
-    fs::rename(path, &aside)?;
-    Ok(aside)
 }
 
 #[cfg(test)]

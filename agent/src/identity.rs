@@ -1,7 +1,10 @@
 //! Who this host is: its key, certificate and CA, in one mode-0600 file. Written by `enroll`, read and
 //! renewed by `link`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use drover_proto::{
@@ -76,8 +79,23 @@ impl Identity {
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         let identity = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is damaged; enroll again with --replace", path.display()))?;
+            .with_context(|| format!("{} is damaged; enroll this host again, with a new token", path.display()))?;
         Ok(Some(identity))
+    }
+    /// Reads it when the agent starts. A damaged one says nothing that can be used: it is put aside, and answered as one
+    /// sentence for people; the host goes on by itself until it is enrolled anew.
+    pub fn open(state_dir: &Path) -> io::Result<(Option<Self>, Option<String>)> {
+        let path = path(state_dir);
+        let error = match Self::load(state_dir) {
+            Ok(identity) => return Ok((identity, None)),
+            Err(error) if error.is::<serde_json::Error>() => error,
+            // The disk may only be away just now: `link` goes on asking for it.
+            Err(error) => return Ok((None, Some(format!("{error:#}")))),
+        };
+        let aside = files::set_aside(&path)?;
+        let said =
+            format!("{error:#}; it lies in {} now, and what runs here goes on by itself until then", aside.display());
+        Ok((None, Some(said)))
     }
     /// Writes it, atomically and durably.
     pub fn store(&self, state_dir: &Path) -> anyhow::Result<()> {
@@ -108,8 +126,25 @@ fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    //! What is kept while a certificate is renewed.
+    //! What is kept while a certificate is renewed, and of a file that cannot be read.
     use super::*;
+
+    #[test]
+    fn a_damaged_one_is_put_aside_and_one_that_cannot_be_read_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = || std::fs::read_dir(directory.path()).unwrap().next().map(|entry| entry.unwrap().file_name());
+        assert!(matches!(Identity::open(directory.path()), Ok((None, None))), "not enrolled yet");
+        std::fs::create_dir(path(directory.path())).unwrap();
+        let (identity, said) = Identity::open(directory.path()).unwrap();
+        assert!(identity.is_none() && said.unwrap().contains("cannot read"));
+        assert_eq!(kept().unwrap(), "identity.json");
+        std::fs::remove_dir(path(directory.path())).unwrap();
+        std::fs::write(path(directory.path()), r#"{"host":"h-01234"#).unwrap();
+        let (identity, said) = Identity::open(directory.path()).unwrap();
+        assert!(identity.is_none() && said.as_ref().unwrap().contains("enroll this host again"), "{said:?}");
+        assert!(kept().unwrap().to_str().unwrap().starts_with("identity.json.damaged-"), "{said:?}");
+        assert!(matches!(Identity::open(directory.path()), Ok((None, None))), "said once");
+    }
 
     #[test]
     fn a_renewal_is_kept_beside_until_it_is_used_and_an_older_file_is_read() {

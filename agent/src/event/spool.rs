@@ -20,7 +20,7 @@ use drover_proto::{
 
 use self::part::{Part, part_bytes};
 use super::segment::{Dropped, Record};
-use crate::report::now_unix_ms;
+use crate::{host::files, report::now_unix_ms};
 
 mod part;
 
@@ -325,9 +325,8 @@ impl Spool {
 
     /// Puts a damaged file where people can look at it, and says so.
     fn set_aside(&mut self, part: &Part, error: &io::Error) {
-        let aside = part.aside(now_unix_ms());
-        let kept = match fs::rename(&part.path, &aside) {
-            Ok(()) => format!("it lies in {}", aside.display()),
+        let kept = match files::set_aside(&part.path) {
+            Ok(aside) => format!("it lies in {}", aside.display()),
             Err(error) => format!("it could not be put aside ({error})"),
         };
         let message =

@@ -26,6 +26,8 @@ use rustix::{
 pub use known::Known;
 use walk::Missing;
 
+use crate::report::now_unix_ms;
+
 mod known;
 mod walk;
 
@@ -314,6 +316,15 @@ pub fn ensure_directory(path: &AbsPath, uid: u32, gid: u32, mode: u32) -> Result
         .and_then(|()| fs::fsync(&parent))
         .map_err(|e| FileError::io(path, "set its owner and mode", e))?;
     Ok(true)
+}
+
+/// Puts a damaged file of the agent's own aside, beside where it was; answers its new name, NAME.damaged-UNIX_MS.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".damaged-{}", now_unix_ms()));
+    let aside = PathBuf::from(name);
+    std::fs::rename(path, &aside)?;
+    Ok(aside)
 }
 
 /// Writes a file of the agent's own state: mode 0600, whole or not at all, on the disk when this returns. Its directory

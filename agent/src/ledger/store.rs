@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use drover_proto::name::AppName;
@@ -87,9 +86,7 @@ impl Ledgers {
                     loaded.ledgers.insert(ledger.app.clone(), ledger);
                 }
                 Err(why) => {
-                    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                    let aside = path.with_extension(format!("json.damaged-{}", now.as_millis()));
-                    fs::rename(&path, &aside).map_err(failed)?;
+                    let aside = files::set_aside(&path).map_err(failed)?;
                     loaded.set_aside.push(SetAside { app: app_of(&path), aside, why });
                 }
             }

@@ -13,7 +13,6 @@ use drover_proto::{
 use super::{Work, activation};
 use crate::{
     event::Events,
-    host::systemd::UnitState,
     ledger::{AdoptedUnit, AppLedger, Original, SetAside},
     observe::Observed,
     render::{FileKind, Layout, Rendered, render},
@@ -88,14 +87,10 @@ fn as_committed(desired: &DesiredApp, rendered: &Rendered, observed: &Observed, 
             FileKind::Unit(name) => rendered.units.get(name).filter(|unit| unit.adopt).and(observed.units.get(name)),
             FileKind::Env | FileKind::Plain => None,
         };
-        ledger.claim(file, original, unit.map(|state| AdoptedUnit { enabled: enabled(state), active: true }));
+        ledger.claim(file, original, unit.map(|state| AdoptedUnit { active: true, ..AdoptedUnit::from(state) }));
     }
     ledger.commit(desired, rendered, now_unix_ms());
     ledger
-}
-
-fn enabled(state: &UnitState) -> bool {
-    matches!(state.unit_file_state.as_str(), "enabled" | "enabled-runtime")
 }
 
 /// Whether a plan finds everything in its place. What has only stopped since is started again by whoever watches over

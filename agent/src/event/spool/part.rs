@@ -68,10 +68,6 @@ impl Part {
         self.note(&records);
         Ok(())
     }
-    /// What it is called once it was found damaged.
-    pub fn aside(&self, now_unix_ms: i64) -> PathBuf {
-        self.path.with_extension(format!("{SUFFIX}.damaged-{now_unix_ms}"))
-    }
 }
 
 /// When a file of a spool with that limit is full.

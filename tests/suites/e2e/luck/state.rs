@@ -74,10 +74,12 @@ fn a_damaged_identity_and_a_damaged_download_are_said_and_survived() {
     while_stopped(host, "cp -p identity.json /root/; truncate -s 100 identity.json");
     drover_tests::lab::eventually("the agent says it", SOON, || {
         let said = host.journal("drover-agent");
-        if said.contains("identity.json is damaged; enroll again") { Ok(()) } else { Err(said) }
+        if said.contains("identity.json is damaged; enroll this host again") { Ok(()) } else { Err(said) }
     });
     let status = host.exec(&["drover-agent", "status"]).ok();
-    assert!(status.contains("is damaged") && status.contains("\"tiny\""), "{status}");
+    assert!(status.contains("not enrolled") && status.contains("\"tiny\""), "{status}");
+    let aside = host.sh(&format!("ls {STATE}"));
+    assert!(aside.contains("identity.json.damaged-"), "{aside}");
     // It is looked for while the agent runs.
     host.sh(&format!("cp -p /root/identity.json {STATE}/"));
     connected(&fleet);
