@@ -55,6 +55,14 @@ for tree in *; do
 done
 "#;
 
+/// The pid of one process.
+struct Numbers {
+    /// On its host.
+    inside: u32,
+    /// On this machine.
+    outside: u32,
+}
+
 impl Stage {
     /// A host with the bystander.
     pub fn set() -> Stage {
@@ -119,7 +127,7 @@ impl Stage {
     /// How many calls of a kind a move takes when nothing happens.
     pub fn count(&self, what: Move, calls: Calls) -> u64 {
         self.clear_the_stage(what);
-        let tracer = Tracer::attach(self.agent(), calls, 0);
+        let tracer = Tracer::attach(self.agent().outside, calls, 0);
         self.carry_out(what);
         tracer.end().calls
     }
@@ -134,9 +142,17 @@ impl Stage {
             Kill::Boundary(at) => (Calls::Boundaries, at),
             Kill::Call(at) => (Calls::Every, at),
         };
-        let tracer = Tracer::attach(self.agent(), calls, at);
+        let agent = self.agent();
+        let tracer = Tracer::attach(agent.outside, calls, at);
         let key = self.carry_out(what);
         let seen = tracer.end();
+        if seen.killed_at.is_some() {
+            // A killed process is there until its last write has come back from the disk, and may look like one at rest.
+            eventually("systemd has seen the agent die and started it again", Duration::from_secs(60), || {
+                let pid = host.main_pid("drover-agent.service");
+                pid != 0 && pid != agent.inside
+            });
+        }
         let point = format!("{what:?}, {kill:?} ({})", seen.killed_at.as_deref().unwrap_or("not reached"));
         eventually(&format!("after {point} the host is as a clean run leaves it"), Duration::from_secs(10), || {
             let difference = snapshot::difference(&self.clean[&key], &snapshot::of(&self.fleet, host));
@@ -174,8 +190,8 @@ impl Stage {
         self.host().sh(&format!("cat {HOOKS_LOG} 2>/dev/null || true"))
     }
 
-    /// The agent as this machine numbers it.
-    fn agent(&self) -> u32 {
+    /// The agent that runs.
+    fn agent(&self) -> Numbers {
         let inside = eventually("the agent runs", Duration::from_secs(10), || {
             let pid = self.host().main_pid("drover-agent.service");
             (pid != 0).then_some(pid)
@@ -190,6 +206,6 @@ impl Stage {
         let all = std::fs::read_dir("/proc").expect("/proc").flatten();
         let mut numbers = all.filter_map(|entry| entry.file_name().into_string().ok());
         let found = numbers.find(of_host).expect("a process of the host is one of this machine");
-        found.parse().expect("a pid")
+        Numbers { inside, outside: found.parse().expect("a pid") }
     }
 }

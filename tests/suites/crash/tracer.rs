@@ -81,7 +81,10 @@ impl Tracer {
         let seen_over = over.clone();
         // Only the thread that attached may trace, and it waits for nobody else's children.
         let thread = std::thread::spawn(move || trace(pid, calls, at, &ready, &seen_over));
-        attached.recv().unwrap_or_else(|_| panic!("process {pid} cannot be traced (CAP_SYS_PTRACE?)"));
+        attached.recv().unwrap_or_else(|_| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"));
+            panic!("process {pid} cannot be traced (CAP_SYS_PTRACE?): {status:?}")
+        });
         Tracer { pid, over, thread }
     }
 
