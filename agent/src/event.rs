@@ -7,7 +7,11 @@
 use std::{
     fs,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use drover_proto::{
@@ -15,7 +19,7 @@ use drover_proto::{
     limits::MAX_EVENT_MESSAGE_BYTES,
     name::AppName,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use outbox::Outbox;
 pub use spool::Batch;
@@ -32,6 +36,8 @@ mod spool;
 const QUEUE: usize = 1024;
 /// Within the agent's state directory.
 const DIRECTORY: &str = "events";
+/// A disk that takes longer holds nobody up.
+const KEPT_WITHIN: Duration = Duration::from_secs(2);
 
 /// Takes events from every part of the agent. Cheap to clone; never waits. The default only logs.
 #[derive(Clone, Default)]
@@ -41,6 +47,10 @@ pub struct Events(Option<Queue>);
 struct Queue {
     events: mpsc::Sender<Event>,
     missed: Arc<Mutex<Dropped>>,
+    /// Events that were put into the queue.
+    emitted: Arc<AtomicU64>,
+    /// How many of them no crash takes along any more: on the disk for good, or with the coordinator.
+    kept: watch::Receiver<u64>,
 }
 
 impl Events {
@@ -50,10 +60,23 @@ impl Events {
         let app = event.app.as_ref().map(AppName::as_str);
         tracing::info!(app, kind = %event.kind, "{}", event.message);
         let Some(queue) = &self.0 else { return };
-        if let Err(mpsc::error::TrySendError::Full(event)) = queue.events.try_send(event) {
-            let mut missed = queue.missed.lock().unwrap_or_else(PoisonError::into_inner);
-            *missed = missed.and(Dropped::one(event.at_unix_ms));
+        match queue.events.try_send(event) {
+            Ok(()) => drop(queue.emitted.fetch_add(1, Ordering::SeqCst)),
+            Err(mpsc::error::TrySendError::Full(event)) => {
+                let mut missed = queue.missed.lock().unwrap_or_else(PoisonError::into_inner);
+                *missed = missed.and(Dropped::one(event.at_unix_ms));
+            }
+            // The agent is stopping.
+            Err(mpsc::error::TrySendError::Closed(_)) => {}
         }
+    }
+
+    /// Waits until no crash can take along what was emitted before; `false`: it takes too long.
+    pub async fn kept(&self) -> bool {
+        let Some(queue) = &self.0 else { return true };
+        let (emitted, mut kept) = (queue.emitted.load(Ordering::SeqCst), queue.kept.clone());
+        let all = kept.wait_for(|kept| *kept >= emitted);
+        tokio::time::timeout(KEPT_WITHIN, all).await.is_ok_and(|kept| kept.is_ok())
     }
 }
 
@@ -63,8 +86,9 @@ pub fn open(state_dir: &Path, max_bytes: u64) -> (Events, Outbox, impl Future<Ou
     let spool = Spool::open(&directory, max_bytes, run_id());
     let (sender, events) = mpsc::channel(QUEUE);
     let missed = Arc::<Mutex<Dropped>>::default();
-    let (outbox, writer) = Writer::new(directory, spool, events, missed.clone());
-    (Events(Some(Queue { events: sender, missed })), outbox, writer.run())
+    let (outbox, kept, writer) = Writer::new(directory, spool, events, missed.clone());
+    let queue = Queue { events: sender, missed, emitted: Arc::default(), kept };
+    (Events(Some(queue)), outbox, writer.run())
 }
 
 /// Random, for this run of the agent.

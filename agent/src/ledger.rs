@@ -53,6 +53,9 @@ pub struct AppLedger {
     /// What this host has done of the hooks that run on one host of a rollout only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub once: Option<Once>,
+    /// `current` was committed, and a crash may still take along that this was told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untold: bool,
 }
 
 /// A file that an app has written.
@@ -200,6 +203,7 @@ impl AppLedger {
             failed_attempt: None,
             settled: None,
             once: None,
+            untold: false,
         }
     }
 

@@ -1,9 +1,9 @@
-//! The one loop of a host: wake → observe → plan → exec → gate → commit or revert → report, one app after another. An app
-//! that fails does not hold the next one up.
+//! The one loop of a host: wake → observe → plan → exec → gate → commit or revert → report, app beside app. One that fails
+//! or takes long does not hold the others up.
 //!
-//! `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `recover` works out what a
-//! damaged ledger said, `handle` answers questions. What is committed is looked after by `refresh` and `mend`, in this
-//! loop, and by `revive` beside it.
+//! `workers` work on apps: `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `recover`
+//! works out what a damaged ledger said; `turns` keeps apart what concerns the whole host. What is committed is looked
+//! after by `refresh` and `mend`, and by `revive` beside the loop. `handle` answers questions.
 
 mod activation;
 mod asked;
@@ -18,6 +18,8 @@ mod revert;
 mod revive;
 mod steps;
 mod told;
+mod turns;
+mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,16 +39,17 @@ pub use handle::Handle;
 
 use self::{
     asked::Asked,
-    decide::{Task, decide, going_on},
     revive::{Revive, Wards},
     told::Told,
+    turns::{Held, Turns},
+    workers::Workers,
 };
 use crate::{
     blob::Blobs,
     desired::Desired,
     event::Events,
     exec,
-    host::{clock::Moment, facts, files::Known, systemd::Systemd},
+    host::{facts, files::Known, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
     outputs,
     plan::Owners,
@@ -99,6 +102,8 @@ struct Shared {
     hands: Mutex<BTreeMap<AppName, Arc<tokio::sync::Mutex<()>>>>,
     /// The units that `revive` looks after.
     wards: watch::Sender<Wards>,
+    /// What goes one after another on the whole host.
+    turns: Turns,
     /// Units that were found down, for `revive`.
     down: Asked<UnitName>,
     /// Apps to be looked at before their time.
@@ -154,12 +159,15 @@ fn own_name() -> drover_proto::name::HostName {
 pub struct Reconciler {
     shared: Arc<Shared>,
     specs: watch::Receiver<Option<Arc<HostSpec>>>,
+    workers: Workers,
 }
 
 /// How work on an app ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
-    /// One way or the other.
+    /// There was none: what is committed is only looked after.
+    NothingDue,
+    /// One way or the other, and looked at.
     Settled,
     /// Something newer is wanted: look again.
     Superseded,
@@ -172,6 +180,20 @@ struct Work<'a> {
     app: AppName,
     facts: HostFacts,
     ledger: AppLedger,
+    /// Whose turn it is.
+    held: Held,
+}
+
+impl<'a> Work<'a> {
+    fn new(
+        shared: &'a Shared,
+        specs: watch::Receiver<Option<Arc<HostSpec>>>,
+        app: AppName,
+        facts: HostFacts,
+        ledger: AppLedger,
+    ) -> Self {
+        Self { shared, specs, app, facts, ledger, held: Held::default() }
+    }
 }
 
 impl Reconciler {
@@ -201,6 +223,7 @@ impl Reconciler {
             told: Told::default(),
             hands: Mutex::default(),
             wards: watch::Sender::new(Wards::default()),
+            turns: Turns::new(),
             down: Asked::new(),
             looks: Asked::new(),
             parts,
@@ -209,7 +232,8 @@ impl Reconciler {
             board,
             interrupted,
         });
-        Ok((Handle::new(shared.clone()), Self { shared, specs }))
+        let workers = Workers::new(shared.clone(), specs.clone());
+        Ok((Handle::new(shared.clone()), Self { shared, specs, workers }))
     }
 
     /// Runs until the agent stops.
@@ -222,28 +246,27 @@ impl Reconciler {
         beside.spawn(Revive::new(self.shared.clone()).run());
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        look.reset();
-        let mut these: Option<BTreeSet<AppName>> = None;
+        self.newer();
         loop {
-            if these.is_none() {
-                let spec = self.specs.borrow_and_update().clone();
-                if let Some(spec) = spec {
-                    self.shared.board.generation(spec.generation);
-                    self.pass(&spec).await;
-                }
-            }
-            self.refresh_all(these.as_ref()).await;
             let mut woken = self.specs.clone();
-            these = tokio::select! {
+            tokio::select! {
                 changed = woken.changed() => match changed {
-                    Ok(()) => None,
+                    Ok(()) => {
+                        self.newer();
+                        self.begin_all();
+                    }
                     Err(_) => return,
                 },
-                _ = look.tick() => None,
-                // It never ends by itself: the agent is started again.
+                // The first one comes at once.
+                _ = look.tick() => self.begin_all(),
+                apps = self.shared.looks.take() => self.workers.begin_all(apps),
+                // Neither fails by itself: the agent is started again.
+                ended = self.workers.next() => if let Err(error) = ended {
+                    tracing::error!(%error, "the work on an app broke off");
+                    return;
+                },
                 _ = beside.join_next() => return,
-                apps = self.shared.looks.take() => Some(apps),
-            };
+            }
         }
     }
 
@@ -253,6 +276,11 @@ impl Reconciler {
         for ledger in self.shared.all().values() {
             let desired = spec.as_ref().and_then(|spec| spec.apps.get(&ledger.app));
             self.shared.say(ledger, desired);
+            if let Some(current) = ledger.current.as_ref().filter(|_| ledger.untold) {
+                let said =
+                    format!("{} is healthy and committed; the agent was interrupted right after that", current.release);
+                self.shared.parts.events.emit(Some(&ledger.app), EventKind::ActivationCommitted, said);
+            }
         }
         for (app, aside) in self.shared.ledgers.damaged() {
             if self.shared.ledger(&app).is_none() {
@@ -266,17 +294,17 @@ impl Reconciler {
         for (app, ledger) in self.shared.all() {
             if ledger.activation.is_none() {
                 let facts = self.shared.facts();
-                Work { shared: &self.shared, specs: self.specs.clone(), app, facts, ledger }.clean_up();
+                Work::new(&self.shared, self.specs.clone(), app, facts, ledger).clean_up();
             }
         }
     }
 
-    async fn pass(&self, spec: &HostSpec) {
-        let known = self.shared.app_names().into_iter().chain(self.shared.ledgers.damaged().into_keys());
-        let apps: BTreeSet<AppName> = spec.apps.keys().cloned().chain(known).collect();
-        for app in apps.iter().filter(|app| spec.apps.contains_key(*app)) {
+    /// A newer spec: what it wants is shown at once, whenever its turn comes.
+    fn newer(&mut self) {
+        let Some(spec) = self.specs.borrow_and_update().clone() else { return };
+        self.shared.board.generation(spec.generation);
+        for (app, desired) in &spec.apps {
             self.shared.board.app(app, |status| {
-                let desired = &spec.apps[app];
                 if status.desired.as_ref() != Some(&desired.release) || status.rollout != desired.rollout {
                     status.desired = Some(desired.release.clone());
                     status.rollout = desired.rollout;
@@ -284,56 +312,12 @@ impl Reconciler {
                 }
             });
         }
-        for app in apps {
-            while self.converge(&app).await == End::Superseded {
-                tracing::info!(%app, "something newer is wanted");
-            }
-        }
     }
 
-    /// Does what is due for one app, by the newest spec.
-    async fn converge(&self, app: &AppName) -> End {
-        let Some(spec) = self.specs.borrow().clone() else { return End::Settled };
-        let mut desired = spec.apps.get(app).cloned();
-        if desired.is_none() && spec.keep.contains(app) {
-            // It stays as it is, and what is wanted of it is not on this host any more: what runs is all that is known.
-            if let Some(ledger) = self.shared.ledger(app) {
-                self.shared.say(&ledger, ledger.current.as_ref());
-            }
-            return End::Settled;
-        }
-        let ledger = match (self.shared.ledger(app), &desired) {
-            (Some(ledger), _) => ledger,
-            (None, Some(_)) => AppLedger::new(app.clone()),
-            (None, None) if self.shared.ledgers.damaged().contains_key(app) => AppLedger::new(app.clone()),
-            (None, None) => return End::Settled,
-        };
-        desired.iter_mut().for_each(|desired| ledger.remember_restart(desired));
-        let task = decide(&ledger, desired.as_ref(), &Moment::now());
-        let interrupted = self.shared.take_interrupted(app).and_then(|()| ledger.activation.clone());
-        let facts = HostFacts::from(&*spec);
-        let mut work = Work { shared: &self.shared, specs: self.specs.clone(), app: app.clone(), facts, ledger };
-        work.conceal();
-        if let Some(activation) = interrupted {
-            work.tell(EventKind::ActivationResumed, going_on(&activation, &task));
-        }
-        if matches!(task, Task::Nothing) {
-            self.shared.say(&work.ledger, desired.as_ref());
-            return End::Settled;
-        }
-        let hand = self.shared.hand(app);
-        let held = hand.lock().await;
-        let end = match task {
-            Task::Activate(desired) if work.recover(&desired).await => End::Settled,
-            Task::Activate(desired) => work.activate(&desired, None).await,
-            Task::Resume(desired) => work.resume(&desired).await,
-            Task::Revert { desired, failure } => work.revert(&desired, *failure).await,
-            Task::Remove => work.remove().await,
-            Task::Nothing => End::Settled,
-        };
-        drop(held);
-        self.shared.guard(app, &work.facts);
-        end
+    /// Has every app worked on and looked at.
+    fn begin_all(&mut self) {
+        let apps = self.shared.every_app(self.specs.borrow().as_deref());
+        self.workers.begin_all(apps);
     }
 }
 

@@ -108,6 +108,12 @@ pub(super) struct Writer {
     sync_at: Option<Instant>,
     syncing: Option<JoinHandle<io::Result<()>>>,
     write_at: Option<Instant>,
+    /// Events that came out of the queue.
+    taken: u64,
+    /// Those of them that the sync under way makes durable.
+    syncing_up_to: u64,
+    /// Those that no crash takes along any more.
+    kept: watch::Sender<u64>,
 }
 
 impl Writer {
@@ -116,7 +122,7 @@ impl Writer {
         spool: Spool,
         events: mpsc::Receiver<Event>,
         missed: Arc<Mutex<Dropped>>,
-    ) -> (Outbox, Self) {
+    ) -> (Outbox, watch::Receiver<u64>, Self) {
         let (sender, orders) = mpsc::channel(ORDERS);
         let (more, receiver) = watch::channel(());
         // Not there before the first enrolment; one that cannot be read is as good as none.
@@ -139,8 +145,11 @@ impl Writer {
             sync_at: None,
             syncing: None,
             write_at: None,
+            taken: 0,
+            syncing_up_to: 0,
+            kept: watch::Sender::new(0),
         };
-        (Outbox { orders: sender, more: receiver }, writer)
+        (Outbox { orders: sender, more: receiver }, writer.kept.subscribe(), writer)
     }
 
     /// Until the agent stops.
@@ -174,6 +183,7 @@ impl Writer {
     fn take(&mut self, events: impl Iterator<Item = Event>) {
         let now_ms = self.now_ms();
         for event in events {
+            self.taken += 1;
             if let Some(event) = self.repeats.take(event, now_ms) {
                 self.spool.push(event);
             }
@@ -253,7 +263,8 @@ impl Writer {
     /// Begins a sync; a disk that hangs holds nobody up.
     fn sync(&mut self) {
         self.sync_at = None;
-        let Some((files, directory)) = self.spool.unsynced() else { return };
+        self.syncing_up_to = self.taken;
+        let Some((files, directory)) = self.spool.unsynced() else { return self.keep() };
         self.syncing = Some(tokio::task::spawn_blocking(move || {
             files.iter().try_for_each(File::sync_data)?;
             File::open(&directory)?.sync_all()
@@ -262,10 +273,20 @@ impl Writer {
 
     fn synced(&mut self, result: io::Result<()>) {
         self.syncing = None;
-        if let Err(error) = result {
-            tracing::warn!(%error, "events cannot be synced to the disk");
-            self.spool.still_unsynced();
-            self.sync_at = Some(Instant::now() + WRITE_AGAIN);
+        match result {
+            Ok(()) => self.keep(),
+            Err(error) => {
+                tracing::warn!(%error, "events cannot be synced to the disk");
+                self.spool.still_unsynced();
+                self.sync_at = Some(Instant::now() + WRITE_AGAIN);
+            }
+        }
+    }
+
+    /// A sync has ended well. What the disk does not take at all waits in memory, and is not kept.
+    fn keep(&self) {
+        if self.write_at.is_none() {
+            self.kept.send_if_modified(|kept| std::mem::replace(kept, self.syncing_up_to) != self.syncing_up_to);
         }
     }
 

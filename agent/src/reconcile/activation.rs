@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{
     End, Work,
     steps::{GateTimes, Setting, Stop},
+    turns::Turn,
 };
 use crate::{
     exec::{self, StepFailure, Undo},
@@ -146,6 +147,10 @@ impl Work<'_> {
         let gating = interrupted.as_ref().is_some_and(|activation| activation.stage == Stage::Gating);
         let steps = left_to_do(&plan.steps[switch_at(&plan.steps)..], gating);
         let before = self.ledger.clone();
+        self.shared.turns.take(Some(Turn::Switch), &mut self.held).await;
+        if let Err(failed) = self.still_free(rendered) {
+            return self.give_up(desired, failed).await;
+        }
         let times = match self.journal(desired, rendered, observed, &steps, interrupted) {
             Ok(times) => times,
             Err(failed) => {
@@ -184,8 +189,21 @@ impl Work<'_> {
                 Err(Stop::Failed(failed)) => return self.revert(desired, self.failure(desired, failed)).await,
             }
         }
-        let left = setting.jobs_until.saturating_duration_since(Instant::now());
+        let left = (setting.jobs_until + self.held.waited()).saturating_duration_since(Instant::now());
         self.prove(desired, rendered, GateTimes { waited: times.left.saturating_sub(left), left, ..times }).await
+    }
+
+    /// Other apps were at work since the plan was made.
+    fn still_free(&self, rendered: &Rendered) -> Result<(), StepFailure> {
+        let others = self.shared.owners_beside(&self.app);
+        let file = rendered.files.iter().find_map(|file| Some((file.path.to_string(), others.files.get(&file.path)?)));
+        let unit = || rendered.units.keys().find_map(|unit| Some((unit.to_string(), others.units.get(unit)?)));
+        match file.or_else(unit) {
+            Some((part, app)) => {
+                Err(StepFailure::new(Code::NotOwned, "plan", format!("{part} belongs to app {app} by now")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Unit files were written and put back: their times changed, and systemd would call them changed from now on.
@@ -215,6 +233,9 @@ impl Work<'_> {
         let deadline = strategy.healthy_deadline.as_duration();
         let now = Moment::now();
         let passed = interrupted.map_or(Duration::ZERO, |activation| now.since(&activation.switched(), deadline));
+        // Many that go on after a restart wait for each other.
+        let passed = passed.saturating_sub(self.held.waited());
+        self.held.begin_to_count();
         // By the clocks of today: they may have been set, or have begun anew with the host.
         let switched = now.before(passed);
         let since_unix_ms = switched.unix_ms;
@@ -248,6 +269,7 @@ impl Work<'_> {
             GateEnd::Healthy => {
                 let uncommitted = self.ledger.clone();
                 self.ledger.commit(desired, rendered, now_unix_ms());
+                self.ledger.untold = true;
                 if let Err(failed) = self.keep() {
                     // Only what is on disk is committed: going back leads to the release before.
                     self.ledger = uncommitted;
@@ -259,8 +281,21 @@ impl Work<'_> {
                 // The parts first: who reads "healthy" reads what it was seen by.
                 self.refresh(desired).await;
                 self.shared.say(&self.ledger, Some(desired));
+                self.told().await;
                 End::Settled
             }
+        }
+    }
+
+    /// Notes that the commit was told for good. An agent that is killed before tells it once more.
+    pub(super) async fn told(&mut self) {
+        if !self.ledger.untold || !self.shared.parts.events.kept().await {
+            return;
+        }
+        self.ledger.untold = false;
+        if let Err(failed) = self.keep() {
+            self.ledger.untold = true;
+            tracing::warn!(app = %self.app, cause = failed.cause, "it may be told once more what was committed");
         }
     }
 
@@ -297,6 +332,8 @@ impl Work<'_> {
     ) {
         self.let_go(desired).await;
         tracing::error!(app = %self.app, release = %desired.release, code = %failure.code, step = failure.step, "{}", failure.cause);
+        // Behind this nothing of it is left to be told again.
+        self.shared.parts.events.kept().await;
         self.ledger.activation = None;
         self.ledger.failed_attempt = Some((desired.release.clone(), desired.rollout));
         self.ledger.failure = Some(failure);

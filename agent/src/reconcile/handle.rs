@@ -41,8 +41,8 @@ impl Handle {
         let shared = &*self.0;
         let ledger = shared.ledger(app).unwrap_or_else(|| AppLedger::new(app.clone()));
         desired.iter_mut().for_each(|desired| ledger.remember_restart(desired));
-        let work =
-            Work { shared, specs: shared.parts.desired.subscribe(), app: app.clone(), facts: shared.facts(), ledger };
+        let specs = shared.parts.desired.subscribe();
+        let work = Work::new(shared, specs, app.clone(), shared.facts(), ledger);
         let rendered = match &desired {
             Some(desired) => {
                 Some(render(desired, &work.facts, &shared.parts.layout).map_err(|error| error.to_string())?)

@@ -16,7 +16,7 @@ use drover_proto::{
 };
 use tokio::time::Instant;
 
-use super::{Work, told::clock};
+use super::{Work, told::clock, turns::turn_of};
 use crate::{
     budget::{Allowance, REPAIRS},
     drift::{self, Cure, Found, Part, Sight},
@@ -238,6 +238,7 @@ impl Work<'_> {
         step: &Step,
         round: &mut Round,
     ) -> Result<(), StepFailure> {
+        self.shared.turns.take(turn_of(&step.action), &mut self.held).await;
         let parts = &self.shared.parts;
         let redactor = self.redactor();
         tracing::info!(app = %self.app, reason = %step.reason, "drift: {}", redactor.text(&describe(&step.action)));

@@ -1,18 +1,11 @@
 //! Looks at what is committed: `mend` puts right what is not as it should be, and this says how everything stands. Beside
 //! `reconcile`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use drover_proto::{
-    name::{AppName, CheckName},
-    spec::DesiredApp,
-    status::Phase,
-};
+use drover_proto::{name::CheckName, spec::DesiredApp, status::Phase};
 
-use super::{Reconciler, Work, mend::Notes};
+use super::{Work, mend::Notes};
 use crate::{
     check,
     ledger::AppLedger,
@@ -24,41 +17,16 @@ use crate::{
 /// A check that fails is asked once more after this: one sample is no news.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-impl Reconciler {
-    /// Every app of which something is committed, or of those only the ones in `these`. A newer spec ends it between two
-    /// apps, and while checks are asked.
-    pub(super) async fn refresh_all(&self, these: Option<&BTreeSet<AppName>>) {
-        let facts = self.shared.facts();
-        let mut specs = self.specs.clone();
-        for app in self.shared.all().into_keys().filter(|app| these.is_none_or(|these| these.contains(app))) {
-            if specs.has_changed().unwrap_or(true) {
-                return;
-            }
-            let hand = self.shared.hand(&app);
-            let held = hand.lock().await;
-            let Some(ledger) = self.shared.ledger(&app) else { continue };
-            let Some(current) = ledger.current.clone() else { continue };
-            let mut work = Work { shared: &self.shared, specs: self.specs.clone(), app, facts: facts.clone(), ledger };
-            work.conceal();
-            let Some((rendered, observed, notes)) = work.inspect(&current).await else { continue };
-            drop(held);
-            tokio::select! {
-                () = work.publish(&rendered, &observed, &notes) => {}
-                _ = specs.changed() => return,
-            }
-        }
-    }
-}
-
 impl Work<'_> {
     /// Compares what is there with the committed release `current`, mends it, and says how it stands.
     pub(super) async fn refresh(&mut self, current: &DesiredApp) {
         if let Some((rendered, observed, notes)) = self.inspect(current).await {
+            self.held.give_back();
             self.publish(&rendered, &observed, &notes).await;
         }
     }
 
-    async fn inspect(&mut self, current: &DesiredApp) -> Option<(Rendered, Observed, Notes)> {
+    pub(super) async fn inspect(&mut self, current: &DesiredApp) -> Option<(Rendered, Observed, Notes)> {
         let rendered = match render(current, &self.facts, &self.shared.parts.layout) {
             Ok(rendered) => rendered,
             Err(error) => {
@@ -75,7 +43,7 @@ impl Work<'_> {
         }
     }
 
-    async fn publish(&self, rendered: &Rendered, observed: &Observed, notes: &Notes) {
+    pub(super) async fn publish(&self, rendered: &Rendered, observed: &Observed, notes: &Notes) {
         let parts = report::parts(rendered, observed, &self.answers(rendered).await);
         let mut notes = notes.clone();
         notes.extend(self.left_down(rendered, observed));

@@ -45,7 +45,6 @@ impl Work<'_> {
                     status.failure = untold;
                     status.phase = Phase::Removed;
                 });
-                self.tell(EventKind::AppRemoved, "removed from this host");
                 End::Settled
             }
             Err(Stop::Superseded) => End::Superseded,
@@ -109,6 +108,8 @@ impl Work<'_> {
             StepFailure::new(Code::Write, "clean-up", format!("a release cannot be removed: {error}"))
         })?;
         // With the ledger goes the last that knows of the app: before it, so that a crash leaves none of this behind.
+        self.tell(EventKind::AppRemoved, "removed from this host");
+        self.shared.parts.events.kept().await;
         self.shared.upkeeps.forget(&self.app);
         self.shared.ledgers.remove(&self.app).map_err(StepFailure::from)?;
         Ok(())

@@ -94,7 +94,9 @@ impl Work<'_> {
         let strategy = &previous.spec.strategy;
         let started = Instant::now();
         let until = started + strategy.healthy_deadline.as_duration();
+        self.held.begin_to_count();
         self.go_back(plan, Some(&rendered), &observed, asked, until).await?;
+        let until = until + self.held.waited();
         self.shared.board.phase(&self.app, shown.clone());
         let times = GateTimes {
             min_healthy: strategy.min_healthy_time.as_duration().min(MIN_HEALTHY),

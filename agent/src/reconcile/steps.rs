@@ -12,7 +12,7 @@ use drover_proto::{
 };
 use tokio::time::Instant;
 
-use super::Work;
+use super::{Work, turns::turn_of};
 use crate::{
     exec::{Exec, StepFailure, Undo, describe},
     gate::{Course, Gate, GateEnd},
@@ -117,6 +117,15 @@ impl Work<'_> {
         tracing::info!(app = %self.app, reason = %step.reason, "{words}");
         let phase = setting.phase.map_or_else(|| phase_of(&step.action, words.clone()), |phase| phase(words.clone()));
         self.shared.board.phase(&self.app, phase);
+        // Dropped halfway these do no harm; everything else is brought to its end.
+        let harmless =
+            matches!(step.action, Action::Fetch { .. } | Action::Build { .. } | Action::Start(_) | Action::Restart(_));
+        let mut specs = self.specs.clone();
+        tokio::select! {
+            biased;
+            () = superseded(&mut specs, setting.asked, &self.app), if harmless => return Err(Stop::Superseded),
+            () = self.shared.turns.take(turn_of(&step.action), &mut self.held) => {}
+        }
         let redactor = self.redactor();
         let parts = &self.shared.parts;
         let (board, hide) = (&self.shared.board, self.redactor());
@@ -130,22 +139,21 @@ impl Work<'_> {
             app: &self.app,
             wanted: setting.wanted,
             observed: setting.observed,
-            jobs_until: setting.jobs_until,
+            jobs_until: setting.jobs_until + self.held.waited(),
             redactor: &redactor,
             say: &say,
         };
-        // Dropped halfway these do no harm; everything else is brought to its end.
-        let harmless =
-            matches!(step.action, Action::Fetch { .. } | Action::Build { .. } | Action::Start(_) | Action::Restart(_));
-        let mut specs = self.specs.clone();
         let ledger: &mut AppLedger = &mut self.ledger;
-        tokio::select! {
+        let done = tokio::select! {
             biased;
             () = superseded(&mut specs, setting.asked, &self.app), if harmless => Err(Stop::Superseded),
             done = exec.step(&step.action, ledger, undo) => {
                 done.map_err(|failed| Stop::Failed(redactor.step_failure(failed)))
             }
-        }
+        };
+        // What it has written is its own from now on, also for those that are at work beside it.
+        self.shared.remember(&self.ledger);
+        done
     }
 
     /// What the spec says just now of the activation of `asked`.
@@ -165,12 +173,13 @@ impl Work<'_> {
 
     /// Waits for health; `show` makes a phase of (healthy for ms, what is missing).
     pub(super) async fn gate(
-        &self,
+        &mut self,
         wanted: &Rendered,
         asked: &DesiredApp,
         times: GateTimes,
         show: impl Fn(u64, Vec<String>) -> Phase,
     ) -> GateEnd {
+        self.held.give_back();
         let gate = Gate {
             wanted,
             systemd: &self.shared.parts.systemd,

@@ -73,9 +73,10 @@ impl Bench {
         assert_eq!(accepted.outcome, crate::desired::Outcome::Accepted, "{}", accepted.message);
     }
 
-    async fn pass(&self) {
-        let spec = self.reconciler.specs.borrow().clone().unwrap();
-        self.reconciler.pass(&spec).await;
+    async fn pass(&mut self) {
+        self.reconciler.newer();
+        self.reconciler.begin_all();
+        self.reconciler.workers.all().await;
     }
 
     fn status(&self) -> drover_proto::status::AppStatus {

@@ -3,6 +3,7 @@
 
 mod bus;
 mod disk;
+mod many;
 mod restored;
 mod state;
 

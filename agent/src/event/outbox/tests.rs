@@ -45,6 +45,22 @@ async fn what_is_emitted_comes_out_also_after_a_crash() {
     assert_eq!(all, ["one", "two", "three"]);
 }
 
+#[tokio::test]
+async fn what_is_kept_is_on_the_disk_or_with_the_coordinator() {
+    let dir = tempfile::tempdir().unwrap();
+    let (events, outbox, task) = start(dir.path());
+    assert!(events.kept().await, "nothing was emitted");
+    events.emit(None, EventKind::DriftFound, "one");
+    assert!(events.kept().await, "synced a moment later");
+    events.emit(None, EventKind::DriftFound, "two");
+    assert_eq!(drain(&outbox).await.len(), 2);
+    assert!(events.kept().await, "nothing is left to be synced");
+    task.abort();
+    drop(task.await);
+    events.emit(None, EventKind::DriftFound, "three");
+    assert!(events.kept().await, "what was not taken any more is not waited for");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_spooled_for_another_coordinator_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,149 @@
+//! Who may do what just now: apps are worked on side by side, and what of it concerns the whole host goes one after
+//! another. `steps` and `mend` take a turn for each step, and `workers` for a look. Beside `reconcile`.
+
+use std::{sync::Arc, time::Duration};
+
+use drover_proto::plan::Action;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// Artifacts that are on their way at once: each has a buffer, and the disk has one head.
+const FETCHES: usize = 4;
+/// Apps that are looked at at once.
+const LOOKS: usize = 4;
+
+/// What has to wait for others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// Packages, accounts, swap: their own programs lock each other out.
+    Needs,
+    /// From the coordinator or elsewhere.
+    Fetch,
+    /// Takes a whole processor, and memory: one after another.
+    Build,
+    /// What is written is judged together with what others have written (all sites of nginx), and then made known to units
+    /// that others use, too. It lasts from the first of such steps to the next that is none.
+    Switch,
+    /// At what is committed.
+    Look,
+}
+
+/// Which turn a step needs; `None`: it concerns its own app only, and may take long. Without a wildcard: a new action is a
+/// decision here.
+pub(super) fn turn_of(action: &Action) -> Option<Turn> {
+    match action {
+        Action::InstallPackages(_) | Action::CreateUser(_) | Action::MakeSwap { .. } | Action::EnsureDirectory(_) => {
+            Some(Turn::Needs)
+        }
+        Action::Fetch { .. } => Some(Turn::Fetch),
+        Action::Unpack { .. } | Action::Build { .. } => Some(Turn::Build),
+        Action::WriteFile { .. }
+        | Action::Validate { .. }
+        | Action::RemoveFile { .. }
+        | Action::DaemonReload
+        | Action::Enable(_)
+        | Action::Disable(_)
+        | Action::Reload(_) => Some(Turn::Switch),
+        Action::Hook { .. }
+        | Action::Stop(_)
+        | Action::Start(_)
+        | Action::Restart(_)
+        | Action::Gate { .. }
+        | Action::Commit => None,
+    }
+}
+
+/// The turns of a host.
+pub(super) struct Turns {
+    needs: Arc<Semaphore>,
+    fetch: Arc<Semaphore>,
+    build: Arc<Semaphore>,
+    switch: Arc<Semaphore>,
+    look: Arc<Semaphore>,
+}
+
+/// The turn that an app has; never two, so that nobody waits in a circle.
+#[derive(Default)]
+pub(super) struct Held {
+    turn: Option<(Turn, OwnedSemaphorePermit)>,
+    /// What waiting for turns has taken: the app is not to blame for it.
+    waited: Duration,
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        let of = |permits| Arc::new(Semaphore::new(permits));
+        Self { needs: of(1), fetch: of(FETCHES), build: of(1), switch: of(1), look: of(LOOKS) }
+    }
+
+    fn of(&self, turn: Turn) -> &Arc<Semaphore> {
+        match turn {
+            Turn::Needs => &self.needs,
+            Turn::Fetch => &self.fetch,
+            Turn::Build => &self.build,
+            Turn::Switch => &self.switch,
+            Turn::Look => &self.look,
+        }
+    }
+
+    /// Gives back what is held and waits for `wanted`; who has it already keeps it. First come, first served.
+    pub(super) async fn take(&self, wanted: Option<Turn>, held: &mut Held) {
+        if held.turn.as_ref().map(|(turn, _)| *turn) == wanted {
+            return;
+        }
+        held.turn = None;
+        let Some(turn) = wanted else { return };
+        let asked = Instant::now();
+        // They are never closed.
+        held.turn = self.of(turn).clone().acquire_owned().await.ok().map(|permit| (turn, permit));
+        held.waited += asked.elapsed();
+    }
+}
+
+impl Held {
+    /// Gives back what is held.
+    pub(super) fn give_back(&mut self) {
+        self.turn = None;
+    }
+
+    /// What waiting has taken since `begin_to_count`.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// From here on a deadline runs.
+    pub(super) fn begin_to_count(&mut self) {
+        self.waited = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! One after another where it has to be.
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_kept_over_steps_of_its_kind_and_its_wait_is_counted() {
+        let turns = Turns::new();
+        let (mut first, mut second) = (Held::default(), Held::default());
+        turns.take(Some(Turn::Switch), &mut first).await;
+        turns.take(Some(Turn::Switch), &mut first).await;
+        turns.take(Some(Turn::Needs), &mut second).await;
+        let waiting = async {
+            turns.take(Some(Turn::Switch), &mut second).await;
+            assert!(turns.of(Turn::Needs).available_permits() == 1, "never two");
+        };
+        let working = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            assert_eq!(turns.of(Turn::Switch).available_permits(), 0);
+            turns.take(None, &mut first).await;
+        };
+        tokio::join!(waiting, working);
+        assert_eq!((first.waited(), second.waited()), (Duration::ZERO, Duration::from_secs(3)));
+        second.begin_to_count();
+        second.give_back();
+        assert_eq!((second.waited(), turns.of(Turn::Switch).available_permits()), (Duration::ZERO, 1));
+    }
+}
