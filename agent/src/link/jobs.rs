@@ -79,6 +79,9 @@ impl Jobs {
         if !self.answered.first_time(&job.job_id) {
             return replier.refuse(Code::JobExpired, "this job has been answered already").await;
         }
+        if job.ttl_ms == 0 {
+            return replier.refuse(Code::JobExpired, "nobody waits for an answer to this job any more").await;
+        }
         let reconcile = self.reconcile.clone();
         let time_to_live = Duration::from_millis(job.ttl_ms);
         let task = tokio::spawn(async move {

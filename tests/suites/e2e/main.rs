@@ -17,6 +17,8 @@ mod restart;
 mod sources;
 mod overlap;
 mod preflight;
+mod replayed;
+mod scripted;
 mod selfcare;
 
 use drover_tests::{

@@ -2,7 +2,7 @@
 
 use drover_proto::{
     status::HostStatus,
-    view::HostDetail,
+    view::{HostDetail, HostPlanOutcome},
     wire::{FromAgent, Hello, ToAgent, from_agent, to_agent},
 };
 use prost::Message as _;
@@ -92,5 +92,30 @@ async fn a_newer_agent_is_served_if_it_can_fall_back() {
             Some(spoken) => assert_eq!(said.unwrap(), spoken),
             None => assert_eq!(code::of_status(&said.unwrap_err()), Some(Code::Protocol)),
         }
+    }
+}
+
+#[tokio::test]
+async fn what_an_agent_is_too_old_for_is_refused_in_the_plan_and_it_is_asked_nothing() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    let hello = Hello { protocol_version: 1, ..Hello::default() };
+    let (_out, mut incoming) =
+        open(&world, &identity, FromAgent { message: Some(from_agent::Message::Hello(hello)) }).await;
+    let welcome = incoming.message().await.unwrap().unwrap().message;
+    assert!(matches!(welcome, Some(to_agent::Message::Welcome(_))), "{welcome:?}");
+    let mut app = spec("one");
+    app.files[0].drift = Drift::Report;
+    let plan = world.plan(&app).await.unwrap();
+    let HostPlanOutcome::Planned(on_host) = &plan.hosts[0].outcome else { panic!("{plan:?}") };
+    let refusal = &on_host.refusals[0];
+    assert_eq!((refusal.code, refusal.part.as_str()), (Code::Protocol, "files[0].drift"), "{refusal:?}");
+    assert!(refusal.message.contains("upgrade drover-agent there"), "{refusal:?}");
+    let refused = world.apply(&app).await.unwrap_err();
+    assert!(refused.message().contains("web-1") && refused.message().contains("older version"), "{refused:?}");
+    while let Ok(message) = tokio::time::timeout(Duration::from_millis(200), incoming.message()).await {
+        let message = message.unwrap().expect("the stream ended").message;
+        let Some(to_agent::Message::HostSpec(document)) = &message else { panic!("{message:?}") };
+        assert!(!String::from_utf8_lossy(&document.document_json).contains("mono"), "{message:?}");
     }
 }
