@@ -21,7 +21,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Document, HostEvent, Sessions,
-    ahead::{MAX_UNKNOWN_APPS, holds_another},
+    ahead::MAX_UNKNOWN_APPS,
     document,
     registry::Connection,
     report::{MAX_NAME_CHARS, one_line, trim, trim_reply},
@@ -137,10 +137,7 @@ impl Stream {
         let row = self.all.store.host(self.host.as_str()).await.map_err(failed)?;
         // Asked again here: it may have happened since the call was let in, when there was no stream to close.
         let row = row.filter(|row| row.revoked_ms.is_none()).ok_or_else(unwelcome)?;
-        if holds_another(&self.all.store, hello, &row).await {
-            self.catch_up(&row, hello).await?;
-        }
-        self.all.store.set_held(&self.host, hello.generation).await.map_err(failed)?;
+        self.compare(&row, hello, spoken).await?;
         let welcome = Welcome {
             protocol_version: spoken,
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),

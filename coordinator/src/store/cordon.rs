@@ -7,7 +7,7 @@ use drover_proto::{
     name::{Generation, HostId},
 };
 
-use super::{Result, Store, StoreError, audit, commit, events, from_int};
+use super::{Result, Store, StoreError, audit, commit, compared::note_asked, events, from_int};
 
 impl Store {
     /// Cordons or uncordons a host. One that is cordoned already stays so by who did it first.
@@ -53,6 +53,9 @@ impl Store {
             .await
             .map_err(failed)?;
         let apps: BTreeSet<String> = apps.into_iter().chain(kept).map(|(app,)| app).collect();
+        for app in &apps {
+            note_asked(&mut tx, id, app).await?;
+        }
         let (name, generation): (String, i64) =
             sqlx::query_as("UPDATE hosts SET generation = generation + $2 WHERE id = $1 RETURNING name, generation")
                 .bind(id.as_str())

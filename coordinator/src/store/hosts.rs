@@ -115,7 +115,8 @@ impl Store {
         add_certificate(&mut tx, &new.serial, "host", new.id.as_str(), new.not_after_ms, now_ms).await?;
         sqlx::query(
             "INSERT INTO hosts (id, name, labels, token_id, enrolled_by, enrolled_ms, serial, agent_version, os,
-             generation, accepted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '', 0, 0)",
+             generation, accepted, compared) SELECT $1, $2, $3, $4, $5, $6, $7, $8, '', 0, 0,
+             (SELECT COALESCE(MAX(id), 0) FROM audit WHERE action = 'restore')",
         )
         .bind(new.id.as_str())
         .bind(new.name.as_str())

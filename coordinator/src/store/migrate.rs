@@ -19,6 +19,7 @@ const MIGRATIONS: &[Migration] = &[
     (6, include_str!("migrations/0006_keeps.sql")),
     (7, include_str!("migrations/0007_revoked_hosts.sql")),
     (8, include_str!("migrations/0008_renewal.sql")),
+    (9, include_str!("migrations/0009_compared.sql")),
 ];
 
 /// The version that this program reads and writes.
@@ -133,5 +134,35 @@ mod tests {
         assert_eq!(version(&pool).await.unwrap(), 2);
         assert_eq!(fs::metadata(&copy_path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(version(&open(&copy_path).await).await.unwrap(), 1, "the copy is as it was before");
+    }
+
+    #[tokio::test]
+    async fn hosts_of_a_restored_store_are_compared_unless_they_have_been() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coordinator.db");
+        create_private(&path).unwrap();
+        let pool = open(&path).await;
+        bring_to_newest(&pool, &path, Upgrade::Migrate, &MIGRATIONS[..8]).await.unwrap();
+        sqlx::raw_sql(
+            "PRAGMA foreign_keys = off;
+             INSERT INTO audit (at_ms, who, action, subject) VALUES (50, 'root', 'restore', ''), (60, 'ada', 'release', '');
+             INSERT INTO hosts (id, name, labels, token_id, enrolled_by, enrolled_ms, serial, agent_version, os, generation,
+             accepted, reported_ms) VALUES ('away', 'a', '{}', '', '', 1, '', '', '', 0, 0, 40),
+             ('back', 'b', '{}', '', '', 1, '', '', '', 0, 0, 55), ('new', 'c', '{}', '', '', 52, '', '', '', 0, 0, NULL);
+             INSERT INTO rollouts (id, app, active, started_ms, document) VALUES
+             (1, 'old', 0, 40, '{\"hosts\":[{\"id\":\"away\",\"asked\":{}}]}'),
+             (2, 'mono', 0, 53, '{\"hosts\":[{\"id\":\"away\",\"asked\":{}},{\"id\":\"back\",\"asked\":{}}]}'),
+             (3, 'blog', 0, 54, '{\"hosts\":[{\"id\":\"away\",\"asked\":null}]}');",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
+        bring_to_newest(&pool, &path, Upgrade::Migrate, &MIGRATIONS[..9]).await.unwrap();
+        let hosts: Vec<(String, i64)> =
+            sqlx::query_as("SELECT id, compared FROM hosts ORDER BY id").fetch_all(&pool).await.unwrap();
+        assert_eq!(hosts, [("away".to_owned(), 0), ("back".to_owned(), 1), ("new".to_owned(), 1)]);
+        let asked: Vec<(String, String, i64)> =
+            sqlx::query_as("SELECT host, app, restore FROM host_asked").fetch_all(&pool).await.unwrap();
+        assert_eq!(asked, [("away".to_owned(), "mono".to_owned(), 1)]);
     }
 }

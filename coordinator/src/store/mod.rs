@@ -18,6 +18,7 @@ use crate::vault::{Vault, VaultError};
 mod audit;
 mod cordon;
 mod certificates;
+mod compared;
 mod events;
 mod hosts;
 mod migrate;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::name::{AppName, Generation, HostId, ReleaseNumber, RolloutId};
 
-use super::{Result, Store, StoreError, commit, from_int, parse, to_int};
+use super::{Result, Store, StoreError, commit, compared::note_asked, from_int, parse, to_int};
 
 /// What one host should run, without the documents and secrets that go with it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -102,21 +102,6 @@ impl Store {
             .map_err(|e| StoreError::Sql("read the apps that hosts keep", e))?;
         rows.iter().map(|(app,)| parse(app, "an app's name")).collect()
     }
-    /// The apps of which rollouts that began after this store was restored from a backup have asked something of a host
-    /// that has not reported since: what is stored of them is newer than what the host holds. None without a restore.
-    pub async fn asked_since_restore(&self, host: &HostId) -> Result<BTreeSet<AppName>> {
-        let rows: Vec<(String,)> = sqlx::query_as(
-            "WITH restored (ms) AS (SELECT MAX(at_ms) FROM audit WHERE action = 'restore')
-             SELECT DISTINCT r.app FROM rollouts r, restored, hosts h, json_each(r.document, '$.hosts') run
-             WHERE r.started_ms > restored.ms AND h.id = $1 AND COALESCE(h.reported_ms, 0) <= restored.ms
-             AND json_extract(run.value, '$.id') = $1 AND json_extract(run.value, '$.asked') IS NOT NULL",
-        )
-        .bind(host.as_str())
-        .fetch_all(&self.read)
-        .await
-        .map_err(|e| StoreError::Sql("read what a host was asked", e))?;
-        rows.iter().map(|(app,)| parse(app, "an app's name")).collect()
-    }
     /// From now on these apps stay as the host holds them; `set_app` ends that for one. `only`: and no others, whatever
     /// was kept before.
     pub async fn keep(&self, host: &HostId, apps: &BTreeSet<AppName>, only: bool) -> Result<()> {
@@ -129,12 +114,18 @@ impl Store {
                 .map_err(|e| StoreError::Sql("keep an app of a host", e))?;
         }
         for app in apps {
-            sqlx::query("INSERT INTO host_keeps (host, app) VALUES ($1, $2) ON CONFLICT (host, app) DO NOTHING")
-                .bind(host.as_str())
-                .bind(app.as_str())
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| StoreError::Sql("keep an app of a host", e))?;
+            // What was asked in this very moment goes before.
+            sqlx::query(
+                "INSERT INTO host_keeps (host, app)
+                 SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM host_asked WHERE host = $1 AND app = $2
+                 AND restore = (SELECT MAX(id) FROM audit WHERE action = 'restore'))
+                 ON CONFLICT (host, app) DO NOTHING",
+            )
+            .bind(host.as_str())
+            .bind(app.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| StoreError::Sql("keep an app of a host", e))?;
         }
         commit(tx).await
     }
@@ -182,7 +173,9 @@ impl Store {
             .execute(&mut *tx)
             .await
             .map_err(failed)?;
+        note_asked(&mut tx, host, app.as_str()).await?;
         if before == wanted && held.rows_affected() == 0 {
+            commit(tx).await?;
             return from_int(generation, "a host's generation");
         }
         match wanted {

@@ -25,7 +25,9 @@ impl Liar {
     pub(super) async fn new(world: &World, identity: &Identity, hello: Hello) -> Result<Self, Status> {
         let channel = dial(&world.address, client_config(&world.trust, Some(identity)).unwrap()).await.unwrap();
         let (out, outgoing) = mpsc::channel(64);
-        let hello = Hello { protocol_version: drover_proto::PROTOCOL_VERSION, ..hello };
+        let protocol_version =
+            if hello.protocol_version == 0 { drover_proto::PROTOCOL_VERSION } else { hello.protocol_version };
+        let hello = Hello { protocol_version, ..hello };
         out.send(FromAgent { message: Some(from_agent::Message::Hello(hello)) }).await.unwrap();
         let incoming = AgentLinkClient::new(channel).session(ReceiverStream::new(outgoing)).await?.into_inner();
         Ok(Self { out, incoming })
