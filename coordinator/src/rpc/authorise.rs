@@ -111,7 +111,7 @@ async fn authorise(store: &Store, path: &str, peer: Option<&Peer>) -> Result<All
             }
         }
         (Who::Operator, Caller::Operator { name, serial }) => {
-            if store.live_operator(name, serial).await.map_err(store_failed)?
+            if store.live_operator(name, serial, clock::unix_ms()).await.map_err(store_failed)?
                 || adopt(store, "operator", name.as_str(), serial).await?
             {
                 store.use_certificate(serial, clock::unix_ms()).await.map_err(store_failed)?;

@@ -1,5 +1,5 @@
 //! A new certificate in exchange for one that is still good, for hosts (`link`) and operators (`operator`). The old one counts
-//! until the new one is first used, so an answer that is lost costs nothing.
+//! until the new one is first used (an operator's some minutes longer), so an answer that is lost costs nothing.
 
 use drover_proto::{
     code::{self, Code},

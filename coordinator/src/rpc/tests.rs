@@ -36,6 +36,7 @@ mod events;
 mod hostile;
 mod invented;
 mod overlap;
+mod renewal;
 mod restored;
 
 /// A coordinator that runs, and an operator who is logged in.

@@ -21,6 +21,8 @@ pub struct Certificate {
 
 /// Successors of one certificate that were not used yet.
 const MAX_UNUSED: i64 = 8;
+/// How long an operator's certificate counts once its successor is used: for commands that had begun with it.
+const OVERLAP_MS: i64 = 15 * 60 * 1000;
 
 /// One that takes over from another when it is first used.
 #[derive(Clone, Debug)]
@@ -175,7 +177,8 @@ impl Store {
         commit(tx).await?;
         Ok(true)
     }
-    /// A certificate is used. The first time, the one that it takes over from is revoked.
+    /// A certificate is used. The first time, the one that it takes over from is revoked: a host's, which has one stream, at
+    /// once; an operator's, who may have commands under way on it, `OVERLAP_MS` later. It cannot be renewed again.
     pub async fn use_certificate(&self, serial: &str, now_ms: i64) -> Result<()> {
         let failed = |e| StoreError::Sql("note the use of a certificate", e);
         let unseen: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM certificates WHERE serial = $1 AND seen_ms IS NULL")
@@ -202,11 +205,12 @@ impl Store {
         .await
         .map_err(failed)?;
         sqlx::query(
-            "UPDATE certificates SET revoked_ms = $2
+            "UPDATE certificates SET revoked_ms = CASE owner_kind WHEN 'operator' THEN $2 + $3 ELSE $2 END
              WHERE serial = (SELECT replaces FROM certificates WHERE serial = $1) AND revoked_ms IS NULL",
         )
         .bind(serial)
         .bind(now_ms)
+        .bind(OVERLAP_MS)
         .execute(&mut *tx)
         .await
         .map_err(failed)?;
@@ -244,12 +248,15 @@ pub(super) async fn revoke_certificates(
     owner: &str,
     now_ms: i64,
 ) -> Result<()> {
-    sqlx::query("UPDATE certificates SET revoked_ms = $3 WHERE owner_kind = $1 AND owner = $2 AND revoked_ms IS NULL")
-        .bind(kind)
-        .bind(owner)
-        .bind(now_ms)
-        .execute(&mut **tx)
-        .await
-        .map_err(|e| StoreError::Sql("revoke certificates", e))?;
+    sqlx::query(
+        "UPDATE certificates SET revoked_ms = $3
+         WHERE owner_kind = $1 AND owner = $2 AND (revoked_ms IS NULL OR revoked_ms > $3)",
+    )
+    .bind(kind)
+    .bind(owner)
+    .bind(now_ms)
+    .execute(&mut **tx)
+    .await
+    .map_err(|e| StoreError::Sql("revoke certificates", e))?;
     Ok(())
 }

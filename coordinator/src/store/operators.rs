@@ -118,14 +118,16 @@ impl Store {
             .map_err(|e| StoreError::Sql("look for an operator", e))?;
         Ok(row.is_some())
     }
-    /// Whether the certificate `serial` is this operator's, unrevoked, and the operator too.
-    pub async fn live_operator(&self, name: &OperatorName, serial: &str) -> Result<bool> {
+    /// Whether the certificate `serial` is this operator's, unrevoked as yet, and the operator too.
+    pub async fn live_operator(&self, name: &OperatorName, serial: &str, now_ms: i64) -> Result<bool> {
         let row: Option<(i64,)> = sqlx::query_as(
             "SELECT 1 FROM operators o JOIN certificates c ON c.owner_kind = 'operator' AND c.owner = o.name
-             WHERE o.name = $1 AND c.serial = $2 AND c.revoked_ms IS NULL AND o.revoked_ms IS NULL",
+             WHERE o.name = $1 AND c.serial = $2 AND o.revoked_ms IS NULL
+             AND (c.revoked_ms IS NULL OR c.revoked_ms > $3)",
         )
         .bind(name.as_str())
         .bind(serial)
+        .bind(now_ms)
         .fetch_optional(&self.read)
         .await
         .map_err(|e| StoreError::Sql("look for an operator's certificate", e))?;

@@ -140,8 +140,8 @@ async fn an_operator_logs_in_once_and_is_revoked_for_good() {
     );
     assert_eq!(t.store.login_operator("l1", b"login", login("0a"), 2).await.unwrap(), ada);
     assert!(t.store.login_operator("l1", b"login", login("0b"), 3).await.is_err());
-    assert!(t.store.live_operator(&ada, "0a").await.unwrap());
-    assert!(!t.store.live_operator(&name("bob"), "0a").await.unwrap());
+    assert!(t.store.live_operator(&ada, "0a", 8).await.unwrap());
+    assert!(!t.store.live_operator(&name("bob"), "0a", 8).await.unwrap());
     t.store.add_operator(&ada, "l2", b"login", 1000, "root", 4).await.unwrap();
     let labels = BTreeMap::new();
     t.store.create_token(token("t1", &labels, 5), "ada", 4).await.unwrap();
@@ -150,10 +150,10 @@ async fn an_operator_logs_in_once_and_is_revoked_for_good() {
     let join = async |id| t.store.check_token(TokenKind::Join, id, b"correct", 6).await;
     assert!(matches!(join("t1").await, Err(StoreError::Token(TokenRefusal::Revoked))), "a token kept for later");
     join("t2").await.unwrap();
-    assert!(!t.store.live_operator(&ada, "0a").await.unwrap());
+    assert!(!t.store.live_operator(&ada, "0a", 8).await.unwrap());
     assert!(t.store.login_operator("l2", b"login", login("0c"), 6).await.is_err(), "a revoked operator's token");
     t.store.add_operator(&ada, "l3", b"login", 1000, "root", 7).await.unwrap();
-    assert!(!t.store.live_operator(&ada, "0a").await.unwrap(), "a revoked certificate came back");
+    assert!(!t.store.live_operator(&ada, "0a", 8).await.unwrap(), "a revoked certificate came back");
     let done: Vec<String> = t.store.audit(10).await.unwrap().into_iter().map(|a| a.action).collect();
     let done: Vec<&str> = done.iter().map(String::as_str).filter(|done| done.starts_with("operator")).collect();
     assert_eq!(done, ["operator add", "operator revoke", "operator add", "operator login", "operator add"]);

@@ -36,3 +36,28 @@ async fn a_certificate_counts_until_its_successor_is_used() {
     t.store.revoke_host(&id, "ada", 6).await.unwrap();
     assert!(!t.store.adopt_certificate("host", A, "fd", 7).await.unwrap(), "of a revoked host");
 }
+
+#[tokio::test]
+async fn an_operators_certificate_outlives_its_successors_first_use_by_a_while() {
+    let t = temporary().await;
+    let ada: OperatorName = name("ada");
+    t.store.add_operator(&ada, "l1", b"login", 1000, "root", 1).await.unwrap();
+    let login = NewLogin { serial: "01".to_owned(), not_after_ms: 9000 };
+    t.store.login_operator("l1", b"login", login, 2).await.unwrap();
+    let ca = drover_proto::digest::Digest::of(b"ca");
+    let add = async |serial: &str, replaces: &str| {
+        t.store.add_successor(Successor { serial, replaces, not_after_ms: 9000 }, ca, &[ca], 3).await
+    };
+    add("0a", "01").await.unwrap();
+    t.store.use_certificate("0a", 100).await.unwrap();
+    let quarter = 15 * 60 * 1000;
+    let live = async |serial: &str, now_ms: i64| t.store.live_operator(&ada, serial, now_ms).await.unwrap();
+    assert!(live("01", 100 + quarter - 1).await && live("0a", 100 + quarter).await);
+    assert!(!live("01", 100 + quarter).await, "for ever");
+    assert!(add("0b", "01").await.is_err(), "what is replaced was renewed once more");
+    assert_eq!(t.store.holders(101).await.unwrap().len(), 1);
+    assert!(!t.store.adopt_certificate("operator", "ada", "01", 100 + quarter).await.unwrap());
+    t.store.revoke_operator(&ada, "bob", 200).await.unwrap();
+    t.store.add_operator(&ada, "l2", b"login", 1000, "root", 201).await.unwrap();
+    assert!(!live("01", 202).await && !live("0a", 202).await, "revoked with the operator, and not back with them");
+}
