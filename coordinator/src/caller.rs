@@ -7,6 +7,7 @@ use drover_proto::{
     name::{HostId, OperatorName},
     tls::{HOST_URI_PREFIX, OPERATOR_URI_PREFIX},
 };
+use tokio_util::sync::CancellationToken;
 use x509_parser::{
     extensions::GeneralName,
     prelude::{FromDer, X509Certificate},
@@ -34,12 +35,14 @@ pub enum Caller {
 }
 
 /// The other end of a connection: tonic puts it into each request's extensions.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// Who.
     pub caller: Caller,
     /// From where.
     pub address: SocketAddr,
+    /// Cancelled, the connection is cut.
+    pub line: CancellationToken,
 }
 
 /// A certificate of our CA that names nobody. That cannot happen unless the CA is misused.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod app;
 pub mod admin;
 pub mod clock;
+pub mod counts;
 pub mod listen;
 pub mod caller;
 pub mod ca;

@@ -16,7 +16,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::Sleep,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -183,8 +182,24 @@ async fn shake_hands(
         }
     };
     tracing::debug!(%address, ?caller, "connected");
-    let end = (caller == Caller::Anonymous).then(|| Box::pin(tokio::time::sleep(places.limits.anonymous_life)));
-    Some(Connection { stream, peer: Peer { caller, address }, end, _place: place })
+    let life = (caller == Caller::Anonymous).then_some(places.limits.anonymous_life);
+    let peer = Peer { caller, address, line: CancellationToken::new() };
+    Some(Connection { stream, end: Box::pin(end(peer.line.clone(), life)), peer, is_cut: false, _place: place })
+}
+
+/// Comes when a connection is to be cut, and says why.
+async fn end(line: CancellationToken, life: Option<Duration>) -> io::Error {
+    let too_long = async {
+        match life {
+            Some(life) => tokio::time::sleep(life).await,
+            None => std::future::pending().await,
+        }
+    };
+    let why = tokio::select! {
+        () = too_long => "without a certificate for too long",
+        () = line.cancelled() => "the peer does not read",
+    };
+    io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
 /// An expired certificate needs somebody to act, so it is a warning; the rest of the world's noise is not.
@@ -205,8 +220,9 @@ fn log_refusal(address: SocketAddr, error: &io::Error) {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    /// Then it is cut; `None` lives as long as both sides want.
-    end: Option<Pin<Box<Sleep>>>,
+    /// Then it is cut.
+    end: Pin<Box<dyn Future<Output = io::Error> + Send>>,
+    is_cut: bool,
     _place: Place,
 }
 
@@ -216,11 +232,17 @@ impl Connection {
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
-    /// Fails once the connection's time is up; until then the task is woken when it is.
+    /// Fails once the connection is to be cut; until then the task is woken when it is.
     fn check_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.end.as_mut().map(|end| end.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => Err(io::Error::new(io::ErrorKind::TimedOut, "without a certificate for too long")),
-            Some(Poll::Pending) | None => Ok(()),
+        if self.is_cut {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match self.end.as_mut().poll(cx) {
+            Poll::Ready(error) => {
+                self.is_cut = true;
+                Err(error)
+            }
+            Poll::Pending => Ok(()),
         }
     }
 }

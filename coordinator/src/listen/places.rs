@@ -1,16 +1,14 @@
 //! Who gets a place among the connections: few for peers without a certificate, some for each caller, and the rest of the
 //! world cannot take an enrolled host's. `listen` asks.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::caller::Caller;
+use crate::{
+    caller::Caller,
+    counts::{Counted, Counts},
+};
 
 /// How many of what at one time.
 #[derive(Clone, Copy, Debug)]
@@ -61,40 +59,17 @@ pub(super) enum Full {
 
 /// Whose places are counted.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Key {
+pub(super) enum Key {
     Handshakes(IpAddr),
     Anonymous(IpAddr),
     Host(String),
     Operator(String),
 }
 
-/// One of a key's places; free again when it is dropped.
-pub(super) struct Counted {
-    counts: Arc<Mutex<HashMap<Key, usize>>>,
-    key: Key,
-}
-
-fn locked(counts: &Mutex<HashMap<Key, usize>>) -> MutexGuard<'_, HashMap<Key, usize>> {
-    // Nothing panics while it holds the lock, so the counts are right in any case.
-    counts.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut counts = locked(&self.counts);
-        if let Some(count) = counts.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.key);
-            }
-        }
-    }
-}
-
 /// A connection's place; free again when it is dropped.
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
-    _counted: Counted,
+    _counted: Counted<Key>,
 }
 
 /// All there are.
@@ -104,7 +79,7 @@ pub(super) struct Places {
     handshakes: Arc<Semaphore>,
     known: Arc<Semaphore>,
     anonymous: Arc<Semaphore>,
-    counts: Arc<Mutex<HashMap<Key, usize>>>,
+    counts: Counts<Key>,
 }
 
 impl Places {
@@ -115,7 +90,7 @@ impl Places {
             handshakes: places(limits.handshakes),
             known: places(limits.known),
             anonymous: places(limits.anonymous),
-            counts: Arc::default(),
+            counts: Counts::default(),
         }
     }
     /// Waits until one more handshake may begin; `None` never comes, since the semaphore is never closed.
@@ -123,8 +98,8 @@ impl Places {
         self.handshakes.clone().acquire_owned().await.ok()
     }
     /// One of an address's handshakes, unless it has enough.
-    pub fn handshake_with(&self, address: IpAddr) -> Option<Counted> {
-        self.count(Key::Handshakes(address), self.limits.handshakes_per_address)
+    pub fn handshake_with(&self, address: IpAddr) -> Option<Counted<Key>> {
+        self.counts.take(Key::Handshakes(address), self.limits.handshakes_per_address)
     }
     /// A place for a connection whose other end is known by now.
     pub fn take(&self, caller: &Caller, address: IpAddr) -> Result<Place, Full> {
@@ -138,19 +113,8 @@ impl Places {
                 (Key::Operator(name.to_string()), limits.per_caller, &self.known, Full::Known)
             }
         };
-        let counted = self.count(key, most).ok_or(Full::Caller)?;
+        let counted = self.counts.take(key, most).ok_or(Full::Caller)?;
         let permit = pool.clone().try_acquire_owned().map_err(|_| full)?;
         Ok(Place { _permit: permit, _counted: counted })
-    }
-
-    fn count(&self, key: Key, most: usize) -> Option<Counted> {
-        let mut counts = locked(&self.counts);
-        let count = counts.entry(key.clone()).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        drop(counts);
-        Some(Counted { counts: self.counts.clone(), key })
     }
 }

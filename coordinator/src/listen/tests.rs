@@ -128,6 +128,52 @@ async fn silent_peers_hold_up_nobody_and_are_cut_off() {
     assert!(matches!(cut, Ok(0) | Err(_)));
 }
 
+/// Open files of this process: both ends of every connection.
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[tokio::test]
+async fn handshakes_that_are_not_finished_take_no_more_than_their_places() {
+    let limits = Limits { handshakes: 20, handshakes_per_address: 8, ..Limits::default() };
+    let server = server_with(limits).await;
+    let before = open_files();
+    let mut held = Vec::new();
+    for n in 0..100 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("127.0.0.{}:0", 10 + n % 20).parse().unwrap()).unwrap();
+        let mut tcp = socket.connect(server.address).await.unwrap();
+        if n % 2 == 0 {
+            // The beginning of a ClientHello; the rest never comes.
+            tcp.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]).await.unwrap();
+        }
+        held.push(tcp);
+    }
+    let taken = || open_files() - before - 100;
+    let all = async {
+        while taken() < 20 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SHORT, all).await.expect("handshakes do not begin");
+    let more = async {
+        while taken() <= 21 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let more = tokio::time::timeout(Duration::from_millis(300), more).await;
+    assert!(more.is_err(), "{} connections are open on the server's side", taken());
+    drop(held);
+    let gone = async {
+        while open_files() > before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SHORT, gone).await.expect("the peers are gone, and their places not");
+    let trust = Trust::Roots(server.ca.trusted());
+    dial(server.address, trust, None).await.unwrap();
+}
+
 #[tokio::test]
 async fn without_a_certificate_there_are_few_places_and_not_for_long() {
     let life = Duration::from_millis(800);

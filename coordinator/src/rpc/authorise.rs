@@ -1,6 +1,6 @@
 //! Who may call what: one table, default deny, looked up before any handler runs. The caller is what its certificate
 //! says; whether that is still welcome is looked up in the store at every call, and again whenever somebody is revoked
-//! (`lease`).
+//! (`lease`). How much one caller may have open is for `calls` to say.
 
 use std::{
     task::{Context, Poll},
@@ -19,6 +19,7 @@ use tonic::{
 };
 
 use super::{
+    calls::Calls,
     lease::{Revocations, unwelcome},
     store_failed,
 };
@@ -92,12 +93,12 @@ enum Allowed {
     Operator(OperatorName),
 }
 
-async fn authorise(store: &Store, path: &str, peer: Option<&Peer>) -> Result<Allowed, Status> {
+async fn authorise(store: &Store, path: &str, peer: &Peer) -> Result<Allowed, Status> {
     let forbidden = |message: &str| code::status(Code::Forbidden, message);
     let Some((_, who)) = TABLE.iter().find(|(known, _)| *known == path) else {
         return Err(forbidden("no such call"));
     };
-    let caller = peer.map_or(&Caller::Anonymous, |peer| &peer.caller);
+    let caller = &peer.caller;
     match (who, caller) {
         (Who::Anyone, _) => Ok(Allowed::Anyone),
         (Who::Host, Caller::Host { id, serial }) => {
@@ -164,14 +165,15 @@ pub fn operator<T>(request: &Request<T>) -> Result<OperatorName, Status> {
 #[derive(Clone)]
 pub struct Guard<S> {
     revocations: Revocations,
+    calls: Calls,
     inner: S,
 }
 
 impl<S> Guard<S> {
     /// Guards `inner`.
     #[must_use]
-    pub fn new(revocations: Revocations, inner: S) -> Self {
-        Self { revocations, inner }
+    pub fn new(revocations: Revocations, calls: Calls, inner: S) -> Self {
+        Self { revocations, calls, inner }
     }
 }
 
@@ -197,12 +199,22 @@ where
         // The clone is left for the next call; the one that was polled ready takes this one.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let revocations = self.revocations.clone();
+        let (revocations, calls) = (self.revocations.clone(), self.calls.clone());
         Box::pin(async move {
-            let peer = request.extensions().get::<Peer>().cloned();
+            let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+                return Ok(code::status(Code::Forbidden, "nobody").into_http());
+            };
+            // A caller with too much under way costs nothing more than this.
+            let place = match calls.begin(&peer) {
+                Ok(place) => place,
+                Err(status) => return Ok(status.into_http()),
+            };
+            if let Err(status) = calls.paced(&peer).await {
+                return Ok(status.into_http());
+            }
             // Taken first, so that no revocation is missed between the look into the store and the call.
-            let lease = peer.as_ref().map(|peer| revocations.lease(peer));
-            match authorise(&revocations.store, request.uri().path(), peer.as_ref()).await {
+            let lease = revocations.lease(&peer);
+            let answer = match authorise(&revocations.store, request.uri().path(), &peer).await {
                 Ok(Allowed::Anyone) => {
                     request.extensions_mut().insert(Allowed::Anyone);
                     // Err: too late.
@@ -212,7 +224,6 @@ where
                 }
                 Ok(allowed) => {
                     request.extensions_mut().insert(allowed);
-                    let Some(lease) = lease else { return inner.call(request).await };
                     request.extensions_mut().insert(lease.clone());
                     tokio::select! {
                         answer = inner.call(request) => answer,
@@ -220,11 +231,12 @@ where
                     }
                 }
                 Err(status) => {
-                    let address = peer.map(|peer| peer.address.to_string());
-                    tracing::info!(path = request.uri().path(), address, reason = status.message(), "refused");
+                    let (path, address) = (request.uri().path(), peer.address);
+                    tracing::info!(path, %address, reason = status.message(), "refused");
                     Ok(status.into_http())
                 }
-            }
+            };
+            answer.map(|answer| calls.hold(answer, place, &peer))
         })
     }
 }
@@ -259,13 +271,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let vault = Vault::create(&dir.path().join("key")).unwrap();
         let store = Store::open(&dir.path().join("db"), vault, Upgrade::Migrate).await.unwrap();
-        let peer = |caller| Peer { caller, address: "127.0.0.1:1".parse().unwrap() };
+        let peer = |caller| Peer {
+            caller,
+            address: "127.0.0.1:1".parse().unwrap(),
+            line: tokio_util::sync::CancellationToken::new(),
+        };
         let unknown_host = peer(Caller::Host { id: "h-0000000000000001".parse().unwrap(), serial: "1".to_owned() });
         let unknown_person = peer(Caller::Operator { name: "ada".parse().unwrap(), serial: "1".to_owned() });
         let anonymous = peer(Caller::Anonymous);
         for (path, who) in TABLE {
             for caller in [&unknown_host, &unknown_person, &anonymous] {
-                let said = authorise(&store, path, Some(caller)).await.map_err(|s| code::of_status(&s).unwrap());
+                let said = authorise(&store, path, caller).await.map_err(|s| code::of_status(&s).unwrap());
                 let expected = match (who, &caller.caller) {
                     (Who::Anyone, _) => Ok(Allowed::Anyone),
                     (Who::Host, Caller::Host { .. }) | (Who::Operator, Caller::Operator { .. }) => Err(Code::Revoked),
@@ -274,7 +290,6 @@ mod tests {
                 assert_eq!(said, expected, "{path} by {caller:?}");
             }
         }
-        assert!(authorise(&store, "/drover.v1.Operator/Other", Some(&unknown_person)).await.is_err());
-        assert!(authorise(&store, "/drover.v1.Operator/Plan", None).await.is_err());
+        assert!(authorise(&store, "/drover.v1.Operator/Other", &unknown_person).await.is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! What others may ask of the coordinator. Every call goes through `authorise` first.
 //!
 //! Read `authorise` (one table: who may call what), `enrolment` (getting a certificate), `link` (agents), `operator`
-//! (people). `lease` ends what a revoked caller has open. Here: what the calls share, and how errors become statuses. `app`
+//! (people). `lease` ends what a revoked caller has open, `calls` says how much one may have open. Here: what the calls share, and how errors become statuses. `app`
 //! serves the routes.
 
 use std::{sync::Arc, time::Duration};
@@ -27,12 +27,14 @@ use crate::{
 };
 
 pub mod authorise;
+mod calls;
 mod enrolment;
 mod lease;
 mod link;
 mod operator;
 mod renew;
 
+use calls::{Calls, Limits};
 use lease::Revocations;
 
 /// Events of hosts that wait for `rollout`.
@@ -53,11 +55,22 @@ pub struct Services {
     agents: AgentStreams,
     stop: CancellationToken,
     revocations: Revocations,
+    calls: Calls,
 }
 
 impl Services {
     /// Takes up the rollouts that had not ended, and listens to hosts until `stop`.
     pub async fn start(store: Store, blobs: Blobs, ca: Arc<Ca>, stop: CancellationToken) -> Result<Self, StoreError> {
+        Self::start_with(store, blobs, ca, stop, Limits::default()).await
+    }
+
+    async fn start_with(
+        store: Store,
+        blobs: Blobs,
+        ca: Arc<Ca>,
+        stop: CancellationToken,
+        limits: Limits,
+    ) -> Result<Self, StoreError> {
         let sessions = Sessions::new(clock::unix_ms());
         let rollouts = Rollouts::new(store.clone(), sessions.clone(), stop.clone());
         rollouts.resume().await?;
@@ -72,7 +85,8 @@ impl Services {
         };
         let revocations = Revocations::new(store.clone());
         tokio::spawn(sweep_events(store.clone(), stop.clone()));
-        Ok(Self { store, blobs, ca, sessions, rollouts, agents, stop, revocations })
+        let calls = Calls::new(sessions.clone(), limits);
+        Ok(Self { store, blobs, ca, sessions, rollouts, agents, stop, revocations, calls })
     }
     /// Waits until every rollout has stored where it is; after `stop` was cancelled.
     pub async fn ended(&self) {
@@ -85,16 +99,13 @@ impl Services {
         let link = AgentLinkServer::new(link::Link(self.clone()));
         let operator = OperatorServer::new(operator::Operator(self.clone()));
         let most = MAX_MESSAGE_BYTES;
-        let guard = |inner| authorise::Guard::new(self.revocations.clone(), inner);
-        Routes::new(guard(enrolment.max_decoding_message_size(MAX_ENROLMENT_BYTES)))
-            .add_service(authorise::Guard::new(
-                self.revocations.clone(),
-                link.max_decoding_message_size(most).max_encoding_message_size(most),
-            ))
-            .add_service(authorise::Guard::new(
-                self.revocations.clone(),
-                operator.max_decoding_message_size(most).max_encoding_message_size(most),
-            ))
+        let (revocations, calls) = (|| self.revocations.clone(), || self.calls.clone());
+        let enrolment = enrolment.max_decoding_message_size(MAX_ENROLMENT_BYTES);
+        let link = link.max_decoding_message_size(most).max_encoding_message_size(most);
+        let operator = operator.max_decoding_message_size(most).max_encoding_message_size(most);
+        Routes::new(authorise::Guard::new(revocations(), calls(), enrolment))
+            .add_service(authorise::Guard::new(revocations(), calls(), link))
+            .add_service(authorise::Guard::new(revocations(), calls(), operator))
     }
 }
 

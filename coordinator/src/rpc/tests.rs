@@ -33,11 +33,14 @@ mod agent;
 mod claims;
 mod cordon;
 mod events;
+mod flood;
 mod hostile;
 mod invented;
 mod overlap;
+mod raw;
 mod renewal;
 mod restored;
+mod slow;
 
 /// A coordinator that runs, and an operator who is logged in.
 struct World {
@@ -74,13 +77,16 @@ async fn identity(address: &str, word: &str, kind: TokenKind, name: &str) -> Res
 
 impl World {
     async fn new() -> Self {
+        Self::with(Limits::default()).await
+    }
+    async fn with(limits: Limits) -> Self {
         drover_proto::tls::install();
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir(dir.path().join("state"));
         crate::app::make_state_dir(&state).unwrap();
         let app = App::open(&state, crate::ca::CLIENT_LIFE).await.unwrap();
-        let services =
-            Services::start(app.store.clone(), app.blobs.clone(), app.ca.clone(), app.stop.clone()).await.unwrap();
+        let (store, blobs, ca, stop) = (app.store.clone(), app.blobs.clone(), app.ca.clone(), app.stop.clone());
+        let services = Services::start_with(store, blobs, ca, stop, limits).await.unwrap();
         let config = listen::server_config(&app.ca).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let (address, connections) = listen::bind(any, config, app.stop.clone()).await.unwrap();

@@ -25,8 +25,8 @@ const MAX_WORD_CHARS: usize = 64;
 /// The agent's own limit counts differently; what it may send is not told from much more than that.
 const MAX_BYTES: usize = 2 * MAX_BATCH_BYTES;
 
-/// Messages of one host (hellos, reports, batches) that are stored without a pause, and the pause of which each later one
-/// needs its own: a host that is full of events, or wants to be, does not keep the store from the others.
+/// Messages (hellos, reports, batches) and calls of one host that are taken without a pause, and the pause of which each later
+/// one needs its own: a host that is full of events, or wants to be, does not keep the store from the others.
 const BURST: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 /// The longest wait. One stream never comes near it, since it waits before it reads on.
@@ -58,7 +58,7 @@ impl Stream {
     /// Acknowledged only when it is stored.
     pub(super) async fn happened(&mut self, events: Events) -> Result<(), Status> {
         let mut batch = Batch::read(events)?;
-        self.paced().await?;
+        self.all.sessions.paced(&self.host).await?;
         let store = &self.all.store;
         let mut apps = self.apps(None).await?;
         if batch.events.iter().flatten().filter_map(|event| event.app.as_ref()).any(|app| !apps.contains(app)) {

@@ -9,12 +9,14 @@ use std::{
 
 use aws_lc_rs::rand;
 use drover_proto::{
+    code::{self, Code},
     name::HostId,
     wire::{CancelJob, Job, JobReply, LogLine, ToAgent, job, job_reply::Reply, to_agent},
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::events::Pace;
 
@@ -40,8 +42,10 @@ struct State {
     live: HashMap<HostId, Live>,
     /// Unix ms.
     lost: HashMap<HostId, i64>,
-    /// Of what they say, over all their streams.
+    /// Of what they say, over all their streams and calls.
     paces: HashMap<HostId, Pace>,
+    /// Held by the stream of a host that is being greeted.
+    greetings: HashMap<HostId, Arc<tokio::sync::Mutex<()>>>,
     count: u64,
 }
 
@@ -179,10 +183,23 @@ impl Sessions {
     pub(super) fn pace(&self, host: &HostId, now: Instant) -> Option<Duration> {
         self.state().paces.entry(host.clone()).or_insert_with(|| Pace::new(now)).wait(now)
     }
+    /// Waits for as long as the host has been too quick. One that says more than could be waited for is turned away.
+    pub async fn paced(&self, host: &HostId) -> Result<(), Status> {
+        match self.pace(host, Instant::now()) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Err(code::status(Code::Limit, "the host says and asks more than it may: wait a little")),
+        }
+        Ok(())
+    }
+    /// What a stream of the host holds until it is up: one after the other.
+    pub(super) fn greeting(&self, host: &HostId) -> Arc<tokio::sync::Mutex<()>> {
+        self.state().greetings.entry(host.clone()).or_default().clone()
+    }
     /// Ends a host's stream and its jobs: it was removed or revoked.
     pub fn close(&self, host: &HostId) {
         let mut state = self.state();
         state.paces.remove(host);
+        state.greetings.remove(host);
         if let Some(live) = state.live.get_mut(host) {
             live.closed.cancel();
             live.jobs.clear();

@@ -13,7 +13,10 @@ use drover_proto::{
     status::HostStatus,
     wire::{FromAgent, Hello, HostSpecDocument, RenewCertificate, Report, ToAgent, Welcome, from_agent, to_agent},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Mutex, MutexGuard, mpsc},
+    time::Instant,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -36,8 +39,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Before a spec that the host could not keep is sent again; doubled each time.
 pub(super) const AGAIN_FIRST: Duration = Duration::from_secs(1);
-/// Messages between this task and the connection.
-const OUTGOING: usize = 16;
+/// Messages between this task and the connection; each may be as large as a whole spec.
+const OUTGOING: usize = 4;
 /// What a message needs beside its document.
 const ENVELOPE_BYTES: usize = 1024;
 
@@ -93,13 +96,17 @@ pub(super) struct Stream {
 
 impl Stream {
     async fn run(mut self, mut incoming: Streaming<FromAgent>) {
+        let greeting = self.all.sessions.greeting(&self.host);
+        let Ok(turn) = self.turn(&greeting).await else { return };
         let (hello, spoken) = match self.hello(&mut incoming).await {
             Ok(both) => both,
             Err(status) => return self.end(status).await,
         };
         let mut connection = self.all.sessions.connect(&self.host, spoken);
         info!(host = %self.host, agent = hello.agent_version, generation = hello.generation, "connected");
-        let status = match self.begin(&hello, spoken).await {
+        let begun = self.begin(&hello, spoken).await;
+        drop(turn);
+        let status = match begun {
             Ok(()) => self.serve(&mut incoming, &mut connection).await,
             Err(status) => status,
         };
@@ -108,6 +115,15 @@ impl Stream {
         if self.all.sessions.disconnect(&self.host, connection.number, clock::unix_ms()) {
             info!(host = %self.host, "lost");
             self.tell(HostEvent::Lost(self.host.clone())).await;
+        }
+    }
+
+    /// Waits until no other stream of the host is being greeted. Each of those has its own limit of time, and how many may
+    /// wait is limited with the calls. Err: the host has given this one up.
+    async fn turn<'a>(&self, greeting: &'a Mutex<()>) -> Result<MutexGuard<'a, ()>, ()> {
+        tokio::select! {
+            turn = greeting.lock() => Ok(turn),
+            () = self.out.closed() => Err(()),
         }
     }
 
@@ -125,7 +141,7 @@ impl Stream {
             let message = format!("{ours}, the agent {theirs}: install the same version of both");
             return Err(code::status(Code::Protocol, message));
         };
-        self.paced().await?;
+        self.all.sessions.paced(&self.host).await?;
         hello.agent_version = one_line(&hello.agent_version, MAX_NAME_CHARS);
         hello.os = one_line(&hello.os, MAX_NAME_CHARS);
         let now_ms = clock::unix_ms();
@@ -207,17 +223,8 @@ impl Stream {
         }
     }
 
-    /// Waits for as long as the host has been too quick. One that says more than could be waited for is turned away.
-    pub(super) async fn paced(&self) -> Result<(), Status> {
-        match self.all.sessions.pace(&self.host, Instant::now()) {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => return Err(code::status(Code::HostTimeout, "the agent says more than it may: wait a little")),
-        }
-        Ok(())
-    }
-
     async fn reported(&self, report: Report) -> Result<(), Status> {
-        self.paced().await?;
+        self.all.sessions.paced(&self.host).await?;
         let bytes = report.host_status_json.len();
         if bytes > limits::MAX_REPORT_BYTES {
             warn!(host = %self.host, bytes, most = limits::MAX_REPORT_BYTES, "a report that is too large is left out");

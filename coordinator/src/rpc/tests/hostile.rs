@@ -45,7 +45,7 @@ impl Liar {
         assert!(matches!(first, Some(to_agent::Message::Welcome(_))), "{first:?}");
     }
     /// Has an app applied, and answers that it would change something.
-    async fn takes(&mut self, world: &mut World, spec: &AppSpec) {
+    pub(super) async fn takes(&mut self, world: &mut World, spec: &AppSpec) {
         let (started, ()) = tokio::join!(world.apply(spec), self.plan());
         started.unwrap();
     }
@@ -357,7 +357,7 @@ async fn a_revoked_host_is_cut_off_at_once_with_all_that_it_has_open() {
     assert!(Liar::new(&world, &identity, Hello::default()).await.is_err(), "the old certificate came back");
 }
 
-async fn push(world: &mut World, digest: drover_proto::digest::Digest, content: &[u8]) {
+pub(super) async fn push(world: &mut World, digest: drover_proto::digest::Digest, content: &[u8]) {
     let header = BlobHeader { digest: digest.to_string(), size_bytes: content.len() as u64, offset: 0 };
     let mut parts = vec![PushBlobRequest { part: Some(push_blob_request::Part::Header(header)) }];
     parts.extend(
