@@ -31,6 +31,9 @@ mod places;
 
 use places::{Limits, Place, Places};
 
+/// What is read of one connection before it is another's turn: HTTP/2 goes on for as long as there is something, and a peer
+/// that sends tiny frames without end would keep the others waiting.
+const READ_IN_A_ROW_BYTES: usize = 16 << 10;
 /// Before accepting again when the system refused (mostly: no file descriptor left).
 const ACCEPT_RETRY_MS: u64 = 200;
 
@@ -184,7 +187,14 @@ async fn shake_hands(
     tracing::debug!(%address, ?caller, "connected");
     let life = (caller == Caller::Anonymous).then_some(places.limits.anonymous_life);
     let peer = Peer { caller, address, line: CancellationToken::new() };
-    Some(Connection { stream, end: Box::pin(end(peer.line.clone(), life)), peer, is_cut: false, _place: place })
+    Some(Connection {
+        stream,
+        end: Box::pin(end(peer.line.clone(), life)),
+        peer,
+        is_cut: false,
+        in_a_row: 0,
+        _place: place,
+    })
 }
 
 /// Comes when a connection is to be cut, and says why.
@@ -223,6 +233,8 @@ pub struct Connection {
     /// Then it is cut.
     end: Pin<Box<dyn Future<Output = io::Error> + Send>>,
     is_cut: bool,
+    /// Bytes that were read since it last had to wait.
+    in_a_row: usize,
     _place: Place,
 }
 
@@ -257,7 +269,16 @@ impl Connected for Connection {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check_end(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.in_a_row >= READ_IN_A_ROW_BYTES {
+            self.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = buf.filled().len() - before;
+        self.in_a_row = if polled.is_pending() { 0 } else { self.in_a_row + read };
+        polled
     }
 }
 

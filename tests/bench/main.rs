@@ -1,9 +1,11 @@
 //! `make bench`: drover's figures beside those of named peers, measured in one run on lab hosts with the packages that
-//! ship. Prints the tables of docs/BENCHMARKS.md. `idle`, `reaction`, `restart` and `soak` measure; `figure` sums up.
+//! ship. Prints the tables of docs/BENCHMARKS.md. `idle`, `reaction`, `restart`, `flood` and `soak` measure; `figure` sums up.
 //!
 //! Not tests: nothing here fails because a machine is slow.
 
 mod figure;
+mod flood;
+mod flooding;
 mod idle;
 mod reaction;
 mod restart;
@@ -29,6 +31,9 @@ fn main() {
     }
     if is_wanted("restart") {
         println!("{}", restart::measure());
+    }
+    if is_wanted("flood") {
+        println!("{}", flood::measure());
     }
     // An hour: only when asked for.
     if wanted.iter().any(|one| one == "soak") {

@@ -213,6 +213,40 @@ async fn without_a_certificate_there_are_few_places_and_not_for_long() {
 }
 
 #[tokio::test]
+async fn a_peer_that_always_has_more_to_say_lets_others_have_their_turn() {
+    let mut server = server().await;
+    let (address, trust) = (server.address, Trust::Roots(server.ca.trusted()));
+    let sent = 1 << 20;
+    let client = tokio::spawn(async move {
+        let mut stream = connect(address, &trust, None).await.unwrap();
+        stream.write_all(&vec![7; sent - 1]).await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    });
+    let mut connection = next(&mut server).await.unwrap();
+    // As HTTP/2 reads: until there is no more.
+    let (mut read, mut longest) = (0, 0);
+    while read < sent {
+        let row = std::future::poll_fn(|cx| {
+            let (mut row, mut buffer) = (0, [0; 4096]);
+            loop {
+                let mut into = ReadBuf::new(&mut buffer);
+                match Pin::new(&mut connection).poll_read(cx, &mut into) {
+                    Poll::Ready(done) => done.unwrap(),
+                    Poll::Pending if row == 0 => return Poll::Pending,
+                    Poll::Pending => return Poll::Ready(row),
+                }
+                row += into.filled().len();
+            }
+        });
+        let row = tokio::time::timeout(SHORT, row).await.expect("it is not woken again");
+        (read, longest) = (read + row, longest.max(row));
+    }
+    assert!(longest <= READ_IN_A_ROW_BYTES + 4096, "{longest} bytes in one go");
+    drop(client.await.unwrap());
+}
+
+#[tokio::test]
 async fn one_caller_cannot_take_every_place() {
     let places = Places::new(Limits { per_caller: 2, known: 3, ..Limits::default() });
     let host = |id: &str| Caller::Host { id: id.parse().unwrap(), serial: "1".to_owned() };
