@@ -163,11 +163,12 @@ async fn pings(peer: Peer, count: Arc<AtomicU64>) {
             while reader.read(&mut buffer).await? > 0 {}
             Ok(())
         };
-        // Ended by the other side: it is done again.
-        let _: std::io::Result<()> = tokio::select! {
+        let ended: std::io::Result<()> = tokio::select! {
             ended = write => ended,
             ended = read => ended,
         };
+        // By the other side, one way or another: it is done again.
+        drop(ended);
     }
 }
 
