@@ -73,7 +73,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let mut tasks = JoinSet::new();
     tasks.spawn(spooling);
-    tasks.spawn(reconciler.run());
+    let reconciling = tasks.spawn(reconciler.run());
     tasks.spawn(link.run());
     tasks.spawn(keep_status_file(handle, config.state_dir.clone()));
     tasks.spawn(feed_watchdog());
@@ -90,6 +90,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     notify(&[NotifyState::Stopping]);
     tracing::info!("agent stopping; workloads go on");
+    // What ends now goes on at the next start: nothing is told any more that could be lost.
+    reconciling.abort();
     outbox.close().await;
     tasks.shutdown().await;
     Ok(())

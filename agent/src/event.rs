@@ -60,20 +60,22 @@ impl Events {
         let app = event.app.as_ref().map(AppName::as_str);
         tracing::info!(app, kind = %event.kind, "{}", event.message);
         let Some(queue) = &self.0 else { return };
-        match queue.events.try_send(event) {
-            Ok(()) => drop(queue.emitted.fetch_add(1, Ordering::SeqCst)),
-            Err(mpsc::error::TrySendError::Full(event)) => {
-                let mut missed = queue.missed.lock().unwrap_or_else(PoisonError::into_inner);
-                *missed = missed.and(Dropped::one(event.at_unix_ms));
-            }
-            // The agent is stopping.
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
+        queue.emitted.fetch_add(1, Ordering::SeqCst);
+        let Err(refused) = queue.events.try_send(event) else { return };
+        queue.emitted.fetch_sub(1, Ordering::SeqCst);
+        // Otherwise the agent is stopping.
+        if let mpsc::error::TrySendError::Full(event) = refused {
+            let mut missed = queue.missed.lock().unwrap_or_else(PoisonError::into_inner);
+            *missed = missed.and(Dropped::one(event.at_unix_ms));
         }
     }
 
-    /// Waits until no crash can take along what was emitted before; `false`: it takes too long.
+    /// Waits until no crash can take along what was emitted before; `false`: it takes too long, or the agent is stopping.
     pub async fn kept(&self) -> bool {
         let Some(queue) = &self.0 else { return true };
+        if queue.events.is_closed() {
+            return false;
+        }
         let (emitted, mut kept) = (queue.emitted.load(Ordering::SeqCst), queue.kept.clone());
         let all = kept.wait_for(|kept| *kept >= emitted);
         tokio::time::timeout(KEPT_WITHIN, all).await.is_ok_and(|kept| kept.is_ok())

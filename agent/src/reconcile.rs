@@ -165,10 +165,10 @@ pub struct Reconciler {
 /// How work on an app ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
-    /// There was none: what is committed is only looked after.
-    NothingDue,
-    /// One way or the other, and looked at.
+    /// One way or the other; what is committed is still to be looked at.
     Settled,
+    /// The same, and looked at.
+    LookedAt,
     /// Something newer is wanted: look again.
     Superseded,
 }
@@ -260,7 +260,7 @@ impl Reconciler {
                 // The first one comes at once.
                 _ = look.tick() => self.begin_all(),
                 apps = self.shared.looks.take() => self.workers.begin_all(apps),
-                // Neither fails by itself: the agent is started again.
+                // Neither fails by itself. The agent is started again, and goes on as after a crash.
                 ended = self.workers.next() => if let Err(error) = ended {
                     tracing::error!(%error, "the work on an app broke off");
                     return;

@@ -110,7 +110,7 @@ pub(super) struct Writer {
     write_at: Option<Instant>,
     /// Events that came out of the queue.
     taken: u64,
-    /// Those of them that the sync under way makes durable.
+    /// Those of them that the sync under way makes durable; none that only wait in memory for a disk that takes nothing.
     syncing_up_to: u64,
     /// Those that no crash takes along any more.
     kept: watch::Sender<u64>,
@@ -263,7 +263,9 @@ impl Writer {
     /// Begins a sync; a disk that hangs holds nobody up.
     fn sync(&mut self) {
         self.sync_at = None;
-        self.syncing_up_to = self.taken;
+        if self.write_at.is_none() {
+            self.syncing_up_to = self.taken;
+        }
         let Some((files, directory)) = self.spool.unsynced() else { return self.keep() };
         self.syncing = Some(tokio::task::spawn_blocking(move || {
             files.iter().try_for_each(File::sync_data)?;
@@ -283,11 +285,9 @@ impl Writer {
         }
     }
 
-    /// A sync has ended well. What the disk does not take at all waits in memory, and is not kept.
+    /// A sync has ended well.
     fn keep(&self) {
-        if self.write_at.is_none() {
-            self.kept.send_if_modified(|kept| std::mem::replace(kept, self.syncing_up_to) != self.syncing_up_to);
-        }
+        self.kept.send_if_modified(|kept| std::mem::replace(kept, self.syncing_up_to) != self.syncing_up_to);
     }
 
     async fn finish_writing(&mut self) {

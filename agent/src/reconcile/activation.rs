@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     End, Work,
-    steps::{GateTimes, Setting, Stop},
+    steps::{GateTimes, Setting, Stop, superseded},
     turns::Turn,
 };
 use crate::{
@@ -147,7 +147,12 @@ impl Work<'_> {
         let gating = interrupted.as_ref().is_some_and(|activation| activation.stage == Stage::Gating);
         let steps = left_to_do(&plan.steps[switch_at(&plan.steps)..], gating);
         let before = self.ledger.clone();
-        self.shared.turns.take(Some(Turn::Switch), &mut self.held).await;
+        let mut specs = self.specs.clone();
+        tokio::select! {
+            biased;
+            () = superseded(&mut specs, Some(desired), &self.app) => return End::Superseded,
+            () = self.shared.turns.take(Some(Turn::Switch), &mut self.held) => {}
+        }
         if let Err(failed) = self.still_free(rendered) {
             return self.give_up(desired, failed).await;
         }
@@ -200,7 +205,7 @@ impl Work<'_> {
         let unit = || rendered.units.keys().find_map(|unit| Some((unit.to_string(), others.units.get(unit)?)));
         match file.or_else(unit) {
             Some((part, app)) => {
-                Err(StepFailure::new(Code::NotOwned, "plan", format!("{part} belongs to app {app} by now")))
+                Err(StepFailure::new(Code::OwnedByOther, "plan", format!("{part} belongs to app {app} by now")))
             }
             None => Ok(()),
         }
@@ -282,7 +287,7 @@ impl Work<'_> {
                 self.refresh(desired).await;
                 self.shared.say(&self.ledger, Some(desired));
                 self.told().await;
-                End::Settled
+                End::LookedAt
             }
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     exec::{Exec, StepFailure, Undo, describe},
     ledger::{reload_effect, unit_effect},
     observe::Observed,
+    plan::{Leg, leg},
     render::{FileKind, Origin, Rendered},
     report::now_unix_ms,
 };
@@ -238,7 +239,15 @@ impl Work<'_> {
         step: &Step,
         round: &mut Round,
     ) -> Result<(), StepFailure> {
-        self.shared.turns.take(turn_of(&step.action), &mut self.held).await;
+        let turn = turn_of(&step.action, |unit| self.is_own(unit, Some(rendered)));
+        let mut specs = self.specs.clone();
+        tokio::select! {
+            biased;
+            _ = specs.changed(), if leg(&step.action) == Leg::Ready => {
+                return Err(StepFailure::new(Code::Fetch, "fetch", "something newer was asked for"));
+            }
+            () = self.shared.turns.take(turn, &mut self.held) => {}
+        }
         let parts = &self.shared.parts;
         let redactor = self.redactor();
         tracing::info!(app = %self.app, reason = %step.reason, "drift: {}", redactor.text(&describe(&step.action)));
@@ -266,7 +275,7 @@ impl Work<'_> {
             Action::WriteFile { path, .. } if plain(path) => &mut round.undo,
             _ => &mut for_good,
         };
-        let (ledger, mut specs) = (&mut self.ledger, self.specs.clone());
+        let ledger = &mut self.ledger;
         let doing = exec.step(&step.action, ledger, undo);
         let done = match &step.action {
             // Something newer does not wait for it; what has come is kept.

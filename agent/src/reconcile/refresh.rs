@@ -21,7 +21,7 @@ impl Work<'_> {
     /// Compares what is there with the committed release `current`, mends it, and says how it stands.
     pub(super) async fn refresh(&mut self, current: &DesiredApp) {
         if let Some((rendered, observed, notes)) = self.inspect(current).await {
-            self.held.give_back();
+            self.shared.turns.take(None, &mut self.held).await;
             self.publish(&rendered, &observed, &notes).await;
         }
     }

@@ -40,6 +40,8 @@ impl Work<'_> {
                 self.shared.forget(&self.app);
                 self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).forget();
                 self.shared.board.app(&self.app, |status| {
+                    // Something newer may be wanted by now, of which this is not the end.
+                    (status.desired, status.rollout) = (None, 0);
                     status.running = None;
                     status.parts.clear();
                     status.failure = untold;
@@ -53,6 +55,7 @@ impl Work<'_> {
                 tracing::error!(app = %self.app, code = %failure.code, "cannot be removed: {}", failure.cause);
                 self.shared.remember(&self.ledger);
                 self.shared.board.app(&self.app, |status| {
+                    (status.desired, status.rollout) = (None, 0);
                     status.phase = Phase::Failed { cause: failure.cause.clone() };
                     status.failure = Some(failure);
                 });

@@ -62,16 +62,9 @@ impl Work<'_> {
                 self.clean_up();
                 let phase = Phase::Reverted { to, cause: failure.cause.clone() };
                 self.settle_failed(desired, failure, phase).await;
-                if let Some(current) = self.ledger.current.clone() {
-                    self.refresh(&current).await;
-                }
                 End::Settled
             }
-            Err(Stop::Superseded) => {
-                self.ledger.failed_attempt = Some((desired.release.clone(), desired.rollout));
-                self.ledger.failure = Some(failure);
-                End::Superseded
-            }
+            Err(Stop::Superseded) => End::Superseded,
             Err(Stop::Failed(second)) => {
                 let failure = both(failure, second);
                 let there = |path: &AbsPath| !matches!(files::state(path), Ok(FileState::Missing));
@@ -101,7 +94,7 @@ impl Work<'_> {
         let times = GateTimes {
             min_healthy: strategy.min_healthy_time.as_duration().min(MIN_HEALTHY),
             left: until.saturating_duration_since(Instant::now()),
-            waited: started.elapsed(),
+            waited: started.elapsed().saturating_sub(self.held.waited()),
             since_unix_ms: began,
         };
         match self.gate(&rendered, asked, times, |_, _| shown.clone()).await {

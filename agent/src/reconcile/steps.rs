@@ -6,6 +6,7 @@ use drover_proto::{
     app::HookPoint,
     code::Code,
     event::EventKind,
+    name::UnitName,
     plan::{Action, Extent, Plan, Step},
     spec::{DesiredApp, HostSpec},
     status::{Failure, Phase},
@@ -18,7 +19,7 @@ use crate::{
     gate::{Course, Gate, GateEnd},
     ledger::AppLedger,
     observe::{Depth, Observed, observe, preflight::preflight},
-    plan::{Input, plan},
+    plan::{Input, Leg, leg, plan},
     render::{Rendered, render},
     report::{Redactor, now_unix_ms},
 };
@@ -105,6 +106,11 @@ impl Work<'_> {
         render(current, &self.facts, &self.shared.parts.layout).ok()
     }
 
+    /// Whether a unit is this app's, on the host or in the release.
+    pub(super) fn is_own(&self, unit: &UnitName, wanted: Option<&Rendered>) -> bool {
+        self.ledger.owned_units.contains_key(unit) || wanted.is_some_and(|wanted| wanted.units.contains_key(unit))
+    }
+
     pub(super) fn keep(&self) -> Result<(), StepFailure> {
         self.shared.ledgers.save(&self.ledger)?;
         self.shared.remember(&self.ledger);
@@ -115,22 +121,32 @@ impl Work<'_> {
     pub(super) async fn step(&mut self, step: &Step, setting: &Setting<'_>, undo: &mut Undo) -> Result<(), Stop> {
         let words = self.redactor().text(&describe(&step.action));
         tracing::info!(app = %self.app, reason = %step.reason, "{words}");
-        let phase = setting.phase.map_or_else(|| phase_of(&step.action, words.clone()), |phase| phase(words.clone()));
-        self.shared.board.phase(&self.app, phase);
+        let phase = |words: String| match setting.phase {
+            Some(of) => of(words),
+            None => phase_of(&step.action, words),
+        };
         // Dropped halfway these do no harm; everything else is brought to its end.
         let harmless =
             matches!(step.action, Action::Fetch { .. } | Action::Build { .. } | Action::Start(_) | Action::Restart(_));
         let mut specs = self.specs.clone();
+        let turn = turn_of(&step.action, |unit| self.is_own(unit, setting.wanted));
+        if self.shared.turns.is_waited_for(turn, &self.held) {
+            self.shared.board.phase(&self.app, phase(format!("waiting for other apps before {words}")));
+        }
         tokio::select! {
             biased;
-            () = superseded(&mut specs, setting.asked, &self.app), if harmless => return Err(Stop::Superseded),
-            () = self.shared.turns.take(turn_of(&step.action), &mut self.held) => {}
+            // Behind the switch only what is harmless: files that are written are checked, too.
+            () = superseded(&mut specs, setting.asked, &self.app), if harmless || leg(&step.action) != Leg::Switch => {
+                return Err(Stop::Superseded);
+            }
+            () = self.shared.turns.take(turn, &mut self.held) => {}
         }
+        self.shared.board.phase(&self.app, phase(words.clone()));
         let redactor = self.redactor();
         let parts = &self.shared.parts;
         let (board, hide) = (&self.shared.board, self.redactor());
         let app = self.app.clone();
-        let say = move |what: String| board.phase(&app, phase_of(&step.action, hide.text(&format!("{words}: {what}"))));
+        let say = move |what: String| board.phase(&app, phase(hide.text(&format!("{words}: {what}"))));
         let exec = Exec {
             layout: &parts.layout,
             systemd: &parts.systemd,
@@ -179,7 +195,7 @@ impl Work<'_> {
         times: GateTimes,
         show: impl Fn(u64, Vec<String>) -> Phase,
     ) -> GateEnd {
-        self.held.give_back();
+        self.shared.turns.take(None, &mut self.held).await;
         let gate = Gate {
             wanted,
             systemd: &self.shared.parts.systemd,
@@ -259,7 +275,7 @@ pub(super) struct GateTimes {
 }
 
 /// Returns when the newest spec asks for something else than `asked`.
-async fn superseded(
+pub(super) async fn superseded(
     specs: &mut tokio::sync::watch::Receiver<Option<std::sync::Arc<HostSpec>>>,
     asked: Option<&DesiredApp>,
     app: &drover_proto::name::AppName,

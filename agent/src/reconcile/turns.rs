@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drover_proto::plan::Action;
+use drover_proto::{name::UnitName, plan::Action};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -23,16 +23,16 @@ pub(super) enum Turn {
     Fetch,
     /// Takes a whole processor, and memory: one after another.
     Build,
-    /// What is written is judged together with what others have written (all sites of nginx), and then made known to units
-    /// that others use, too. It lasts from the first of such steps to the next that is none.
+    /// What is written is judged together with what others have written (all sites of nginx), and made known to units that
+    /// others use, too. It lasts from the first of such steps to the next that is none.
     Switch,
     /// At what is committed.
     Look,
 }
 
-/// Which turn a step needs; `None`: it concerns its own app only, and may take long. Without a wildcard: a new action is a
-/// decision here.
-pub(super) fn turn_of(action: &Action) -> Option<Turn> {
+/// Which turn a step needs; `None`: it concerns its own app only, and may take long. `own`: whether a unit is the app's.
+/// Without a wildcard: a new action is a decision here.
+pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Option<Turn> {
     match action {
         Action::InstallPackages(_) | Action::CreateUser(_) | Action::MakeSwap { .. } | Action::EnsureDirectory(_) => {
             Some(Turn::Needs)
@@ -44,14 +44,10 @@ pub(super) fn turn_of(action: &Action) -> Option<Turn> {
         | Action::RemoveFile { .. }
         | Action::DaemonReload
         | Action::Enable(_)
-        | Action::Disable(_)
-        | Action::Reload(_) => Some(Turn::Switch),
-        Action::Hook { .. }
-        | Action::Stop(_)
-        | Action::Start(_)
-        | Action::Restart(_)
-        | Action::Gate { .. }
-        | Action::Commit => None,
+        | Action::Disable(_) => Some(Turn::Switch),
+        // A unit of others reads the files of all.
+        Action::Reload(unit) | Action::Restart(unit) => (!own(unit)).then_some(Turn::Switch),
+        Action::Hook { .. } | Action::Stop(_) | Action::Start(_) | Action::Gate { .. } | Action::Commit => None,
     }
 }
 
@@ -88,6 +84,12 @@ impl Turns {
         }
     }
 
+    /// Whether others have all there is of it just now.
+    pub(super) fn is_waited_for(&self, wanted: Option<Turn>, held: &Held) -> bool {
+        let mine = held.turn.as_ref().map(|(turn, _)| *turn);
+        wanted.is_some_and(|turn| mine != wanted && self.of(turn).available_permits() == 0)
+    }
+
     /// Gives back what is held and waits for `wanted`; who has it already keeps it. First come, first served.
     pub(super) async fn take(&self, wanted: Option<Turn>, held: &mut Held) {
         if held.turn.as_ref().map(|(turn, _)| *turn) == wanted {
@@ -103,11 +105,6 @@ impl Turns {
 }
 
 impl Held {
-    /// Gives back what is held.
-    pub(super) fn give_back(&mut self) {
-        self.turn = None;
-    }
-
     /// What waiting has taken since `begin_to_count`.
     pub(super) fn waited(&self) -> Duration {
         self.waited
@@ -123,6 +120,15 @@ impl Held {
 mod tests {
     //! One after another where it has to be.
     use super::*;
+
+    #[test]
+    fn a_unit_of_others_is_told_in_turn_and_the_apps_own_whenever_it_likes() {
+        let (own, others) = ("mono.service".parse::<UnitName>().unwrap(), "nginx.service".parse::<UnitName>().unwrap());
+        let turn = |action: Action| turn_of(&action, |unit| *unit == own);
+        assert_eq!((turn(Action::Restart(own.clone())), turn(Action::Reload(own.clone()))), (None, None));
+        let switch = Some(Turn::Switch);
+        assert_eq!((turn(Action::Restart(others.clone())), turn(Action::Reload(others))), (switch, switch));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_kept_over_steps_of_its_kind_and_its_wait_is_counted() {
@@ -143,7 +149,7 @@ mod tests {
         tokio::join!(waiting, working);
         assert_eq!((first.waited(), second.waited()), (Duration::ZERO, Duration::from_secs(3)));
         second.begin_to_count();
-        second.give_back();
+        turns.take(None, &mut second).await;
         assert_eq!((second.waited(), turns.of(Turn::Switch).available_permits()), (Duration::ZERO, 1));
     }
 }

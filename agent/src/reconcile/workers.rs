@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     End, Shared, Work,
     decide::{Task, decide, going_on},
-    turns::Turn,
+    turns::{Held, Turn},
 };
 use crate::{host::clock::Moment, ledger::AppLedger};
 
@@ -81,18 +81,15 @@ async fn work(shared: Arc<Shared>, mut specs: watch::Receiver<Option<Arc<HostSpe
         let spec = specs.borrow_and_update().clone();
         let end = match spec {
             Some(spec) => shared.converge(&spec, &specs, &app).await,
-            None => End::NothingDue,
+            None => End::Settled,
         };
         match end {
-            End::Superseded => {
-                tracing::info!(%app, "something newer is wanted");
-                continue;
+            End::Superseded => tracing::info!(%app, "something newer is wanted"),
+            End::Settled => {
+                shared.look_after(&specs, &app).await;
+                return app;
             }
-            End::NothingDue => shared.look_after(&specs, &app).await,
-            End::Settled => {}
-        }
-        if !specs.has_changed().unwrap_or(false) {
-            return app;
+            End::LookedAt => return app,
         }
     }
 }
@@ -112,7 +109,7 @@ impl Shared {
             if let Some(ledger) = self.ledger(app) {
                 self.say(&ledger, ledger.current.as_ref());
             }
-            return End::NothingDue;
+            return End::Settled;
         }
         let hand = self.hand(app);
         let held = hand.lock().await;
@@ -120,7 +117,7 @@ impl Shared {
             (Some(ledger), _) => ledger,
             (None, Some(_)) => AppLedger::new(app.clone()),
             (None, None) if self.ledgers.damaged().contains_key(app) => AppLedger::new(app.clone()),
-            (None, None) => return End::NothingDue,
+            (None, None) => return End::Settled,
         };
         desired.iter_mut().for_each(|desired| ledger.remember_restart(desired));
         let task = decide(&ledger, desired.as_ref(), &Moment::now());
@@ -132,7 +129,7 @@ impl Shared {
         }
         if matches!(task, Task::Nothing) {
             self.say(&work.ledger, desired.as_ref());
-            return End::NothingDue;
+            return End::Settled;
         }
         let end = work.carry(task).await;
         drop(held);
@@ -140,19 +137,25 @@ impl Shared {
         end
     }
 
-    /// Looks at what is committed. A newer spec does not wait for the answers of checks.
+    /// Looks at what is committed. A newer spec waits neither for the turn nor for the answers of checks.
     async fn look_after(&self, specs: &watch::Receiver<Option<Arc<HostSpec>>>, app: &AppName) {
+        let (mut newer, mut turn) = (specs.clone(), Held::default());
+        tokio::select! {
+            biased;
+            _ = newer.changed() => return,
+            // Before the hand: units of an app that only waits to be looked at are started again meanwhile.
+            () = self.turns.take(Some(Turn::Look), &mut turn) => {}
+        }
         let hand = self.hand(app);
         let held = hand.lock().await;
         let Some((ledger, current)) = self.committed(app) else { return };
         let mut work = Work::new(self, specs.clone(), app.clone(), self.facts(), ledger);
         work.conceal();
         work.told().await;
-        self.turns.take(Some(Turn::Look), &mut work.held).await;
+        work.held = turn;
         let Some((rendered, observed, notes)) = work.inspect(&current).await else { return };
         drop(held);
         self.turns.take(Some(Turn::Look), &mut work.held).await;
-        let mut newer = specs.clone();
         tokio::select! {
             () = work.publish(&rendered, &observed, &notes) => {}
             _ = newer.changed() => {}
@@ -174,7 +177,7 @@ impl Work<'_> {
             Task::Resume(desired) => self.resume(&desired).await,
             Task::Revert { desired, failure } => self.revert(&desired, *failure).await,
             Task::Remove => self.remove().await,
-            Task::Nothing => End::NothingDue,
+            Task::Nothing => End::Settled,
         }
     }
 }

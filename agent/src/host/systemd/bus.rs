@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use zbus::{Connection, DynamicType, Message, connection::Builder};
 
 use super::{MANAGER, MANAGER_PATH, SystemdError};
@@ -24,17 +24,21 @@ const BACK_TIMEOUT: Duration = Duration::from_secs(15);
 const BACK_PAUSE: Duration = Duration::from_millis(200);
 /// How often a call is made again after the first time.
 pub(super) const CALLS_MORE: usize = 10;
+/// Calls under way at once.
+const MAX_CALLS: usize = 64;
 
 /// A bus address and the connection to it, if there is one.
 pub(super) struct Bus {
     address: Option<String>,
     connection: Mutex<Option<Connection>>,
+    /// Calls under way: the bus refuses more than 128 of one connection.
+    calls: Semaphore,
 }
 
 impl Bus {
     /// `None` = this host's system bus.
     pub(super) fn new(address: Option<String>) -> Self {
-        Self { address, connection: Mutex::new(None) }
+        Self { address, connection: Mutex::new(None), calls: Semaphore::new(MAX_CALLS) }
     }
 
     /// A connection that was open a moment ago.
@@ -82,6 +86,7 @@ impl Bus {
         let mut left = CALLS_MORE;
         loop {
             let connection = self.connection().await?;
+            let _place = self.calls.acquire().await;
             match call(&connection, what, path, interface, method, arguments).await {
                 Err(error) if left > 0 && is_lost(&error) => tracing::debug!(what, %error, "asked again"),
                 answer => return answer,
