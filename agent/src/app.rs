@@ -25,6 +25,7 @@ use crate::{
     identity::Identity,
     link::{Answered, Link},
     reconcile::{self, Handle, Reconciler},
+    render::Layout,
 };
 
 /// Held by the agent of this host, whatever its settings.
@@ -40,7 +41,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let desired =
         Desired::open(&config.state_dir, &own_ids(identity.as_ref())).context("cannot open the desired state")?;
     let (connection, connected) = watch::channel(None);
-    let blobs = Blobs::open(config.state_dir.join("blobs"), connected).context("cannot make the blob directory")?;
+    let layout = Layout::from(&config);
+    let blobs = Blobs::open(&layout, connected).context("cannot make the blob directory")?;
     let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
     let (events, outbox, spooling) = event::open(&config.state_dir, config.events.max_bytes);
     // Before anything is said: what was spooled under another identity is not for this one.
@@ -53,14 +55,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         events.emit(None, EventKind::StateSetAside, said);
     }
     unpack::tell_confinement();
-    let (handle, reconciler) = Reconciler::open(reconcile::Parts {
-        layout: (&config).into(),
-        desired: desired.clone(),
-        blobs,
-        systemd,
-        events,
-    })
-    .context("cannot read the ledgers")?;
+    let (handle, reconciler) =
+        Reconciler::open(reconcile::Parts { layout, desired: desired.clone(), blobs, systemd, events })
+            .context("cannot read the ledgers")?;
     let link = Link {
         state_dir: config.state_dir.clone(),
         desired,

@@ -1,5 +1,6 @@
 //! Artifacts by digest, from the coordinator or a web server (`web`): downloaded to a file of what has come (`part`), resumed
-//! where they broke off, verified whole. `exec` asks; `link` lends its connection.
+//! where they broke off, verified whole. Or from a git repository (`git`), which makes the archive here, of what the digest
+//! stands for. `exec` asks; `link` lends its connection.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,6 +10,7 @@ use std::{
 use drover_proto::{
     digest::Digest,
     limits,
+    secret::Secret,
     wire::{FetchBlobRequest, agent_link_client::AgentLinkClient},
 };
 use tokio::{fs, sync::watch, time::timeout};
@@ -18,8 +20,12 @@ use self::{
     part::{Part, hash_file},
     web::Download,
 };
-use crate::render::Origin;
+use crate::{
+    host::git::is_here,
+    render::{GitTree, Layout, Origin},
+};
 
+mod git;
 mod part;
 mod web;
 
@@ -29,6 +35,8 @@ const STALL: Duration = Duration::from_secs(30);
 const STUCK: Duration = Duration::from_secs(120);
 /// For one artifact, all attempts together.
 const PATIENCE: Duration = Duration::from_secs(1800);
+/// For a look whether it is there.
+const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Without a connection for so long the artifact is given up: other apps wait behind it, and they may need none.
 const ALONE: Duration = Duration::from_secs(60);
 
@@ -36,6 +44,8 @@ const ALONE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Blobs {
     directory: PathBuf,
+    /// Where git may work.
+    workplaces: PathBuf,
     connection: watch::Receiver<Option<Channel>>,
     alone: Duration,
 }
@@ -55,9 +65,9 @@ pub enum BlobError {
     /// The coordinator has no such blob, or does not give it to this host.
     #[error("the coordinator refused: {0}")]
     Refused(String),
-    /// The web server has no such thing, does not give it to this host, or leads where it should not.
+    /// The server that the manifest names has no such thing, does not give it to this host, or leads where it should not.
     #[error("{0}")]
-    Web(String),
+    Source(String),
     /// It has another digest or size than the release says.
     #[error("what came is not {digest}: it has {got} of {want} bytes, or other content")]
     Mismatch {
@@ -80,10 +90,11 @@ enum Attempt {
 }
 
 impl Blobs {
-    /// Keeps blobs in `directory`, over whatever connection there is.
-    pub fn open(directory: PathBuf, connection: watch::Receiver<Option<Channel>>) -> std::io::Result<Self> {
+    /// Keeps blobs where `layout` says, over whatever connection there is.
+    pub fn open(layout: &Layout, connection: watch::Receiver<Option<Channel>>) -> std::io::Result<Self> {
+        let directory = layout.blobs_dir();
         std::fs::create_dir_all(&directory)?;
-        Ok(Self { directory, connection, alone: ALONE })
+        Ok(Self { directory, workplaces: layout.releases_dir.clone(), connection, alone: ALONE })
     }
 
     /// The verified file with this content; fetches it from `origin` if need be. `say` is told of trouble.
@@ -96,21 +107,28 @@ impl Blobs {
     ) -> Result<PathBuf, BlobError> {
         let path = self.directory.join(digest.hex());
         if fs::try_exists(&path).await.unwrap_or(false) {
-            if hash_file(&path).await.map_err(|e| disk(&path, e))?.0.finish() == digest {
+            // The archive of a commit was made here, and has its name only since it is whole and on the disk.
+            if matches!(origin, Origin::Git { .. })
+                || hash_file(&path).await.map_err(|e| disk(&path, e))?.0.finish() == digest
+            {
                 return Ok(path);
             }
             fs::remove_file(&path).await.map_err(|e| disk(&path, e))?;
         }
         let (begun, mut moved, mut furthest) = (Instant::now(), Instant::now(), 0);
-        let mut pause = Duration::from_millis(500);
+        let (mut pause, mut under_way) = (Duration::from_millis(500), git::UnderWay::default());
         loop {
             let mut have = furthest;
             let attempt = async {
-                let mut part = Part::open(&path, size_bytes).await?;
-                let done = self.attempt(digest, size_bytes, origin, &mut part).await;
-                have = part.have;
-                done?;
-                part.finish(digest, size_bytes, &path).await
+                match origin {
+                    Origin::Git { tree, authorization, .. } => {
+                        let wanted = self.in_repository(tree, authorization.as_ref());
+                        git::fetch(&wanted, &mut under_way, &path, &mut have).await
+                    }
+                    Origin::Coordinator | Origin::Web { .. } => {
+                        self.attempt(digest, size_bytes, origin, &path, &mut have).await
+                    }
+                }
             };
             // Nothing is held up for longer by something that comes drop by drop.
             let trouble = match timeout(PATIENCE.saturating_sub(begun.elapsed()), attempt).await {
@@ -148,13 +166,28 @@ impl Blobs {
         }
     }
 
-    async fn attempt(&self, digest: Digest, size_bytes: u64, origin: &Origin, part: &mut Part) -> Result<(), Attempt> {
-        match origin {
-            Origin::Coordinator => self.over_the_link(digest, size_bytes, part).await,
-            Origin::Web { url, authorization, .. } => {
-                web::fetch(&Download { url, authorization: authorization.as_ref() }, part, size_bytes).await
-            }
-        }
+    /// Leaves the artifact at `path`, and in any case in `have` how much of it has come.
+    async fn attempt(
+        &self,
+        digest: Digest,
+        size_bytes: u64,
+        origin: &Origin,
+        path: &Path,
+        have: &mut u64,
+    ) -> Result<(), Attempt> {
+        let mut part = Part::open(path, size_bytes).await?;
+        let done = if let Origin::Web { url, authorization, .. } = origin {
+            web::fetch(&Download { url, authorization: authorization.as_ref() }, &mut part, size_bytes).await
+        } else {
+            self.over_the_link(digest, size_bytes, &mut part).await
+        };
+        *have = part.have;
+        done?;
+        part.finish(digest, size_bytes, path).await
+    }
+
+    fn in_repository<'a>(&'a self, tree: &'a GitTree, authorization: Option<&'a Secret<String>>) -> git::Wanted<'a> {
+        git::Wanted { tree, authorization, within: &self.workplaces }
     }
 
     async fn over_the_link(&self, digest: Digest, size_bytes: u64, part: &mut Part) -> Result<(), Attempt> {
@@ -187,11 +220,16 @@ impl Blobs {
     }
 
     /// Whether the artifact could be fetched just now; one sentence if not. What comes from the coordinator always could.
-    pub async fn reach(&self, origin: &Origin) -> Result<(), String> {
+    /// `packages_come`: with them the program for it may.
+    pub async fn reach(&self, origin: &Origin, packages_come: bool) -> Result<(), String> {
         match origin {
             Origin::Coordinator => Ok(()),
             Origin::Web { url, authorization, .. } => {
                 web::reach(&Download { url, authorization: authorization.as_ref() }).await
+            }
+            Origin::Git { .. } if packages_come && !is_here() => Ok(()),
+            Origin::Git { tree, authorization, .. } => {
+                git::reach(&self.in_repository(tree, authorization.as_ref())).await
             }
         }
     }
@@ -225,7 +263,10 @@ mod tests {
     async fn without_a_connection_it_gives_up_soon() {
         let directory = tempfile::tempdir().unwrap();
         let (_nobody, connection) = watch::channel(None);
-        let mut blobs = Blobs::open(directory.path().to_owned(), connection).unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let layout =
+            Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
+        let mut blobs = Blobs::open(&layout, connection).unwrap();
         blobs.alone = Duration::from_millis(20);
         let ensured =
             timeout(Duration::from_secs(20), blobs.ensure(Digest::of(b"x"), 1, &Origin::Coordinator, &|_| {})).await;

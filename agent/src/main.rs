@@ -8,7 +8,7 @@ use drover_agent::{
     app,
     config::{Config, DEFAULT_PATH},
     enroll,
-    host::unpack,
+    host::{git, unpack},
 };
 use drover_proto::{name::HostName, secret::Secret};
 
@@ -51,6 +51,13 @@ enum Command {
         #[arg(long)]
         bounds: String,
     },
+    /// Fetch from a git repository; the agent starts this itself, as another user.
+    #[command(hide = true)]
+    Git {
+        /// For git.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -58,6 +65,9 @@ fn main() -> anyhow::Result<()> {
     if let Command::Unpack { bounds } = &args.command {
         // Before anything else: it reads what nobody has looked at yet.
         std::process::exit(unpack::child::main(bounds));
+    }
+    if let Command::Git { args } = &args.command {
+        std::process::exit(git::child::main(args));
     }
     drover_proto::tls::install();
     let config = Config::read(&args.config)?;
@@ -76,6 +86,6 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Command::Status => app::print_status(&config),
-        Command::Unpack { .. } => Ok(()),
+        Command::Unpack { .. } | Command::Git { .. } => Ok(()),
     }
 }

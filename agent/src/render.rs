@@ -4,6 +4,7 @@
 mod env;
 mod fill;
 mod layout;
+mod origin;
 mod unit_text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use drover_proto::{
 };
 
 pub use layout::Layout;
+pub use origin::{GitTree, Origin};
 pub use unit_text::Accounts;
 
 use self::fill::Filler;
@@ -95,22 +97,6 @@ pub struct Tree {
     pub origin: Origin,
     /// What to run there.
     pub build: Option<RenderedBuild>,
-}
-
-/// Who has an artifact, with all that is needed to ask.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Origin {
-    /// Whoever is connected.
-    Coordinator,
-    /// A web server.
-    Web {
-        /** `https://…`. */
-        url: String,
-        /** The whole header. */
-        authorization: Option<Secret<String>>,
-        /** The URL for people. */
-        shown: String,
-    },
 }
 
 /// Build steps, ready to run.

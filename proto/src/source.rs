@@ -9,6 +9,10 @@ use crate::{
     name::SecretName,
 };
 
+pub use git::{Commit, CommitError, GitSource};
+
+mod git;
+
 /// The longest URL taken.
 const MAX_URL_BYTES: usize = 2000;
 
@@ -21,6 +25,8 @@ pub enum Source {
     Pushed,
     /// A web server.
     Url(UrlSource),
+    /// A git repository.
+    Git(GitSource),
 }
 
 /// An archive on a web server. What it is, the artifact's digest says; its size is not known before (0), but is limited as
@@ -39,7 +45,8 @@ pub struct UrlSource {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
-    /// With a user the secret is the password (Basic), without it is a token (Bearer).
+    /// With a user the secret is the password (Basic). Without it is a token: Bearer for a web server, and for git, which
+    /// knows no such thing, the password of the user `oauth2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// One of the app's secrets.
@@ -59,6 +66,7 @@ impl Source {
         match self {
             Self::Pushed => None,
             Self::Url(source) => source.credentials.as_ref(),
+            Self::Git(source) => source.credentials.as_ref(),
         }
     }
 
@@ -71,6 +79,14 @@ impl Source {
             Self::Url(source) => {
                 if let Some(what) = wrong_with(&source.url) {
                     say("artifact.url", what.to_owned());
+                }
+            }
+            Self::Git(source) => {
+                if let Some((field, what)) = source.wrong() {
+                    say(&format!("artifact.{field}"), what.to_owned());
+                }
+                if app.artifact.as_ref().is_some_and(|artifact| artifact.digest != source.digest()) {
+                    say("artifact.commit", "the artifact's digest is not that of the commit".to_owned());
                 }
             }
         }
@@ -112,6 +128,7 @@ impl fmt::Display for Source {
         match self {
             Self::Pushed => f.write_str("the coordinator"),
             Self::Url(source) => f.write_str(source.url.split('?').next().unwrap_or_default()),
+            Self::Git(source) => source.fmt(f),
         }
     }
 }

@@ -15,13 +15,11 @@ use reqwest::{
 };
 use tokio::time::timeout;
 
-use super::{Attempt, BlobError, STALL, part::Part};
+use super::{Attempt, BlobError, REACH_TIMEOUT, STALL, part::Part};
 
 const MAX_REDIRECTS: usize = 5;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// For a look whether it is there.
-const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is asked for.
 pub(super) struct Download<'a> {
@@ -202,7 +200,7 @@ async fn send(
 }
 
 fn refused(why: String) -> Attempt {
-    Attempt::Never(BlobError::Web(why))
+    Attempt::Never(BlobError::Source(why))
 }
 
 /// For people: without what may be a key.

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fs, io, path::Path, time::SystemTime};
 use drover_proto::{digest::Digest, name::AppName};
 
 use crate::{
-    host::files::{self, TEMPORARY},
+    host::{
+        files::{self, TEMPORARY},
+        git::WORKPLACE,
+    },
     ledger::AppLedger,
     render::Layout,
 };
@@ -20,6 +23,7 @@ pub fn sweep(layout: &Layout, ledgers: &BTreeMap<AppName, AppLedger>) {
     }
     each(&layout.env_dir, temporary);
     each(&layout.work_dir(), all);
+    each(&layout.releases_dir, |name| name.starts_with(WORKPLACE));
     each(&layout.state_dir, |name| temporary(name) && !enrolling(&layout.state_dir.join(name)));
     for (app, ledger) in ledgers {
         for path in ledger.owned_files.keys() {
@@ -42,10 +46,12 @@ pub fn sweep(layout: &Layout, ledgers: &BTreeMap<AppName, AppLedger>) {
     let wanted: Vec<String> = ledgers.values().filter_map(wanted).collect();
     let used = |name: &str| {
         let (hex, end) = name.split_once('.').unwrap_or((name, ""));
-        let is_blob = format!("sha256:{hex}").parse::<Digest>().is_ok() && ["", "part"].contains(&end);
-        is_blob && !wanted.iter().any(|digest| digest == hex)
+        let goes_on = ["", "part"].contains(&end) && wanted.iter().any(|digest| digest == hex);
+        // The archive of a commit has a `.part` of a name of its own, and is written anew.
+        let is_blob = format!("sha256:{hex}").parse::<Digest>().is_ok() && (end.is_empty() || end.ends_with("part"));
+        is_blob && !goes_on
     };
-    each(&layout.state_dir.join("blobs"), used);
+    each(&layout.blobs_dir(), used);
 }
 
 /// `drover-agent enroll` may be writing this just now: it is a temporary file of the last minute.

@@ -35,7 +35,7 @@ impl Bench {
             Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
         directories::prepare(&layout).unwrap();
         directories::make(&layout.units_dir, 0o755).unwrap();
-        let blobs = Blobs::open(at("state/blobs"), watch::channel(None).1).unwrap();
+        let blobs = Blobs::open(&layout, watch::channel(None).1).unwrap();
         let ledgers = Ledgers::new(&layout.state_dir);
         let mut desired = desired();
         desired.spec.hooks.clear();
@@ -243,13 +243,17 @@ fn temporary_files_that_a_crash_left_are_removed_at_start() {
     let orphan = bench.layout.original_of(&of_app.app, &"/etc/else".parse().unwrap());
     directories::make(orphan.parent().unwrap(), 0o700).unwrap();
     let blob = state.join("blobs").join(Digest::of(b"used").hex());
+    let half = state.join("blobs").join(format!("{}.Xy12z.part", Digest::of(b"used").hex()));
+    let of_git = bench.layout.releases_dir.join(".git-Xy12z/.gitconfig");
+    fs::create_dir(of_git.parent().unwrap()).unwrap();
     let staged = bench.layout.work_dir().join("x/copy");
     fs::create_dir(staged.parent().unwrap()).unwrap();
-    for left in [&beside, &orphan, &blob, &staged] {
+    let all = [&beside, &orphan, &blob, &half, &of_git, &staged];
+    for left in all {
         fs::write(left, "left").unwrap();
     }
     sweep(&bench.layout, &std::collections::BTreeMap::from([(of_app.app.clone(), of_app)]));
-    for left in [&beside, &orphan, &blob, &staged] {
+    for left in all {
         assert!(!left.exists(), "{}", left.display());
     }
     for directory in [&state, &ledger, &bench.layout.env_dir] {

@@ -50,7 +50,7 @@ impl Exec<'_> {
             let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
             let code = match error {
                 BlobError::Mismatch { .. } => Code::DigestMismatch,
-                BlobError::Disk { .. } | BlobError::Refused(_) | BlobError::Web(_) | BlobError::GaveUp(..) => {
+                BlobError::Disk { .. } | BlobError::Refused(_) | BlobError::Source(_) | BlobError::GaveUp(..) => {
                     Code::Fetch
                 }
             };

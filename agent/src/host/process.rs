@@ -37,6 +37,8 @@ pub const MKSWAP: &str = "/sbin/mkswap";
 pub const USERADD: &str = "/usr/sbin/useradd";
 /// Reads the journal.
 pub const JOURNALCTL: &str = "/usr/bin/journalctl";
+/// Fetches commits; only ever started by the agent's own child `git`, which has given up what it could.
+pub const GIT: &str = "/usr/bin/git";
 /// Becomes an unprivileged user for good before it runs a program.
 pub const SETPRIV: &str = "/usr/bin/setpriv";
 
@@ -67,6 +69,8 @@ pub struct Command {
     pub timeout: Duration,
     /// What it reads; nothing unless said.
     pub stdin: Option<Arc<File>>,
+    /// Where its standard output goes instead of into the outcome.
+    pub stdout: Option<Arc<File>>,
     /// A file that all its output is added to, mode 0600, at most 64 MiB.
     pub output_file: Option<PathBuf>,
 }
@@ -75,8 +79,17 @@ impl Command {
     /// A program run by root in `/`.
     #[must_use]
     pub fn new(program: impl Into<String>, args: Vec<String>, timeout: Duration) -> Self {
-        let env = BTreeMap::new();
-        Self { program: program.into(), args, account: None, cwd: None, env, timeout, stdin: None, output_file: None }
+        Self {
+            program: program.into(),
+            args,
+            account: None,
+            cwd: None,
+            env: BTreeMap::new(),
+            timeout,
+            stdin: None,
+            stdout: None,
+            output_file: None,
+        }
     }
 }
 
@@ -320,13 +333,19 @@ pub(super) fn start(command: &Command) -> Result<Group, ProcessError> {
     ready.args(&command.args).current_dir(cwd).env_clear();
     ready.env("PATH", PATH).env("HOME", home).env("LANG", "C.UTF-8");
     ready.envs(command.env.iter().filter(|(key, _)| !steers_the_loader(key)));
+    let failed = |source| ProcessError::Start { program: command.program.clone(), source };
     let stdin = command.stdin.as_ref().map_or_else(|| Ok(Stdio::null()), |file| file.try_clone().map(Stdio::from));
-    ready.stdin(stdin.map_err(|source| ProcessError::Start { program: command.program.clone(), source })?);
-    ready.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let stdout = command.stdout.as_ref().map_or_else(|| Ok(Stdio::piped()), |file| file.try_clone().map(Stdio::from));
+    ready.stdin(stdin.map_err(failed)?).stdout(stdout.map_err(failed)?).stderr(Stdio::piped());
     ready.process_group(0).kill_on_drop(true);
-    let process = ready.spawn().map_err(|source| ProcessError::Start { program: command.program.clone(), source })?;
+    let process = ready.spawn().map_err(failed)?;
     let id = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     Ok(Group { process, id })
+}
+
+/// Becomes another program, with what this one has left; comes back only if that cannot be.
+pub(super) fn become_program(program: &str, args: &[String]) -> std::io::Error {
+    std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(args))
 }
 
 /// Variables by which a program's libraries could be replaced; setpriv would still be root when it reads them.

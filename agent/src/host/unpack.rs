@@ -16,6 +16,7 @@ use drover_proto::{limits, name::UserName};
 
 use super::{
     archive::Limits,
+    confine,
     process::{self, Command, Ended, ITSELF, Outcome, ProcessError},
     users::{self, Account, UserError},
 };
@@ -80,8 +81,8 @@ pub enum UnpackError {
 
 /// Logs what this kernel lacks to keep unpacking in bounds. Once, when the agent starts.
 pub fn tell_confinement() {
-    if !child::has_landlock() {
-        tracing::info!("this kernel has no Landlock: unpacking is kept in bounds by its user alone");
+    if !confine::has_landlock() {
+        tracing::info!("this kernel has no Landlock: unpacking and git are kept in bounds by their user alone");
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Input, Refusals, step};
 use crate::{
     host::{files::FileState, swap::SwapFile},
     observe::{Observed, Seen},
-    render::{Origin, Rendered},
+    render::Rendered,
 };
 
 /// Packages, then users, then directories.
@@ -108,10 +108,7 @@ fn accounts(wanted: &Rendered, observed: &Observed, refusals: &mut Refusals) {
 pub(super) fn tree(wanted: &Rendered, observed: &Observed) -> Vec<Step> {
     let Some(tree) = wanted.tree.as_ref().filter(|_| !observed.tree_sealed) else { return Vec::new() };
     let (digest, directory) = (tree.digest, tree.directory.clone());
-    let from = match &tree.origin {
-        Origin::Coordinator => None,
-        Origin::Web { shown, .. } => Some(shown.clone()),
-    };
+    let from = tree.origin.shown().map(str::to_owned);
     let mut steps = vec![
         step(Action::Fetch { digest, size_bytes: tree.size_bytes, from }, Reason::New),
         step(Action::Unpack { digest, directory: directory.clone() }, Reason::New),

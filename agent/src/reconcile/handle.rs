@@ -57,10 +57,11 @@ impl Handle {
                 refusal.message = format!("{}; {}", refusal.message, damaged(app, aside));
             }
         }
+        let packages_come = plan.steps.iter().any(|step| matches!(step.action, Action::InstallPackages(_)));
         let fetches = plan.steps.iter().any(|step| matches!(step.action, Action::Fetch { .. }));
         let tree = rendered.as_ref().and_then(|rendered| rendered.tree.as_ref());
         if let Some(tree) = tree.filter(|_| fetches)
-            && let Err(why) = shared.parts.blobs.reach(&tree.origin).await
+            && let Err(why) = shared.parts.blobs.reach(&tree.origin, packages_come).await
         {
             let message = Redactor::of(desired.iter()).text(&format!("this host cannot fetch the artifact: {why}"));
             plan.refusals.push(Refusal { code: Code::Fetch, part: "artifact".to_owned(), message });

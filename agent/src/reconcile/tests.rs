@@ -102,7 +102,7 @@ fn open(dir: &TempDir) -> (Desired, Reconciler) {
     let layout =
         Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
     let desired = Desired::open(&layout.state_dir, &[]).unwrap();
-    let blobs = Blobs::open(at("state/blobs"), watch::channel(None).1).unwrap();
+    let blobs = Blobs::open(&layout, watch::channel(None).1).unwrap();
     let systemd = Systemd::connect_to("unix:path=/nonexistent");
     let parts = Parts { layout, desired: desired.clone(), blobs, systemd, events: crate::event::Events::default() };
     (desired, Reconciler::open(parts).unwrap().1)

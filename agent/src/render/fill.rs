@@ -8,14 +8,12 @@ use drover_proto::{
     digest::Digest,
     name::{AbsPath, CheckName, UnitName},
     secret::Secret,
-    source::Source,
     spec::DesiredApp,
     template::{Argv, Hole, Segment, Template},
 };
 
 use super::{
-    FileKind, HostFacts, Origin, RenderError, RenderedBuild, RenderedFile, RenderedHook, Tree, Validate, env, error,
-    root,
+    FileKind, HostFacts, RenderError, RenderedBuild, RenderedFile, RenderedHook, Tree, Validate, env, error, root,
 };
 use crate::check::{RenderedCheck, RenderedHttp, RenderedProbe};
 
@@ -39,7 +37,7 @@ impl Filler<'_> {
         })
     }
 
-    fn hole(&self, field: &str, hole: &Hole) -> Result<String, RenderError> {
+    pub(super) fn hole(&self, field: &str, hole: &Hole) -> Result<String, RenderError> {
         match hole {
             Hole::Release => {
                 self.directory.map(ToString::to_string).ok_or_else(|| error(field, "{{ release }} needs an artifact"))
@@ -173,22 +171,6 @@ impl Filler<'_> {
         let (digest, size_bytes) = (artifact.digest, artifact.size_bytes);
         let origin = self.origin(&artifact.source)?;
         Ok(Some(Tree { directory: directory.clone(), key, digest, size_bytes, origin, build }))
-    }
-
-    fn origin(&self, source: &Source) -> Result<Origin, RenderError> {
-        let Source::Url(from) = source else { return Ok(Origin::Coordinator) };
-        let authorization = match &from.credentials {
-            None => None,
-            Some(credentials) => {
-                let value = self.hole("artifact.credentials", &Hole::Secret(credentials.secret.clone()))?;
-                let value = value.trim_end();
-                Some(Secret::new(match &credentials.username {
-                    Some(user) => format!("Basic {}", BASE64.encode(format!("{user}:{value}"))),
-                    None => format!("Bearer {value}"),
-                }))
-            }
-        };
-        Ok(Origin::Web { url: from.url.clone(), authorization, shown: source.to_string() })
     }
 
     pub(super) fn hooks(&self, env: &BTreeMap<String, EnvValue>) -> Result<Vec<RenderedHook>, RenderError> {

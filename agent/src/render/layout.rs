@@ -61,10 +61,15 @@ impl Layout {
     pub fn reserves(&self, path: &AbsPath) -> bool {
         [&self.state_dir, &self.releases_dir, &self.env_dir].iter().any(|own| path.as_path().starts_with(own))
     }
+    /// Downloaded artifacts.
+    #[must_use]
+    pub fn blobs_dir(&self) -> PathBuf {
+        self.state_dir.join("blobs")
+    }
     /// A downloaded artifact.
     #[must_use]
     pub fn blob(&self, digest: &Digest) -> PathBuf {
-        self.state_dir.join("blobs").join(digest.hex())
+        self.blobs_dir().join(digest.hex())
     }
     /// Where the full output of an app's programs is kept.
     #[must_use]

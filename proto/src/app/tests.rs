@@ -163,3 +163,20 @@ fn an_older_protocol_does_not_know_later_fields() {
     assert_eq!(app.unknown_to(1).as_deref(), Some("units.mono.service.ports"));
     assert_eq!(app.unknown_to(2), None);
 }
+
+#[test]
+fn an_artifact_of_a_repository_has_the_digest_of_its_commit_and_is_not_for_an_older_protocol() {
+    let mut app = minimal();
+    let source = crate::source::GitSource {
+        url: "https://example.org/mono.git".to_owned(),
+        commit: "ab".repeat(20).parse().unwrap(),
+        directory: None,
+        credentials: None,
+    };
+    let artifact = Artifact { digest: source.digest(), size_bytes: 0, build: None, source: Source::Git(source) };
+    app.artifact = Some(artifact.clone());
+    assert_eq!(app.check(), vec![]);
+    assert_eq!(app.unknown_to(1).as_deref(), Some("artifact.source"));
+    app.artifact = Some(Artifact { digest: Digest::of(b"another"), ..artifact });
+    assert_eq!(app.check()[0].field, "artifact.commit");
+}

@@ -6,6 +6,7 @@ mod deploy;
 mod events;
 mod failures;
 mod files;
+mod git;
 mod hooks;
 mod identity;
 mod interruptions;

@@ -13,7 +13,7 @@ use crate::{assert_serving, newest_rollout};
 const SOON: Duration = Duration::from_secs(40);
 
 /// Makes `host` a web server with a certificate of a CA of its own: the CA's certificate.
-fn web_server(host: &Host) -> Vec<u8> {
+pub fn web_server(host: &Host) -> Vec<u8> {
     let ip = host.ip();
     host.sh(&format!(
         "mkdir -p /etc/own /srv/files && cd /etc/own

@@ -8,14 +8,11 @@ use std::{
     path::Path,
 };
 
-use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset, RulesetAttr as _,
-    RulesetCreated, RulesetCreatedAttr as _, RulesetError, Scope,
-};
-use rustix::process::{Resource, Rlimit, setrlimit};
-
 use super::{Bounds, plain};
-use crate::host::archive::{self, ArchiveError, Limits};
+use crate::host::{
+    archive::{self, ArchiveError, Limits},
+    confine::{Most, Work, confine},
+};
 
 /// Exit code: the archive is bad; the last line says why.
 pub(super) const REFUSED: i32 = 3;
@@ -60,7 +57,15 @@ pub fn main(bounds: &str) -> i32 {
         eprintln!("this command is the agent's own: it unpacks an artifact into the current directory");
         return 2;
     };
-    if let Err(error) = confine(file_bytes) {
+    let most = Most {
+        file_bytes,
+        memory_bytes: MEMORY_BYTES,
+        cpu_seconds: CPU_SECONDS,
+        open_files: OPEN_FILES,
+        // No process beside this one: nothing of it can be alive when it has ended.
+        processes: 1,
+    };
+    if let Err(error) = confine(Work::Tree, most) {
         say(&format!("cannot give up rights: {error}"));
         return 2;
     }
@@ -80,62 +85,6 @@ pub fn main(bounds: &str) -> i32 {
 fn unpack(limits: Limits) -> Result<archive::Unpacked, ArchiveError> {
     let stdin: OwnedFd = io::stdin().as_fd().try_clone_to_owned().map_err(ArchiveError::Damaged)?;
     archive::unpack(File::from(stdin), Path::new("."), limits)
-}
-
-/// From here on it can write below the current directory, and that only within limits.
-fn confine(file_bytes: u64) -> Result<(), String> {
-    if rustix::process::geteuid().is_root() {
-        return Err("it runs as root".to_owned());
-    }
-    let limits = [
-        (Resource::Core, 0),
-        (Resource::Fsize, file_bytes),
-        (Resource::As, MEMORY_BYTES),
-        (Resource::Cpu, CPU_SECONDS),
-        (Resource::Nofile, OPEN_FILES),
-        // No process beside this one: nothing of it can be alive when it has ended.
-        (Resource::Nproc, 1),
-    ];
-    for (resource, most) in limits {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
-        setrlimit(resource, limit).map_err(|e| format!("{resource:?}: {e}"))?;
-    }
-    rustix::thread::set_no_new_privs(true).map_err(|e| e.to_string())?;
-    let here = File::open(".").map_err(|e| e.to_string())?;
-    match landlock(&here) {
-        // Without it the user alone keeps it in bounds; the agent says so when it starts.
-        Ok(()) | Err(RulesetError::CreateRuleset(_) | RulesetError::HandleAccesses(_)) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn landlock(here: &File) -> Result<(), RulesetError> {
-    let write = AccessFs::MakeReg
-        | AccessFs::MakeDir
-        | AccessFs::MakeSym
-        | AccessFs::WriteFile
-        | AccessFs::ReadDir
-        | AccessFs::Refer;
-    ruleset()?.add_rule(PathBeneath::new(here, write))?.restrict_self()?;
-    Ok(())
-}
-
-/// Everything that the kernel can forbid; an error where it has no Landlock, has it turned off, or has one too old to let a
-/// hard link lead from one directory of the tree to another.
-fn ruleset() -> Result<RulesetCreated, RulesetError> {
-    Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(ABI::V2))?
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(ABI::V6))?
-        .handle_access(AccessNet::from_all(ABI::V6))?
-        .scope(Scope::from_all(ABI::V6))?
-        .create()
-}
-
-/// Whether this kernel can confine the child by Landlock. Confines nobody.
-pub(super) fn has_landlock() -> bool {
-    ruleset().is_ok()
 }
 
 /// Which limit a signal stands for.

@@ -179,7 +179,12 @@ static DIRECTORY: Object = Object {
 static ARTIFACT: Object = Object {
     name: "artifact",
     fields: &[
-        f("path", Text("path"), "A folder, or a .tar, .tar.gz, .tgz or .tar.zst, beside the manifest.", "./backend"),
+        f(
+            "path",
+            Text("path"),
+            "A folder, or a .tar, .tar.gz, .tgz or .tar.zst, beside the manifest. With `git` a folder of the repository.",
+            "./backend",
+        ),
         f(
             "url",
             Text("URL"),
@@ -187,6 +192,18 @@ static ARTIFACT: Object = Object {
             "https://example.org/mono-1.2.tar.gz",
         ),
         f("sha256", Text("64 hex digits"), "Of that archive; needed with `url`.", "9f86d081884c7d659a2feaa0c55ad015…"),
+        f(
+            "git",
+            Text("URL"),
+            "Or a git repository, from which each host fetches a commit by https itself.",
+            "https://git.example.org/team/mono.git",
+        ),
+        f(
+            "commit",
+            Text("40 or 64 hex digits"),
+            "Which, by its full name; needed with `git`.",
+            "2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
+        ),
         f("credentials", Kind::Object(&CREDENTIALS), "What its server wants to know.", "{ secret: download-token }"),
         f(
             "exclude",
@@ -201,7 +218,7 @@ static ARTIFACT: Object = Object {
             "{ user: www-data, run: [[make]] }",
         ),
     ],
-    not_built: &["git", "image"],
+    not_built: &["image"],
 };
 
 static CREDENTIALS: Object = Object {

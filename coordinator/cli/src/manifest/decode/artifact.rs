@@ -1,4 +1,4 @@
-//! Reads `artifact`: a folder to be packed or an archive that hosts fetch, and its build.
+//! Reads `artifact`: a folder to be packed, or an archive or commit that hosts fetch, and its build.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -6,7 +6,7 @@ use drover_proto::{
     app::{Artifact, Build, SecretSource},
     digest::Digest,
     name::SecretName,
-    source::{Credentials, Source, UrlSource},
+    source::{Commit, Credentials, GitSource, Source, UrlSource},
 };
 
 use super::{Decoder, span};
@@ -32,13 +32,14 @@ impl Decoder<'_> {
     pub(super) fn artifact_source(&mut self, node: &Node) -> Option<ArtifactSource> {
         let exclude: Vec<String> =
             node.get("exclude").into_iter().flat_map(Node::items).filter_map(|n| self.plain(n)).collect();
-        let path_node = match (node.get("path"), node.get("url")) {
-            (Some(path), None) => path,
-            (None, Some(_)) => return None,
+        let path_node = match (node.get("path"), node.get("url"), node.get("git")) {
+            (Some(path), None, None) => path,
+            // With git a path leads into the repository.
+            (None, Some(_), None) | (_, None, Some(_)) => return None,
             _ if !matches!(node.value, Value::Map(_)) => return None,
             _ => {
-                let hint = "write path: ./folder, or url: https://… with its sha256";
-                self.reports.at(node, "needs either path or url", hint);
+                let hint = "write path: ./folder, or url: https://… with its sha256, or git: https://… with its commit";
+                self.reports.at(node, "needs one of path, url and git", hint);
                 return None;
             }
         };
@@ -52,12 +53,22 @@ impl Decoder<'_> {
         }
     }
 
-    /// An archive that hosts fetch themselves: its digest, and where it is.
+    /// What hosts fetch themselves: its digest, and where it is.
     pub(super) fn fetched(&mut self, node: &Node) -> Option<(Digest, Source)> {
-        let url_node = node.get("url")?;
+        let (kind, own) = if node.get("git").is_some() { ("git", "commit") } else { ("url", "sha256") };
+        for other in ["sha256", "commit"].into_iter().filter(|other| *other != own) {
+            if let Some(stray) = node.get(other) {
+                let hint = "an archive is known by its sha256, a commit of a git repository by its name";
+                self.reports.at(stray, format!("goes with {}", if other == "commit" { "git" } else { "url" }), hint);
+            }
+        }
+        let url_node = node.get(kind)?;
         let url = self.plain(url_node)?;
         if let Some(exclude) = node.get("exclude") {
-            self.reports.at(exclude, "is for a folder", "what an archive at a URL holds is unpacked whole");
+            self.reports.at(exclude, "is for a folder", "what hosts fetch themselves is unpacked whole");
+        }
+        if kind == "git" {
+            return self.commit(node, url_node, url);
         }
         let Some(digest) = node.get("sha256") else {
             let hint = "add sha256: with what `sha256sum` says of the archive: a host takes nothing else";
@@ -77,11 +88,33 @@ impl Decoder<'_> {
                 return None;
             }
         };
-        let credentials = node.get("credentials").and_then(|credentials| {
-            let username = credentials.get("username").and_then(|user| self.plain(user));
-            Some(Credentials { username, secret: self.name_of(credentials, "secret")? })
-        });
+        let credentials = self.credentials(node);
         Some((digest, Source::Url(UrlSource { url, credentials })))
+    }
+
+    fn commit(&mut self, node: &Node, url_node: &Node, url: String) -> Option<(Digest, Source)> {
+        let hint =
+            "add commit: with what `git rev-parse HEAD` says; a branch, a tag or a short name can come to mean another";
+        let Some(commit_node) = node.get("commit") else {
+            self.reports.at(url_node, "needs a commit", hint);
+            return None;
+        };
+        let text = self.plain(commit_node)?;
+        let Ok(commit) = text.parse::<Commit>() else {
+            self.reports.at(commit_node, format!("{text:?} is no full name of a commit"), hint);
+            return None;
+        };
+        // Written as in a shell, it means the same.
+        let directory = node.get("path").and_then(|path| self.plain(path));
+        let directory = directory.map(|path| path.trim_start_matches("./").trim_end_matches('/').to_owned());
+        let source = GitSource { url, commit, directory, credentials: self.credentials(node) };
+        Some((source.digest(), Source::Git(source)))
+    }
+
+    fn credentials(&mut self, node: &Node) -> Option<Credentials> {
+        let credentials = node.get("credentials")?;
+        let username = credentials.get("username").and_then(|user| self.plain(user));
+        Some(Credentials { username, secret: self.name_of(credentials, "secret")? })
     }
 
     /// What the credentials name is a stored secret of the app.

@@ -145,10 +145,43 @@ fn an_artifact_at_a_url_needs_its_digest_and_says_who_may_have_it() {
         (format!("url: http://example.org/a.tar, sha256: {sha}"), "begin the URL with https://"),
         (format!("url: https://me:pw@example.org/a.tar, sha256: {sha}"), "under credentials"),
         (format!("url: https://example.org/a.tar, sha256: {sha}, exclude: [b]"), "is for a folder"),
-        (format!("url: https://example.org/a.tar, sha256: {sha}, path: ./x"), "needs either path or url"),
-        ("build: { user: nobody, run: [[make]] }".to_owned(), "needs either path or url"),
+        (format!("url: https://example.org/a.tar, sha256: {sha}, path: ./x"), "needs one of path, url and git"),
+        ("build: { user: nobody, run: [[make]] }".to_owned(), "needs one of path, url and git"),
     ] {
         let (said, _) = faults(&with(&artifact));
         assert!(said.iter().any(|s| s.contains(expected)), "{artifact}: {said:?}");
+    }
+}
+
+#[test]
+fn an_artifact_in_a_repository_is_named_by_its_whole_commit() {
+    let commit = "2fd4e1c67a2d28fced849ee1bb76e7391b93eb12";
+    let with = |artifact: &str| minimal(&format!("artifact: {{ {artifact} }}\n"));
+    let git = "git: https://example.org/mono.git";
+    let loaded = loaded(&with(&format!("{git}, commit: {commit}, path: ./app/, credentials: {{ secret: token }}")));
+    assert!(loaded.artifact.is_none(), "nothing is packed here");
+    let artifact = loaded.spec.artifact.unwrap();
+    assert_eq!(artifact.source.to_string(), "https://example.org/mono.git at 2fd4e1c67a2d, folder app");
+    assert_eq!(loaded.spec.secrets.keys().map(ToString::to_string).collect::<Vec<_>>(), ["token"]);
+    let whole = super::loaded(&with(&format!("{git}, commit: {commit}"))).spec.artifact.unwrap();
+    assert_ne!(whole.digest, artifact.digest, "another folder is another artifact");
+    for (artifact, expected) in [
+        (git.to_owned(), "4: artifact.git: needs a commit"),
+        (format!("{git}, commit: main"), "4: artifact.commit: \"main\" is no full name of a commit"),
+        (format!("{git}, commit: 2fd4e1c"), "\"2fd4e1c\" is no full name"),
+        (format!("git: \"git@example.org:mono.git\", commit: {commit}"), "4: artifact.git: git over ssh is not taken"),
+        (format!("git: http://example.org/mono.git, commit: {commit}"), "begin the URL with https://"),
+        (format!("git: https://a:b@example.org/mono.git, commit: {commit}"), "under credentials"),
+        (format!("{git}, commit: {commit}, path: ../x"), "4: artifact.path: with git, a folder of the repository"),
+        (format!("{git}, commit: {commit}, exclude: [x]"), "is for a folder"),
+        (format!("{git}, commit: {commit}, url: https://example.org/a.tar"), "needs one of path, url and git"),
+        (format!("{git}, commit: {commit}, sha256: {commit}"), "4: artifact.sha256: goes with url"),
+        (format!("path: app, commit: {commit}"), "4: artifact.commit: goes with git"),
+    ] {
+        let (said, hints) = faults(&with(&artifact));
+        assert!(said.iter().any(|s| s.contains(expected)), "{artifact}: {said:?}");
+        if expected.contains("commit") && !expected.contains("goes with") {
+            assert!(hints.iter().any(|hint| hint.contains("git rev-parse HEAD")), "{artifact}: {hints:?}");
+        }
     }
 }
