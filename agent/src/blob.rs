@@ -10,6 +10,7 @@ use std::{
 use drover_proto::{
     digest::Digest,
     limits,
+    name::AppName,
     secret::Secret,
     wire::{FetchBlobRequest, agent_link_client::AgentLinkClient},
 };
@@ -43,9 +44,7 @@ const ALONE: Duration = Duration::from_secs(60);
 /// The downloaded artifacts.
 #[derive(Clone)]
 pub struct Blobs {
-    directory: PathBuf,
-    /// Where git may work.
-    workplaces: PathBuf,
+    layout: Layout,
     connection: watch::Receiver<Option<Channel>>,
     alone: Duration,
 }
@@ -92,20 +91,23 @@ enum Attempt {
 impl Blobs {
     /// Keeps blobs where `layout` says, over whatever connection there is.
     pub fn open(layout: &Layout, connection: watch::Receiver<Option<Channel>>) -> std::io::Result<Self> {
-        let directory = layout.blobs_dir();
-        std::fs::create_dir_all(&directory)?;
-        Ok(Self { directory, workplaces: layout.releases_dir.clone(), connection, alone: ALONE })
+        std::fs::create_dir_all(layout.blobs_dir())?;
+        Ok(Self { layout: layout.clone(), connection, alone: ALONE })
     }
 
-    /// The verified file with this content; fetches it from `origin` if need be. `say` is told of trouble.
+    /// The verified file of `app` with this content; fetches it from `origin` if need be. `say` is told of trouble.
     pub async fn ensure(
         &self,
+        app: &AppName,
         digest: Digest,
         size_bytes: u64,
         origin: &Origin,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<PathBuf, BlobError> {
-        let path = self.directory.join(digest.hex());
+        let path = self.layout.blob(app, &digest);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).await.map_err(|e| disk(parent, e))?;
+        }
         if fs::try_exists(&path).await.unwrap_or(false) {
             // The archive of a commit was made here, and has its name only since it is whole and on the disk.
             if matches!(origin, Origin::Git { .. })
@@ -156,13 +158,17 @@ impl Blobs {
         self.connection.borrow().is_some()
     }
 
-    /// Lets go of a blob that has been unpacked.
-    pub async fn discard(&self, digest: Digest) {
-        let path = self.directory.join(digest.hex());
-        if let Err(error) = fs::remove_file(&path).await
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %path.display(), %error, "a downloaded artifact stays behind");
+    /// Lets go of an app's blob that has been unpacked.
+    pub async fn discard(&self, app: &AppName, digest: Digest) {
+        let path = self.layout.blob(app, &digest);
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a downloaded artifact stays behind");
+            }
+            _ => {
+                // Err: what broke off of another one is still in there.
+                drop(fs::remove_dir(path.parent().unwrap_or(&path)).await);
+            }
         }
     }
 
@@ -187,7 +193,7 @@ impl Blobs {
     }
 
     fn in_repository<'a>(&'a self, tree: &'a GitTree, authorization: Option<&'a Secret<String>>) -> git::Wanted<'a> {
-        git::Wanted { tree, authorization, within: &self.workplaces }
+        git::Wanted { tree, authorization, within: &self.layout.releases_dir }
     }
 
     async fn over_the_link(&self, digest: Digest, size_bytes: u64, part: &mut Part) -> Result<(), Attempt> {
@@ -268,8 +274,11 @@ mod tests {
             Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
         let mut blobs = Blobs::open(&layout, connection).unwrap();
         blobs.alone = Duration::from_millis(20);
-        let ensured =
-            timeout(Duration::from_secs(20), blobs.ensure(Digest::of(b"x"), 1, &Origin::Coordinator, &|_| {})).await;
+        let ensured = timeout(
+            Duration::from_secs(20),
+            blobs.ensure(&"mono".parse().unwrap(), Digest::of(b"x"), 1, &Origin::Coordinator, &|_| {}),
+        )
+        .await;
         assert!(matches!(ensured, Ok(Err(BlobError::GaveUp(..)))), "{ensured:?}");
     }
 }

@@ -7,6 +7,7 @@
 
 mod activation;
 mod asked;
+mod beside;
 mod cleanup;
 mod decide;
 mod handle;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path, time::SystemTime};
 
-use drover_proto::{digest::Digest, name::AppName};
+use drover_proto::name::AppName;
 
 use crate::{
     host::{
@@ -41,17 +41,15 @@ pub fn sweep(layout: &Layout, ledgers: &BTreeMap<AppName, AppLedger>) {
     // An artifact that is being put to use is fetched on from where it is; every other was used before the crash.
     let wanted = |ledger: &AppLedger| {
         let desired = ledger.activation.as_ref()?.desired.as_ref()?;
-        Some(desired.spec.artifact.as_ref()?.digest.hex())
+        Some((ledger.app.clone(), desired.spec.artifact.as_ref()?.digest.hex()))
     };
-    let wanted: Vec<String> = ledgers.values().filter_map(wanted).collect();
-    let used = |name: &str| {
-        let (hex, end) = name.split_once('.').unwrap_or((name, ""));
-        let goes_on = ["", "part"].contains(&end) && wanted.iter().any(|digest| digest == hex);
-        // The archive of a commit has a `.part` of a name of its own, and is written anew.
-        let is_blob = format!("sha256:{hex}").parse::<Digest>().is_ok() && (end.is_empty() || end.ends_with("part"));
-        is_blob && !goes_on
-    };
-    each(&layout.blobs_dir(), used);
+    let wanted: BTreeMap<AppName, String> = ledgers.values().filter_map(wanted).collect();
+    each(&layout.blobs_dir(), |name| !wanted.keys().any(|app| app.as_str() == name));
+    for (app, digest) in &wanted {
+        // What is written of the archive of a commit has a name of its own, and is written anew.
+        let goes_on = [digest.clone(), format!("{digest}.part")];
+        each(&layout.blobs_dir().join(app.as_str()), |name| !goes_on.iter().any(|it| it == name));
+    }
 }
 
 /// `drover-agent enroll` may be writing this just now: it is a temporary file of the last minute.

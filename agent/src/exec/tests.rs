@@ -91,7 +91,9 @@ impl Bench {
         (artifact.digest, artifact.size_bytes) = (Digest::of(&bytes), bytes.len() as u64);
         let build = artifact.build.as_mut().unwrap();
         build.run = vec![argv(&["./make.sh", "{{ release }}"])];
-        fs::write(self.layout.state_dir.join("blobs").join(artifact.digest.hex()), bytes).unwrap();
+        let blob = self.layout.blob(&self.desired.spec.app, &artifact.digest);
+        fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        fs::write(blob, bytes).unwrap();
     }
 
     fn tree(&self) -> crate::render::Tree {
@@ -243,7 +245,8 @@ fn temporary_files_that_a_crash_left_are_removed_at_start() {
     let orphan = bench.layout.original_of(&of_app.app, &"/etc/else".parse().unwrap());
     directories::make(orphan.parent().unwrap(), 0o700).unwrap();
     let blob = state.join("blobs").join(Digest::of(b"used").hex());
-    let half = state.join("blobs").join(format!("{}.Xy12z.part", Digest::of(b"used").hex()));
+    let half = state.join("blobs/mono").join(format!("{}.Xy12z.part", Digest::of(b"used").hex()));
+    fs::create_dir_all(half.parent().unwrap()).unwrap();
     let of_git = bench.layout.releases_dir.join(".git-Xy12z/.gitconfig");
     fs::create_dir(of_git.parent().unwrap()).unwrap();
     let staged = bench.layout.work_dir().join("x/copy");

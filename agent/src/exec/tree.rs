@@ -46,7 +46,7 @@ impl Exec<'_> {
                 Err(error) => tracing::warn!(%error, "free space is unknown"),
             }
         }
-        self.blobs.ensure(tree.digest, size_bytes, &tree.origin, self.say).await.map_err(|error| {
+        self.blobs.ensure(self.app, tree.digest, size_bytes, &tree.origin, self.say).await.map_err(|error| {
             let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
             let code = match error {
                 BlobError::Mismatch { .. } => Code::DigestMismatch,
@@ -141,7 +141,7 @@ impl Exec<'_> {
             directories::make(parent, 0o700).map_err(|e| self.cannot("sealed", e))?;
         }
         files::write_private(&marker, b"").map_err(|e| StepFailure::new(Code::Write, "seal", e.to_string()))?;
-        self.blobs.discard(tree.digest).await;
+        self.blobs.discard(self.app, tree.digest).await;
         Ok(())
     }
 

@@ -74,7 +74,7 @@ pub async fn preflight(
         let look = tokio::task::spawn_blocking(move || listeners::on(&ports)).await;
         look.map_err(|e| failed("open ports", e))?.map_err(|e| failed("open ports", e))?
     };
-    let archive = rendered.tree.as_ref().map(|tree| layout.blob(&tree.digest));
+    let archive = rendered.tree.as_ref().map(|tree| layout.blob(&rendered.app, &tree.digest));
     let archive_is_here = archive.is_some_and(|archive| archive.exists());
     let swap = rendered.needs.swap_bytes.map(|_| swap::look()).transpose().map_err(|e| failed("swap", e))?;
     Ok(Preflight { rooms, listeners, swap, archive_is_here, extent })

@@ -78,6 +78,9 @@ impl Work<'_> {
             }
         };
         let resumed = interrupted.is_some();
+        if self.others_have_left(desired, &rendered).await == End::Superseded {
+            return End::Superseded;
+        }
         let (observed, plan) = match self.stage(desired, &rendered, resumed).await {
             Ok(staged) => staged,
             Err(Stop::Superseded) => return End::Superseded,
@@ -198,19 +201,6 @@ impl Work<'_> {
         self.prove(desired, rendered, GateTimes { waited: times.left.saturating_sub(left), left, ..times }).await
     }
 
-    /// Other apps were at work since the plan was made.
-    fn still_free(&self, rendered: &Rendered) -> Result<(), StepFailure> {
-        let others = self.shared.owners_beside(&self.app);
-        let file = rendered.files.iter().find_map(|file| Some((file.path.to_string(), others.files.get(&file.path)?)));
-        let unit = || rendered.units.keys().find_map(|unit| Some((unit.to_string(), others.units.get(unit)?)));
-        match file.or_else(unit) {
-            Some((part, app)) => {
-                Err(StepFailure::new(Code::OwnedByOther, "plan", format!("{part} belongs to app {app} by now")))
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Unit files were written and put back: their times changed, and systemd would call them changed from now on.
     async fn settle_unit_files(&self) {
         if let Err(error) = self.shared.parts.systemd.daemon_reload().await {
@@ -324,7 +314,7 @@ impl Work<'_> {
     /// The artifact of an activation that has ended. An agent that was interrupted behind unpacking still has it.
     async fn let_go(&self, desired: &DesiredApp) {
         if let Some(artifact) = &desired.spec.artifact {
-            self.shared.parts.blobs.discard(artifact.digest).await;
+            self.shared.parts.blobs.discard(&self.app, artifact.digest).await;
         }
     }
 

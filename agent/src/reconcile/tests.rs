@@ -210,6 +210,29 @@ async fn a_damaged_ledger_is_worked_out_from_what_is_there() {
 }
 
 #[tokio::test]
+async fn what_a_leaving_app_has_is_taken_over_whoever_comes_first() {
+    // By name the one that leaves is before the one that comes, and behind it.
+    for (from, to) in [("alpha", "beta"), ("beta", "alpha")] {
+        let mut bench = Bench::new();
+        let named = |mut release: DesiredApp, name: &str| {
+            release.spec.app = name.parse().unwrap();
+            release.release.app = name.parse().unwrap();
+            release
+        };
+        let leaving = named(bench.release(1, "one\n"), from);
+        bench.ask(&[&leaving]);
+        bench.pass().await;
+        let coming = named(bench.release(2, "two\n"), to);
+        bench.ask(&[&coming]);
+        bench.pass().await;
+        let status = bench.reconciler.shared.board.subscribe().borrow().clone();
+        let phase = |name: &str| status.apps[&name.parse::<AppName>().unwrap()].phase.clone();
+        assert!(matches!(phase(to), Phase::Healthy { .. }), "{:?}", phase(to));
+        assert_eq!((phase(from), bench.site().as_str()), (Phase::Removed, "two\n"));
+    }
+}
+
+#[tokio::test]
 async fn a_kept_app_stays_as_it_is_whatever_is_known_of_it() {
     let mut bench = Bench::new();
     let first = bench.release(1, "one\n");

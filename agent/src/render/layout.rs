@@ -66,10 +66,10 @@ impl Layout {
     pub fn blobs_dir(&self) -> PathBuf {
         self.state_dir.join("blobs")
     }
-    /// A downloaded artifact.
+    /// The downloaded artifact of an app. Two apps with the same one do not share it: each lets go of its own.
     #[must_use]
-    pub fn blob(&self, digest: &Digest) -> PathBuf {
-        self.blobs_dir().join(digest.hex())
+    pub fn blob(&self, app: &AppName, digest: &Digest) -> PathBuf {
+        self.blobs_dir().join(app.as_str()).join(digest.hex())
     }
     /// Where the full output of an app's programs is kept.
     #[must_use]
