@@ -225,17 +225,17 @@ impl Blobs {
         }
     }
 
-    /// Whether the artifact could be fetched just now; one sentence if not. What comes from the coordinator always could.
-    /// `packages_come`: with them the program for it may.
-    pub async fn reach(&self, origin: &Origin, packages_come: bool) -> Result<(), String> {
+    /// Whether the artifact could be fetched just now, and its size in bytes, if that is found out; one sentence if not. What
+    /// comes from the coordinator always could. `packages_come`: with them the program for it may.
+    pub async fn reach(&self, origin: &Origin, packages_come: bool) -> Result<Option<u64>, String> {
         match origin {
-            Origin::Coordinator => Ok(()),
+            Origin::Coordinator => Ok(None),
             Origin::Web { url, authorization, .. } => {
                 web::reach(&Download { url, authorization: authorization.as_ref() }).await
             }
-            Origin::Git { .. } if packages_come && !is_here() => Ok(()),
+            Origin::Git { .. } if packages_come && !is_here() => Ok(None),
             Origin::Git { tree, authorization, .. } => {
-                git::reach(&self.in_repository(tree, authorization.as_ref())).await
+                git::reach(&self.in_repository(tree, authorization.as_ref())).await.map(|()| None)
             }
         }
     }

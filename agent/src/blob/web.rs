@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use drover_proto::secret::Secret;
+use drover_proto::{limits::MAX_ARTIFACT_BYTES, secret::Secret};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, HeaderValue, LOCATION, RANGE},
@@ -109,14 +109,31 @@ fn goes_on(response: &Response, at: u64) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {at}-")))
 }
 
-/// Whether it is there and may be had, in one sentence if not. Fetches nothing.
-pub(super) async fn reach(download: &Download<'_>) -> Result<(), String> {
+/// Whether it is there and may be had, in one sentence if not, and its size in bytes, if the server tells. Fetches nothing.
+pub(super) async fn reach(download: &Download<'_>) -> Result<Option<u64>, String> {
     // The first byte, since some servers sign a URL for GET and refuse HEAD.
     match timeout(REACH_TIMEOUT, ask(download, Some("bytes=0-0".to_owned()))).await {
         Err(_) => Err(format!("no answer within {} s", REACH_TIMEOUT.as_secs())),
         Ok(Err(Attempt::Again(why))) => Err(why),
         Ok(Err(Attempt::Never(error))) => Err(error.to_string()),
-        Ok(Ok(_response)) => Ok(()),
+        Ok(Ok(response)) => match size(&response) {
+            Some(bytes) if bytes > MAX_ARTIFACT_BYTES => {
+                Err(format!("it has {bytes} bytes, and an artifact has {MAX_ARTIFACT_BYTES} at most"))
+            }
+            bytes => Ok(bytes),
+        },
+    }
+}
+
+/// Of the whole, of which the first byte was asked for.
+fn size(response: &Response) -> Option<u64> {
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT => {
+            let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+            range.strip_prefix("bytes 0-0/")?.parse().ok()
+        }
+        StatusCode::OK => response.content_length(),
+        _ => None,
     }
 }
 

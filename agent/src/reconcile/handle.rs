@@ -43,27 +43,36 @@ impl Handle {
         desired.iter_mut().for_each(|desired| ledger.remember_restart(desired));
         let specs = shared.parts.desired.subscribe();
         let work = Work::new(shared, specs, app.clone(), shared.facts(), ledger);
-        let rendered = match &desired {
+        let mut rendered = match &desired {
             Some(desired) => {
                 Some(render(desired, &work.facts, &shared.parts.layout).map_err(|error| error.to_string())?)
             }
             None => None,
         };
-        let planned = work.look_ahead(rendered.as_ref(), extent).await;
-        let (_, mut plan) = planned.map_err(|failed: StepFailure| failed.cause)?;
+        let cause = |failed: StepFailure| failed.cause;
+        let (_, mut plan) = work.look_ahead(rendered.as_ref(), extent).await.map_err(cause)?;
+        let mut unreachable = None;
+        let packages_come = plan.steps.iter().any(|step| matches!(step.action, Action::InstallPackages(_)));
+        let fetches = plan.steps.iter().any(|step| matches!(step.action, Action::Fetch { .. }));
+        if let Some(tree) = rendered.as_mut().and_then(|rendered| rendered.tree.as_mut()).filter(|_| fetches) {
+            match shared.parts.blobs.reach(&tree.origin, packages_come).await {
+                // Only now it is known how much room it needs.
+                Ok(Some(size_bytes)) if tree.size_bytes == 0 => {
+                    tree.size_bytes = size_bytes;
+                    plan = work.look_ahead(rendered.as_ref(), extent).await.map_err(cause)?.1;
+                }
+                Ok(_) => {}
+                Err(why) => unreachable = Some(format!("this host cannot fetch the artifact: {why}")),
+            }
+        }
         plan.made_unix_ms = Some(now_unix_ms());
         if let Some(aside) = shared.ledgers.damaged().get(app) {
             for refusal in plan.refusals.iter_mut().filter(|refusal| refusal.code == Code::NotOwned) {
                 refusal.message = format!("{}; {}", refusal.message, damaged(app, aside));
             }
         }
-        let packages_come = plan.steps.iter().any(|step| matches!(step.action, Action::InstallPackages(_)));
-        let fetches = plan.steps.iter().any(|step| matches!(step.action, Action::Fetch { .. }));
-        let tree = rendered.as_ref().and_then(|rendered| rendered.tree.as_ref());
-        if let Some(tree) = tree.filter(|_| fetches)
-            && let Err(why) = shared.parts.blobs.reach(&tree.origin, packages_come).await
-        {
-            let message = Redactor::of(desired.iter()).text(&format!("this host cannot fetch the artifact: {why}"));
+        if let Some(why) = unreachable {
+            let message = Redactor::of(desired.iter()).text(&why);
             plan.refusals.push(Refusal { code: Code::Fetch, part: "artifact".to_owned(), message });
         }
         Ok(plan)

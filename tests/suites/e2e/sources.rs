@@ -93,6 +93,20 @@ fn an_archive_is_fetched_from_a_web_server_and_from_nowhere_else() {
         from = to;
     }
 
+    // How large it is only the server knows.
+    server.sh("truncate -s 3G /srv/files/open/huge.tar");
+    for (path, words) in [("/open/huge.tar", "an artifact has 2147483648 at most"), ("/open/app.tar", "MiB are free")] {
+        let to = artifact(path, &sha256);
+        tiny = tiny.edit(&from, &to);
+        host.sh("mount -t tmpfs -o size=16m,mode=0755 tmpfs /var/lib/drover/releases");
+        refused(&tiny, words);
+        host.sh("umount /var/lib/drover/releases");
+        from = to;
+    }
+    let to = artifact("/limited/app.tar", &sha256);
+    tiny = tiny.edit(&from, &to);
+    from = to;
+
     // With a token, which goes to that server only; the agent is killed on the way and goes on.
     fleet.alice.run_with_stdin(&["secret", "set", "download-token"], b"let-me-in\n").ok();
     let to = format!("{from}\n  credentials: {{ secret: download-token }}");

@@ -97,7 +97,7 @@ fn a_damaged_identity_and_a_damaged_download_are_said_and_survived() {
         let digest = steps.iter().find_map(|step| step["action"]["fetch"]["digest"].as_str().map(str::to_owned));
         let digest = digest.unwrap_or_else(|| panic!("{plan:#}"));
         let part = format!("{STATE}/blobs/tiny/{}.part", digest.trim_start_matches("sha256:"));
-        host.sh(&format!("{garbage} > {part}"));
+        host.sh(&format!("mkdir -p {STATE}/blobs/tiny; {garbage} > {part}"));
         fleet.alice.apply(&tiny.manifest()).ok();
         assert_eq!(tiny_says(host)["version"], version);
     }
