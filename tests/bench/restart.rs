@@ -24,7 +24,7 @@ version: 1
 app: phoenix
 targets: { labels: { role: web } }
 strategy: { min_healthy_time: 1s, healthy_deadline: 30s, progress_deadline: 60s }
-restart_budget: { attempts: 5, window: 500ms, backoff: 1ms }
+restart_budget: { attempts: 5, window: 1s, backoff: 100ms }
 units:
   phoenix.service: { description: dies, exec: /usr/local/bin/bench-phoenix /run/bench-drover, restart: \"no\" }
 ";
