@@ -13,7 +13,7 @@ use drover_proto::{
     code::{self, Code},
     name::{HostId, OperatorName},
 };
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{
@@ -27,6 +27,9 @@ use crate::{
     counts::{Counted, Counts},
     session::Sessions,
 };
+
+/// What is given out at once of an answer.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// How many of what at one time, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +100,9 @@ impl Calls {
         let ended = CancellationToken::new();
         let watch = cut_off(unread.clone(), self.limits.patience, peer.clone());
         tokio::spawn(ended.clone().run_until_cancelled_owned(watch));
-        answer.map(|inner| Body::new(Held { inner, unread, _place: place, _ended: ended.drop_guard() }))
+        answer.map(|inner| {
+            Body::new(Held { inner, rest: Bytes::new(), unread, _place: place, _ended: ended.drop_guard() })
+        })
     }
     /// How many calls are under way.
     #[cfg(test)]
@@ -106,7 +111,7 @@ impl Calls {
     }
 }
 
-/// Since when there is something that the caller has not asked for: set at the beginning and with each part of the answer,
+/// Since when there is something that the caller has not asked for: set at the beginning and with each piece of the answer,
 /// and not while the answer itself has nothing to say.
 #[derive(Clone)]
 struct Unread(Arc<Mutex<Option<Instant>>>);
@@ -139,9 +144,13 @@ async fn cut_off(unread: Unread, patience: Duration, peer: Peer) {
     peer.line.cancel();
 }
 
-/// An answer under way.
+/// An answer under way, in pieces. HTTP/2 takes a whole piece as soon as the caller has asked for one byte, so a piece is
+/// small; and the last byte goes for itself: when that is taken, all before it is on its way, and no sooner is the answer at
+/// its end.
 struct Held {
     inner: Body,
+    /// Of the part that is being given out.
+    rest: Bytes,
     unread: Unread,
     _place: Place,
     _ended: DropGuard,
@@ -151,16 +160,58 @@ impl http_body::Body for Held {
     type Data = Bytes;
     type Error = Status;
 
-    // Only called when the caller has made room for more.
+    // Only called when the caller has made room for what was given out before.
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        self.unread.set(polled.is_ready().then(Instant::now));
-        polled
+        if self.rest.is_empty() {
+            let polled = Pin::new(&mut self.inner).poll_frame(cx);
+            self.unread.set(polled.is_ready().then(Instant::now));
+            match polled.map_ok(Frame::into_data) {
+                Poll::Ready(Some(Ok(Ok(data)))) => self.rest = data,
+                Poll::Ready(Some(Ok(Err(other)))) => return Poll::Ready(Some(Ok(other))),
+                Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        } else {
+            self.unread.set(Some(Instant::now()));
+        }
+        let length = match self.rest.len() {
+            length @ 0..=1 => length,
+            length => PIECE_BYTES.min(length - 1),
+        };
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.rest.is_empty() && self.inner.is_end_stream()
     }
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+}
+
+#[cfg(test)]
+mod tests {
+    //! In what pieces an answer goes.
+    use http_body::Body as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_goes_in_small_pieces_and_its_last_byte_for_itself() {
+        let content: String = (0..20_000).map(|n| format!("{n:05}")).collect();
+        let calls = Calls::new(Sessions::new(0), Limits::default());
+        let peer = Peer {
+            caller: Caller::Anonymous,
+            address: "127.0.0.1:1".parse().unwrap(),
+            line: CancellationToken::new(),
+        };
+        let place = calls.begin(&peer).unwrap();
+        let whole = Body::new(content.clone());
+        let mut held = calls.hold(http::Response::new(whole), place, &peer).into_body();
+        let mut pieces = Vec::new();
+        while !held.is_end_stream() {
+            let piece = std::future::poll_fn(|cx| Pin::new(&mut held).poll_frame(cx)).await.unwrap().unwrap();
+            pieces.push(piece.into_data().unwrap());
+        }
+        assert!(pieces.iter().all(|piece| piece.len() <= PIECE_BYTES));
+        assert_eq!(pieces.last().unwrap().len(), 1);
+        assert_eq!(pieces.concat(), content.as_bytes());
     }
 }

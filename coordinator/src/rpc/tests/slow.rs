@@ -41,8 +41,11 @@ async fn an_operator_who_does_not_read_is_cut_off_whatever_was_asked() {
     calls(&world, 1).await;
     let logs = LogsRequest { app: "mono".to_owned(), follow: true, ..LogsRequest::default() };
     let events = EventsRequest { follow: true, ..EventsRequest::default() };
-    for what in ["ListHosts", "WatchRollout", "Logs", "Events"] {
-        let mut raw = Raw::new(&world, Some(&bob), 0).await;
+    // Nothing is asked for, or one byte: then the rest waits.
+    for (what, window) in
+        ["ListHosts", "WatchRollout", "Logs", "Events"].into_iter().flat_map(|what| [(what, 0), (what, 1)])
+    {
+        let mut raw = Raw::new(&world, Some(&bob), window).await;
         let path = format!("/drover.v1.Operator/{what}");
         let stream = match what {
             "WatchRollout" => raw.call(&path, &RolloutRequest { rollout_id }).await,
@@ -94,9 +97,10 @@ async fn a_host_that_reads_neither_its_stream_nor_its_download_is_cut_off() {
     drop(host);
     calls(&world, 0).await;
 
-    let fetch = FetchBlobRequest { digest: digest.to_string(), offset: 0 };
-    // None of it, and a part of it.
-    for window in [0, 600 << 10] {
+    // None of it, a part of it, and a byte of the last part of it.
+    let last = content.len() as u64 - (100 << 10);
+    for (window, offset) in [(0, 0), (600 << 10, 0), (1, last)] {
+        let fetch = FetchBlobRequest { digest: digest.to_string(), offset };
         let mut raw = Raw::new(&world, Some(&identity), window).await;
         let stream = raw.call("/drover.v1.AgentLink/FetchBlob", &fetch).await;
         raw.close(stream).await;
@@ -105,11 +109,22 @@ async fn a_host_that_reads_neither_its_stream_nor_its_download_is_cut_off() {
     }
     let hello = Hello { protocol_version: drover_proto::PROTOCOL_VERSION, ..Hello::default() };
     let hello = FromAgent { message: Some(from_agent::Message::Hello(hello)) };
-    let mut raw = Raw::new(&world, Some(&identity), 0).await;
+    for window in [0, 1] {
+        let mut raw = Raw::new(&world, Some(&identity), window).await;
+        raw.call("/drover.v1.AgentLink/Session", &hello).await;
+        calls(&world, 1).await;
+        is_cut(&mut raw, "a stream").await;
+        calls(&world, 0).await;
+    }
+    // A stream that another one takes the place of is at its end, and yet not read.
+    let mut raw = Raw::new(&world, Some(&identity), 1).await;
     raw.call("/drover.v1.AgentLink/Session", &hello).await;
-    calls(&world, 1).await;
-    is_cut(&mut raw, "a stream").await;
-    calls(&world, 0).await;
+    while world.services.sessions.connected().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let mut host = Liar::new(&world, &identity, Hello::default()).await.unwrap();
     host.welcome().await;
+    calls(&world, 2).await;
+    is_cut(&mut raw, "a stream that was replaced").await;
+    calls(&world, 1).await;
 }
