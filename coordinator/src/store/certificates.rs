@@ -119,9 +119,23 @@ impl Store {
     pub async fn add_successor(&self, new: Successor<'_>, issuer: Digest, roots: &[Digest], now_ms: i64) -> Result<()> {
         let failed = |e| StoreError::Sql("renew a certificate", e);
         let mut tx = self.begin().await?;
+        // A host's can be forgotten: it never comes back under its id. An operator does under their name, and what is not
+        // known might be taken for one that a restore has lost.
         sqlx::query(
-            "DELETE FROM certificates WHERE replaces = $1 AND seen_ms IS NULL AND serial NOT IN
-             (SELECT serial FROM certificates WHERE replaces = $1 AND seen_ms IS NULL ORDER BY issued_ms DESC LIMIT $2)",
+            "UPDATE certificates SET revoked_ms = $3 WHERE owner_kind = 'operator' AND serial IN
+             (SELECT serial FROM certificates WHERE replaces = $1 AND seen_ms IS NULL AND revoked_ms IS NULL
+              ORDER BY issued_ms DESC LIMIT 1000 OFFSET $2)",
+        )
+        .bind(new.replaces)
+        .bind(MAX_UNUSED - 1)
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+        sqlx::query(
+            "DELETE FROM certificates WHERE owner_kind = 'host' AND serial IN
+             (SELECT serial FROM certificates WHERE replaces = $1 AND seen_ms IS NULL
+              ORDER BY issued_ms DESC LIMIT 1000 OFFSET $2)",
         )
         .bind(new.replaces)
         .bind(MAX_UNUSED - 1)
@@ -149,8 +163,21 @@ impl Store {
     }
     /// Takes up a certificate that this store does not know, of a host or operator that it does: it was given after the
     /// backup from which this store was restored. Nobody else can have it, since our CA has signed it. `false`: it is known
-    /// (and was revoked), or its owner is not welcome.
+    /// (and was revoked), or its owner is not welcome, or nothing was restored; an operator who was revoked since the
+    /// restore has lost all that was given before.
     pub async fn adopt_certificate(&self, kind: &'static str, owner: &str, serial: &str, now_ms: i64) -> Result<bool> {
+        // Most who ask were revoked: they cost no write.
+        let may: Option<(i64,)> = sqlx::query_as(
+            "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM certificates WHERE serial = $1)
+             AND EXISTS (SELECT 1 FROM audit WHERE action = 'restore')",
+        )
+        .bind(serial)
+        .fetch_optional(&self.read)
+        .await
+        .map_err(|e| StoreError::Sql("look for a restore", e))?;
+        if may.is_none() {
+            return Ok(false);
+        }
         let mut tx = self.begin().await?;
         let done = sqlx::query(
             "INSERT INTO certificates (serial, owner_kind, owner, issued_ms, not_after_ms, replaces)
@@ -160,7 +187,9 @@ impl Store {
              UNION ALL
              SELECT $1, 'operator', o.name, $4, (SELECT MAX(not_after_ms) FROM certificates WHERE owner = o.name), NULL
              FROM operators o WHERE $2 = 'operator' AND o.name = $3 AND o.revoked_ms IS NULL AND o.logged_in_ms IS NOT NULL
-             AND NOT EXISTS (SELECT 1 FROM certificates WHERE serial = $1)",
+             AND NOT EXISTS (SELECT 1 FROM certificates WHERE serial = $1)
+             AND NOT EXISTS (SELECT 1 FROM audit WHERE action = 'operator revoke' AND subject = o.name
+             AND id > (SELECT MAX(id) FROM audit WHERE action = 'restore'))",
         )
         .bind(serial)
         .bind(kind)

@@ -26,6 +26,8 @@ async fn a_certificate_counts_until_its_successor_is_used() {
     assert_eq!((held.issued_ms, held.issuer, held.roots.len()), (3, Some(next), 2));
     assert_eq!(t.store.holders(5).await.unwrap()[0].issuer, Some(next));
     assert!(add("0c", "01").await.is_err(), "a revoked one was renewed");
+    assert!(!t.store.adopt_certificate("host", A, "ff", 5).await.unwrap(), "nothing was restored");
+    t.store.record("root", "restore", "", 5).await.unwrap();
     // One that was given after the backup from which the store comes, and one that was revoked.
     assert!(t.store.adopt_certificate("host", A, "ff", 5).await.unwrap());
     t.store.use_certificate("ff", 5).await.unwrap();
@@ -35,6 +37,38 @@ async fn a_certificate_counts_until_its_successor_is_used() {
     assert!(!t.store.adopt_certificate("operator", A, "fe", 5).await.unwrap(), "of an unknown operator");
     t.store.revoke_host(&id, "ada", 6).await.unwrap();
     assert!(!t.store.adopt_certificate("host", A, "fd", 7).await.unwrap(), "of a revoked host");
+}
+
+#[tokio::test]
+async fn no_certificate_of_a_revoked_operator_comes_back_with_the_name() {
+    let t = temporary().await;
+    let ada: OperatorName = name("ada");
+    let ca = drover_proto::digest::Digest::of(b"ca");
+    t.store.add_operator(&ada, "l1", b"login", 1000, "root", 1).await.unwrap();
+    let login = NewLogin { serial: "01".to_owned(), not_after_ms: 9000 };
+    t.store.login_operator("l1", b"login", login, 2).await.unwrap();
+    // Far more than may wait for their first use.
+    for n in 0..20 {
+        let serial = format!("a{n:02}");
+        let new = Successor { serial: &serial, replaces: "01", not_after_ms: 9000 };
+        t.store.add_successor(new, ca, &[ca], 3 + n).await.unwrap();
+    }
+    let live = async |serial: &str| t.store.live_operator(&ada, serial, 40).await.unwrap();
+    assert!(!live("a00").await && !live("a11").await && live("a12").await && live("a19").await && live("01").await);
+    let adopted = async |serial: &str, now_ms| {
+        t.store.adopt_certificate("operator", "ada", serial, now_ms).await.unwrap() || live(serial).await
+    };
+    for (restored, given_since) in [(false, "fa"), (true, "fb")] {
+        if restored {
+            t.store.record("root", "restore", "", 30).await.unwrap();
+            assert!(adopted("fc", 30).await, "what was given after the backup");
+        }
+        t.store.revoke_operator(&ada, "bob", 31).await.unwrap();
+        t.store.add_operator(&ada, if restored { "l3" } else { "l2" }, b"login", 1000, "root", 32).await.unwrap();
+        for serial in ["01", "a00", "a11", "a19", given_since] {
+            assert!(!adopted(serial, 33).await, "{serial} came back");
+        }
+    }
 }
 
 #[tokio::test]
