@@ -22,7 +22,7 @@ pub struct Certificate {
 /// Successors of one certificate that were not used yet.
 const MAX_UNUSED: i64 = 8;
 /// How long an operator's certificate counts once its successor is used: for commands that had begun with it.
-const OVERLAP_MS: i64 = 15 * 60 * 1000;
+pub(super) const OVERLAP_MS: i64 = 15 * 60 * 1000;
 
 /// One that takes over from another when it is first used.
 #[derive(Clone, Debug)]

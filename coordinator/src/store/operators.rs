@@ -6,7 +6,7 @@ use drover_proto::{name::OperatorName, token::TokenKind, view::OperatorView};
 
 use super::{
     NewToken, Result, Store, StoreError, audit,
-    certificates::{add_certificate, revoke_certificates},
+    certificates::{OVERLAP_MS, add_certificate, revoke_certificates},
     commit, parse, tokens,
 };
 
@@ -118,16 +118,19 @@ impl Store {
             .map_err(|e| StoreError::Sql("look for an operator", e))?;
         Ok(row.is_some())
     }
-    /// Whether the certificate `serial` is this operator's, unrevoked as yet, and the operator too.
+    /// Whether the certificate `serial` is this operator's, unrevoked as yet, and the operator too. One that has been taken
+    /// over from counts for a while; only that, whatever time a clock that was wrong has left in it.
     pub async fn live_operator(&self, name: &OperatorName, serial: &str, now_ms: i64) -> Result<bool> {
         let row: Option<(i64,)> = sqlx::query_as(
             "SELECT 1 FROM operators o JOIN certificates c ON c.owner_kind = 'operator' AND c.owner = o.name
              WHERE o.name = $1 AND c.serial = $2 AND o.revoked_ms IS NULL
-             AND (c.revoked_ms IS NULL OR c.revoked_ms > $3)",
+             AND (c.revoked_ms IS NULL OR (c.revoked_ms > $3 AND c.revoked_ms <= $3 + $4 AND EXISTS (
+             SELECT 1 FROM certificates s WHERE s.replaces = c.serial AND s.seen_ms IS NOT NULL AND s.revoked_ms IS NULL)))",
         )
         .bind(name.as_str())
         .bind(serial)
         .bind(now_ms)
+        .bind(OVERLAP_MS)
         .fetch_optional(&self.read)
         .await
         .map_err(|e| StoreError::Sql("look for an operator's certificate", e))?;

@@ -95,3 +95,24 @@ async fn an_operators_certificate_outlives_its_successors_first_use_by_a_while()
     t.store.add_operator(&ada, "l2", b"login", 1000, "root", 201).await.unwrap();
     assert!(!live("01", 202).await && !live("0a", 202).await, "revoked with the operator, and not back with them");
 }
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_brings_no_revoked_certificate_back() {
+    let t = temporary().await;
+    let ada: OperatorName = name("ada");
+    let ca = drover_proto::digest::Digest::of(b"ca");
+    t.store.add_operator(&ada, "l1", b"login", 1000, "root", 1).await.unwrap();
+    let login = NewLogin { serial: "01".to_owned(), not_after_ms: 9000 };
+    t.store.login_operator("l1", b"login", login, 2).await.unwrap();
+    let live = async |serial: &str, now_ms: i64| t.store.live_operator(&ada, serial, now_ms).await.unwrap();
+    let (ahead, quarter) = (1_000_000_000, 15 * 60 * 1000);
+    t.store.add_successor(Successor { serial: "0a", replaces: "01", not_after_ms: 9000 }, ca, &[ca], 3).await.unwrap();
+    t.store.use_certificate("0a", ahead).await.unwrap();
+    assert!(live("01", ahead + quarter - 1).await && live("0a", 100).await);
+    assert!(!live("01", 100).await, "for far longer than a quarter of an hour");
+    t.store.revoke_operator(&ada, "bob", ahead).await.unwrap();
+    t.store.add_operator(&ada, "l2", b"login", 1000, "root", 200).await.unwrap();
+    for (serial, now_ms) in [("01", 300), ("0a", 300), ("01", ahead - 1), ("0a", ahead - 1)] {
+        assert!(!live(serial, now_ms).await, "{serial} at {now_ms}");
+    }
+}
