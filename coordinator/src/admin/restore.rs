@@ -60,7 +60,7 @@ async fn put(dir: &StateDir, backup: fs::File, force: bool, who: &str, refused: 
     let now_ms = clock::unix_ms();
     let by = format!("the restore of a backup by {who}");
     let ended = |document: &str| aborted(document, &by, now_ms);
-    let rested = store::put_to_rest(&staging.path().join(DATABASE), who, now_ms, ended).await?;
+    let rested = store::put_to_rest(&staging.path().join(DATABASE), &dir.database(), who, now_ms, ended).await?;
     let aside = dir.path().join(format!("before-restore-{now_ms}"));
     switch(dir, staging.path(), &existing, &aside).with_context(cannot)?;
     let kept = if existing.is_empty() { String::new() } else { format!(" The old state is in {}.", aside.display()) };

@@ -89,6 +89,16 @@ async fn backed_up(temporary: &Path) -> (StateDir, std::path::PathBuf, Digest) {
     (dir, file, digest)
 }
 
+/// Begins a rollout; answers its number.
+async fn next_rollout(dir: &StateDir) -> u64 {
+    let app = started(dir).await;
+    assert!(app.store.active_rollouts().await.unwrap().is_empty());
+    let mono = "mono".parse().unwrap();
+    let id = app.store.create_rollout(&mono, "ada", "apply", 1, |_| Ok(String::new())).await.unwrap();
+    app.store.close().await;
+    id
+}
+
 #[tokio::test]
 async fn a_backup_brings_everything_back() {
     let temporary = tempfile::tempdir().unwrap();
@@ -103,10 +113,16 @@ async fn a_backup_brings_everything_back() {
     assert!(running.contains("is running"), "{running}");
     drop(held);
     restore(&dir, &file, true).unwrap();
+    let first = next_rollout(&dir).await;
+    assert!(first > 1000, "{first} may have been used since the backup");
+    // The same backup once more: what was begun in between is lost, too.
+    restore(&dir, &file, true).unwrap();
+    let second = next_rollout(&dir).await;
+    assert!(second > first + 1000, "{second} after {first}");
     let aside = fs::read_dir(dir.path())
         .unwrap()
         .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("before-restore-"));
-    assert_eq!(aside.count(), 1);
+    assert_eq!(aside.count(), 2);
 
     let elsewhere = StateDir(temporary.path().join("elsewhere"));
     let said = restore(&elsewhere, &file, false).unwrap();
@@ -119,11 +135,11 @@ async fn a_backup_brings_everything_back() {
         let app = App::open(&dir, crate::ca::CLIENT_LIFE).await.unwrap();
         assert_eq!(app.ca.fingerprint(), fingerprint);
         assert!(app.blobs.has(&digest));
-        assert!(app.store.active_rollouts().await.unwrap().is_empty());
-        let ended = app.store.rollouts(None, 9).await.unwrap().remove(0);
+        let ended = app.store.rollouts(None, 9).await.unwrap().pop().unwrap();
         assert!(ended.document.contains("the restore of a backup"), "{}", ended.document);
-        let done: Vec<String> = app.store.audit(2).await.unwrap().into_iter().map(|line| line.action).collect();
-        assert_eq!(done, ["restore", "last"]);
+        let done: Vec<String> = app.store.audit(9).await.unwrap().into_iter().map(|line| line.action).collect();
+        let done: Vec<&str> = done.iter().map(String::as_str).filter(|action| *action != "rollout begin").collect();
+        assert_eq!(done[..2], ["restore", "last"]);
         let token = app.store.check_token(TokenKind::Join, "t1", b"correct", 2).await;
         assert!(matches!(token, Err(StoreError::Token(TokenRefusal::Revoked))), "{token:?}");
         let pin = crate::store::SecretPin::Stored {

@@ -1,11 +1,13 @@
 //! Numbers of releases and rollouts that hosts tell of. A store that was restored from a backup has forgotten some; new
 //! ones are counted from above them, so that no number means two things. `releases` and `rollouts` count with `next`.
 
+use std::path::Path;
+
 use drover_proto::{
     name::{AppName, ReleaseNumber, RolloutId},
     status::HostStatus,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction, sqlite::SqliteConnectOptions};
 
 use super::{Result, Store, StoreError, commit, from_int, to_int};
 
@@ -15,6 +17,10 @@ const MAX_AHEAD: u64 = 1 << 20;
 const MAX_APPS: i64 = 10_000;
 /// In place of an app's name: rollouts.
 const ROLLOUTS: &str = "";
+/// In place of an app's name: rollouts up to here are from before the last restore.
+pub(super) const RESTORED: &str = "@restored";
+/// By how much a restore counts on: more rollouts than are likely to have been lost.
+const RESTORE_STEP: i64 = 1000;
 
 const HIGHEST: &str = "SELECT MAX(n) FROM (SELECT highest AS n FROM numbers WHERE app = $1
     UNION ALL SELECT MAX(number) FROM releases WHERE app = $1
@@ -28,6 +34,46 @@ pub(super) async fn next(tx: &mut Transaction<'static, Sqlite>, app: Option<&App
         .await
         .map_err(|e| StoreError::Sql("count on", e))?;
     Ok(highest.unwrap_or(0) + 1)
+}
+
+/// Has the rollouts go on from far above all that this store, or the one that it takes the place of (`lost`), has used, so
+/// that what was begun after the backup is not begun once more as something else. The oldest stores count no such numbers.
+pub(super) async fn leap(tx: &mut Transaction<'static, Sqlite>, lost: i64) -> Result<()> {
+    let failed = |e| StoreError::Sql("count on from a restore", e);
+    let there: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'numbers'")
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(failed)?;
+    if there.is_none() {
+        return Ok(());
+    }
+    let from = next(tx, None).await?.max(lost.saturating_add(1)).saturating_add(RESTORE_STEP);
+    for app in [ROLLOUTS, RESTORED] {
+        sqlx::query("INSERT INTO numbers (app, highest) VALUES ($1, $2) ON CONFLICT (app) DO UPDATE SET highest = $2")
+            .bind(app)
+            .bind(from)
+            .execute(&mut **tx)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The highest number of a rollout in the store at `path`, which nobody has open; 0, if that cannot be read. Nothing is written
+/// beside it: what a crash has left in its log may be missed, and the step makes up for that.
+pub(super) async fn highest_rollout(path: &Path) -> i64 {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
+    let read = async {
+        let mut file = SqliteConnection::connect_with(&options).await?;
+        sqlx::query_as(HIGHEST).bind(ROLLOUTS).fetch_one(&mut file).await
+    };
+    match read.await {
+        Ok((highest,)) => Option::unwrap_or(highest, 0),
+        Err(error) => {
+            tracing::info!(%error, path = %path.display(), "not read: it tells no numbers of rollouts");
+            0
+        }
+    }
 }
 
 impl Store {

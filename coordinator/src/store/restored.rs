@@ -3,9 +3,12 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{
+    Sqlite, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
+};
 
-use super::{Result, StoreError, audit, commit};
+use super::{Result, StoreError, audit, commit, numbers};
 
 /// What was put to rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,8 +20,16 @@ pub struct Rested {
 }
 
 /// Revokes every token that could still be used, ends every rollout that had not ended (`end` makes its last document
-/// from the one that is stored), and records who restored.
-pub async fn put_to_rest(path: &Path, who: &str, now_ms: i64, end: impl Fn(&str) -> Option<String>) -> Result<Rested> {
+/// from the one that is stored), has the numbers of rollouts go on from above those of the backup and of the store at
+/// `former`, if there is one, and records who restored.
+pub async fn put_to_rest(
+    path: &Path,
+    former: &Path,
+    who: &str,
+    now_ms: i64,
+    end: impl Fn(&str) -> Option<String>,
+) -> Result<Rested> {
+    let lost = if former.exists() { numbers::highest_rollout(former).await } else { 0 };
     let failed = |e| StoreError::Sql("put what a backup had under way to rest", e);
     // No write-ahead log: the file alone is moved to its place.
     let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Delete);
@@ -34,20 +45,7 @@ pub async fn put_to_rest(path: &Path, who: &str, now_ms: i64, end: impl Fn(&str)
             .execute(&mut *tx)
             .await
             .map_err(failed)?;
-    let active: Vec<(i64, String)> = sqlx::query_as("SELECT id, document FROM rollouts WHERE active = 1")
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(failed)?;
-    for (id, document) in &active {
-        let ended = end(document).ok_or(StoreError::Damaged("a rollout"))?;
-        sqlx::query("UPDATE rollouts SET document = $2, active = 0, ended_ms = $3 WHERE id = $1")
-            .bind(id)
-            .bind(ended)
-            .bind(now_ms)
-            .execute(&mut *tx)
-            .await
-            .map_err(failed)?;
-    }
+    let rollouts = end_rollouts(&mut tx, now_ms, end).await?;
     // What was paused with a rollout would stand still for ever.
     sqlx::query(
         "UPDATE hosts SET generation = generation + 1 WHERE id IN (SELECT host FROM host_apps WHERE paused = 1)",
@@ -56,10 +54,46 @@ pub async fn put_to_rest(path: &Path, who: &str, now_ms: i64, end: impl Fn(&str)
     .await
     .map_err(failed)?;
     sqlx::query("UPDATE host_apps SET paused = 0").execute(&mut *tx).await.map_err(failed)?;
-    let rested = Rested { tokens: done.rows_affected(), rollouts: active.len() };
+    numbers::leap(&mut tx, lost).await?;
+    let rested = Rested { tokens: done.rows_affected(), rollouts };
     let subject = format!("{} unused tokens revoked, {} rollouts aborted", rested.tokens, rested.rollouts);
     audit::record(&mut tx, who, "restore", &subject, now_ms).await?;
     commit(tx).await?;
     pool.close().await;
     Ok(rested)
+}
+
+/// Answers how many.
+async fn end_rollouts(
+    tx: &mut Transaction<'static, Sqlite>,
+    now_ms: i64,
+    end: impl Fn(&str) -> Option<String>,
+) -> Result<usize> {
+    let failed = |e| StoreError::Sql("end what a backup had under way", e);
+    let active: Vec<(i64, String)> = sqlx::query_as("SELECT id, document FROM rollouts WHERE active = 1")
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(failed)?;
+    for (id, document) in &active {
+        let ended = end(document).ok_or(StoreError::Damaged("a rollout"))?;
+        sqlx::query("UPDATE rollouts SET document = $2, active = 0, ended_ms = $3 WHERE id = $1")
+            .bind(id)
+            .bind(ended)
+            .bind(now_ms)
+            .execute(&mut **tx)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(active.len())
+}
+
+#[cfg(test)]
+impl super::Store {
+    /// As `put_to_rest`, in a store that is in use.
+    pub async fn seem_restored(&self, now_ms: i64) {
+        let mut tx = self.begin().await.unwrap();
+        numbers::leap(&mut tx, 0).await.unwrap();
+        audit::record(&mut tx, "root", "restore", "", now_ms).await.unwrap();
+        commit(tx).await.unwrap();
+    }
 }
