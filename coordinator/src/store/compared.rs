@@ -4,23 +4,26 @@
 
 use std::collections::BTreeSet;
 
-use drover_proto::name::{AppName, HostId};
+use drover_proto::name::{AppName, HostId, RolloutId};
 use sqlx::{Sqlite, Transaction};
 
-use super::{Result, Store, StoreError, commit, parse};
+use super::{Result, Store, StoreError, commit, from_int, numbers::RESTORED, parse};
 
 impl Store {
-    /// When this store was restored (Unix ms), if the host has not been compared since.
-    pub async fn uncompared_since(&self, host: &HostId) -> Result<Option<i64>> {
+    /// Up to which number rollouts are from before this store was restored, if the host has not been compared since. Where
+    /// that was not noted, all are.
+    pub async fn uncompared_since(&self, host: &HostId) -> Result<Option<RolloutId>> {
         let row: Option<(i64,)> = sqlx::query_as(
-            "SELECT a.at_ms FROM audit a, hosts h WHERE a.action = 'restore' AND h.id = $1 AND a.id > h.compared
-             ORDER BY a.id DESC LIMIT 1",
+            "SELECT COALESCE((SELECT highest FROM numbers WHERE app = $2), $3) FROM hosts h
+             WHERE h.id = $1 AND EXISTS (SELECT 1 FROM audit WHERE action = 'restore' AND id > h.compared)",
         )
         .bind(host.as_str())
+        .bind(RESTORED)
+        .bind(i64::MAX)
         .fetch_optional(&self.read)
         .await
         .map_err(|e| StoreError::Sql("look for a restore", e))?;
-        Ok(row.map(|(ms,)| ms))
+        row.map(|(highest,)| from_int(highest, "a rollout's number")).transpose()
     }
     /// The apps of which something was asked of a host since this store was restored, before it was compared: what is
     /// stored of them is newer than what the host holds.

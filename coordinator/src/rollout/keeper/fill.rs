@@ -85,7 +85,7 @@ impl Rollouts {
             .find(|rollout| rollout.state == RolloutState::Succeeded && rollout.target == Some(number));
         let Some(proved) = proved else { return Ok(()) };
         // What was proved before this store was restored may be older than what the host holds: that is compared first.
-        if store.uncompared_since(&host.id).await?.is_some_and(|restored_ms| proved.started_unix_ms <= restored_ms) {
+        if store.uncompared_since(&host.id).await?.is_some_and(|before| proved.id <= before) {
             return Ok(());
         }
         // Only what passed it by is made up for.
