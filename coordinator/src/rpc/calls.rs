@@ -197,11 +197,8 @@ mod tests {
     async fn an_answer_goes_in_small_pieces_and_its_last_byte_for_itself() {
         let content: String = (0..20_000).map(|n| format!("{n:05}")).collect();
         let calls = Calls::new(Sessions::new(0), Limits::default());
-        let peer = Peer {
-            caller: Caller::Anonymous,
-            address: "127.0.0.1:1".parse().unwrap(),
-            line: CancellationToken::new(),
-        };
+        let peer =
+            Peer { caller: Caller::Anonymous, address: "127.0.0.1:1".parse().unwrap(), line: CancellationToken::new() };
         let place = calls.begin(&peer).unwrap();
         let whole = Body::new(content.clone());
         let mut held = calls.hold(http::Response::new(whole), place, &peer).into_body();

@@ -70,9 +70,9 @@ impl Stream {
         };
         // Before the generation: with that the spec may go.
         store.keep(&self.host, &kept.apps, kept.only).await.map_err(failed)?;
-        // What was asked meanwhile is sent at once, and that apps are kept, too: one may be paused there with a rollout
-        // that nobody knows any more.
-        let says_more = !kept.apps.is_empty() || !asked.is_empty();
+        // What was asked meanwhile is sent at once. So is all else to a host that names its apps: one may be paused there
+        // with a rollout that nobody knows any more, and something may be asked in this very moment.
+        let says_more = tells_all || !hello.apps.is_empty() || !asked.is_empty();
         store.raise_generation(&self.host, held + u64::from(says_more)).await.map_err(failed)?;
         self.sent = held;
         self.keeps_unknown = true;

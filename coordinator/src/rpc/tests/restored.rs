@@ -228,3 +228,17 @@ async fn what_was_proved_after_the_restore_is_given_to_every_host_whatever_the_c
     all.world.services.rollouts.fill_in(&all.id).await.unwrap();
     assert_eq!(store.spec(&all.id).await.unwrap().apps[&app("mono")].rollout, started.rollout_id);
 }
+
+#[tokio::test]
+async fn an_app_that_was_paused_after_the_backup_goes_on() {
+    let mut all = Restored::new().await;
+    // The same release of the same rollout, paused since.
+    let apps = vec![held("mono", 1, 1), held("blog", 1, 2)];
+    let (generation, spec_digest) = (all.generation + 1, "sha256:lost".to_owned());
+    let mut host = all.comes(Hello { generation, spec_digest, apps, ..Hello::default() }).await;
+    let sent = tokio::time::timeout(Duration::from_secs(10), host.spec()).await.expect("it stands still").unwrap();
+    let sent = read_spec(&sent);
+    assert_eq!((sent.generation, sent.keep.len()), (generation + 1, 0));
+    assert!(sent.apps.len() == 2 && sent.apps.values().all(|app| !app.paused), "{sent:?}");
+    assert!(all.kept().await.is_empty());
+}
