@@ -10,7 +10,7 @@ use drover_proto::{
     wire::{HeldApp, Hello},
 };
 use tonic::Status;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
     document,
@@ -33,7 +33,7 @@ impl Stream {
     pub(super) async fn compare(&mut self, row: &Host, hello: &Hello, spoken: u32) -> Result<(), Status> {
         let store = self.all.store.clone();
         let due = store.uncompared_since(&self.host).await.map_err(failed)?.is_some();
-        if holds_another(&store, hello, row, due).await {
+        if holds_another(&store, hello, row, due).await? {
             let tells = spoken >= TELLS_APPS_SINCE;
             let says_more = self.catch_up(row, hello, due && tells).await?;
             if due && !tells {
@@ -87,14 +87,22 @@ impl Stream {
 
 /// Whether the host holds a spec that this coordinator has not written: a later one, or another of the same number. Where a
 /// comparison is `due`, also an earlier one, unless the host had accepted it before the backup was made.
-async fn holds_another(store: &Store, hello: &Hello, row: &Host, due: bool) -> bool {
+async fn holds_another(store: &Store, hello: &Hello, row: &Host, due: bool) -> Result<bool, Status> {
     let held = hello.generation;
     if held != row.generation || hello.spec_digest.is_empty() {
-        return held > row.generation || (due && held > row.accepted);
+        return Ok(held > row.generation || (due && held > row.accepted));
     }
-    // A spec that cannot be read is told when it is to be sent.
-    let ours = document(store, &row.id).await.ok().flatten();
-    ours.is_some_and(|ours| ours.generation == held && Digest::of(&ours.json).to_string() != hello.spec_digest)
+    let ours = match document(store, &row.id).await {
+        Ok(ours) => ours,
+        // It would count as compared for good.
+        Err(error) if due => {
+            error!(host = %row.name, %error, "a host cannot be compared with its spec");
+            return Err(code::status(Code::Store, "the coordinator's store failed; its log says why"));
+        }
+        // Told when it is to be sent.
+        Err(_) => None,
+    };
+    Ok(ours.is_some_and(|ours| ours.generation == held && Digest::of(&ours.json).to_string() != hello.spec_digest))
 }
 
 /// What stays on a host as it holds it.

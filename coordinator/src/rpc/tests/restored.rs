@@ -242,3 +242,16 @@ async fn an_app_that_was_paused_after_the_backup_goes_on() {
     assert!(sent.apps.len() == 2 && sent.apps.values().all(|app| !app.paused), "{sent:?}");
     assert!(all.kept().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_host_is_not_compared_with_a_spec_that_cannot_be_read() {
+    let all = Restored::new().await;
+    // Of the generation that the host holds, and not there.
+    let generation = all.world.app.store.set_app(&all.id, &app("mono"), Some(StoredApp::new(99, 9))).await.unwrap();
+    let apps = vec![held("mono", 1, 1), held("blog", 1, 2)];
+    let hello = Hello { generation, spec_digest: "sha256:lost".to_owned(), apps, ..Hello::default() };
+    let mut host = Liar::new(&all.world, &all.identity, hello).await.unwrap();
+    let status = host.incoming.message().await.unwrap_err();
+    assert_eq!(code::of_status(&status), Some(Code::Store), "{status:?}");
+    assert!(all.world.app.store.uncompared_since(&all.id).await.unwrap().is_some());
+}
