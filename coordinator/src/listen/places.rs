@@ -10,6 +10,9 @@ use crate::{
     counts::{Counted, Counts},
 };
 
+/// Of as many certificates the connections of one owner may be, if each has as many as it may.
+const CERTIFICATES: usize = 4;
+
 /// How many of what at one time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -19,8 +22,10 @@ pub(super) struct Limits {
     pub handshakes_per_address: usize,
     /// Connections with a certificate; the next one is refused.
     pub known: usize,
-    /// Connections of one host or operator; the next one is refused.
-    pub per_caller: usize,
+    /// Connections with one certificate of a host; the next one is refused.
+    pub per_host: usize,
+    /// Connections with one certificate of an operator, each of whose commands has its own; the next one is refused.
+    pub per_operator: usize,
     /// Connections without a certificate; the next one is refused.
     pub anonymous: usize,
     /// Connections of one address without a certificate; the next one is refused.
@@ -35,7 +40,8 @@ impl Default for Limits {
             handshakes: 512,
             handshakes_per_address: 128,
             known: 8192,
-            per_caller: 8,
+            per_host: 8,
+            per_operator: 64,
             anonymous: 64,
             anonymous_per_address: 16,
             anonymous_life: Duration::from_secs(30),
@@ -62,6 +68,7 @@ pub(super) enum Full {
 pub(super) enum Key {
     Handshakes(IpAddr),
     Anonymous(IpAddr),
+    Certificate(String),
     Host(String),
     Operator(String),
 }
@@ -69,7 +76,7 @@ pub(super) enum Key {
 /// A connection's place; free again when it is dropped.
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
-    _counted: Counted<Key>,
+    _counted: Vec<Counted<Key>>,
 }
 
 /// All there are.
@@ -104,16 +111,20 @@ impl Places {
     /// A place for a connection whose other end is known by now.
     pub fn take(&self, caller: &Caller, address: IpAddr) -> Result<Place, Full> {
         let limits = &self.limits;
-        let (key, most, pool, full) = match caller {
-            Caller::Anonymous => {
-                (Key::Anonymous(address), limits.anonymous_per_address, &self.anonymous, Full::Anonymous)
-            }
-            Caller::Host { id, .. } => (Key::Host(id.to_string()), limits.per_caller, &self.known, Full::Known),
-            Caller::Operator { name, .. } => {
-                (Key::Operator(name.to_string()), limits.per_caller, &self.known, Full::Known)
-            }
+        let (pool, full) = match caller {
+            Caller::Anonymous => (&self.anonymous, Full::Anonymous),
+            Caller::Host { .. } | Caller::Operator { .. } => (&self.known, Full::Known),
         };
-        let counted = self.counts.take(key, most).ok_or(Full::Caller)?;
+        // A certificate may be one that is good no more, in whose hands whatever: the others of its owner are not its to take.
+        let of =
+            |serial: &String, owner, most| vec![(Key::Certificate(serial.clone()), most), (owner, most * CERTIFICATES)];
+        let keys = match caller {
+            Caller::Anonymous => vec![(Key::Anonymous(address), limits.anonymous_per_address)],
+            Caller::Host { id, serial } => of(serial, Key::Host(id.to_string()), limits.per_host),
+            Caller::Operator { name, serial } => of(serial, Key::Operator(name.to_string()), limits.per_operator),
+        };
+        let counted: Option<Vec<_>> = keys.into_iter().map(|(key, most)| self.counts.take(key, most)).collect();
+        let counted = counted.ok_or(Full::Caller)?;
         let permit = pool.clone().try_acquire_owned().map_err(|_| full)?;
         Ok(Place { _permit: permit, _counted: counted })
     }

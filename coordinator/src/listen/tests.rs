@@ -248,9 +248,9 @@ async fn a_peer_that_always_has_more_to_say_lets_others_have_their_turn() {
 
 #[tokio::test]
 async fn one_caller_cannot_take_every_place() {
-    let places = Places::new(Limits { per_caller: 2, known: 3, ..Limits::default() });
-    let host = |id: &str| Caller::Host { id: id.parse().unwrap(), serial: "1".to_owned() };
-    let (one, other) = (host(HOST), host("h-000000000000000b"));
+    let places = Places::new(Limits { per_host: 2, known: 3, ..Limits::default() });
+    let host = |id: &str, serial: &str| Caller::Host { id: id.parse().unwrap(), serial: serial.to_owned() };
+    let (one, other) = (host(HOST, "1"), host("h-000000000000000b", "2"));
     let address: std::net::IpAddr = "127.0.0.1".parse().unwrap();
     let held = [places.take(&one, address).unwrap(), places.take(&one, address).unwrap()];
     assert_eq!(places.take(&one, address).err(), Some(places::Full::Caller));
@@ -259,6 +259,16 @@ async fn one_caller_cannot_take_every_place() {
     drop(held);
     places.take(&one, address).unwrap();
     drop(third);
+    let held = [places.take(&one, address).unwrap(), places.take(&one, address).unwrap()];
+    places.take(&host(HOST, "3"), address).expect("one certificate takes the places of the next");
+    drop(held);
+    let places = Places::new(Limits::default());
+    let with = |serial: &str| std::iter::from_fn(|| places.take(&host(HOST, serial), address).ok()).collect::<Vec<_>>();
+    let all: Vec<_> = ["1", "3", "4", "5", "6", "7"].map(with).into_iter().flatten().collect();
+    assert_eq!(all.len(), 32, "whatever it renews");
+    let ada = Caller::Operator { name: "ada".parse().unwrap(), serial: "8".to_owned() };
+    let commands = std::iter::from_fn(|| places.take(&ada, address).ok()).collect::<Vec<_>>();
+    assert_eq!(commands.len(), 64, "each command has its own");
     let all: Vec<_> = (0..200).filter_map(|_| places.handshake_with(address)).collect();
     assert_eq!(all.len(), places.limits.handshakes_per_address);
     let strangers: Vec<_> = (0..200).map_while(|_| places.take(&Caller::Anonymous, address).ok()).collect();
