@@ -43,6 +43,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Cancelled, the connection is cut.
     pub line: CancellationToken,
+    /// Cancelled when the certificate was found to be good no more: the connection is cut once the answer is there.
+    pub refused: CancellationToken,
 }
 
 /// A certificate of our CA that names nobody. That cannot happen unless the CA is misused.

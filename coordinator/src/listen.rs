@@ -34,6 +34,8 @@ use places::{Limits, Place, Places};
 /// What is read of one connection before it is another's turn: HTTP/2 goes on for as long as there is something, and a peer
 /// that sends tiny frames without end would keep the others waiting.
 const READ_IN_A_ROW_BYTES: usize = 16 << 10;
+/// For the answer to who comes with a certificate that is good no more.
+const REFUSED_LIFE: Duration = Duration::from_secs(1);
 /// Before accepting again when the system refused (mostly: no file descriptor left).
 const ACCEPT_RETRY_MS: u64 = 200;
 
@@ -186,28 +188,26 @@ async fn shake_hands(
     };
     tracing::debug!(%address, ?caller, "connected");
     let life = (caller == Caller::Anonymous).then_some(places.limits.anonymous_life);
-    let peer = Peer { caller, address, line: CancellationToken::new() };
-    Some(Connection {
-        stream,
-        end: Box::pin(end(peer.line.clone(), life)),
-        peer,
-        is_cut: false,
-        in_a_row: 0,
-        _place: place,
-    })
+    let peer = Peer { caller, address, line: CancellationToken::new(), refused: CancellationToken::new() };
+    Some(Connection { stream, end: Box::pin(end(peer.clone(), life)), peer, is_cut: false, in_a_row: 0, _place: place })
 }
 
 /// Comes when a connection is to be cut, and says why.
-async fn end(line: CancellationToken, life: Option<Duration>) -> io::Error {
+async fn end(peer: Peer, life: Option<Duration>) -> io::Error {
     let too_long = async {
         match life {
             Some(life) => tokio::time::sleep(life).await,
             None => std::future::pending().await,
         }
     };
+    let refused = async {
+        peer.refused.cancelled().await;
+        tokio::time::sleep(REFUSED_LIFE).await;
+    };
     let why = tokio::select! {
+        () = refused => "the certificate is good no more",
         () = too_long => "without a certificate for too long",
-        () = line.cancelled() => "the peer does not read",
+        () = peer.line.cancelled() => "the peer does not read",
     };
     io::Error::new(io::ErrorKind::TimedOut, why)
 }

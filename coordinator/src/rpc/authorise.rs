@@ -19,7 +19,7 @@ use tonic::{
 };
 
 use super::{
-    calls::Calls,
+    calls::{Calls, Place},
     lease::{Revocations, unwelcome},
     store_failed,
 };
@@ -128,6 +128,19 @@ async fn authorise(store: &Store, path: &str, peer: &Peer) -> Result<Allowed, St
     }
 }
 
+/// Whether this call may be made, and then counts it among its owner's.
+async fn let_in(store: &Store, calls: &Calls, path: &str, peer: &Peer, place: &mut Place) -> Result<Allowed, Status> {
+    let allowed = authorise(store, path, peer).await.inspect_err(|status| {
+        tracing::info!(path, address = %peer.address, reason = status.message(), "refused");
+        if code::of_status(status) == Some(Code::Revoked) {
+            peer.refused.cancel();
+        }
+    })?;
+    calls.admit(place, peer)?;
+    calls.paced_owner(peer).await?;
+    Ok(allowed)
+}
+
 /// A certificate that was given after the backup from which the store was restored is taken up.
 async fn adopt(store: &Store, kind: &'static str, owner: &str, serial: &str) -> Result<bool, Status> {
     let adopted = store.adopt_certificate(kind, owner, serial, clock::unix_ms()).await.map_err(store_failed)?;
@@ -204,8 +217,12 @@ where
             let Some(peer) = request.extensions().get::<Peer>().cloned() else {
                 return Ok(code::status(Code::Forbidden, "nobody").into_http());
             };
-            // A caller with too much under way costs nothing more than this.
-            let place = match calls.begin(&peer) {
+            // Neither does a certificate that was refused a moment ago cost more than this, nor a caller with too much
+            // under way.
+            if peer.refused.is_cancelled() {
+                return Ok(unwelcome(&peer.caller).into_http());
+            }
+            let mut place = match calls.begin(&peer) {
                 Ok(place) => place,
                 Err(status) => return Ok(status.into_http()),
             };
@@ -214,7 +231,7 @@ where
             }
             // Taken first, so that no revocation is missed between the look into the store and the call.
             let lease = revocations.lease(&peer);
-            let answer = match authorise(&revocations.store, request.uri().path(), &peer).await {
+            let answer = match let_in(&revocations.store, &calls, request.uri().path(), &peer, &mut place).await {
                 Ok(Allowed::Anyone) => {
                     request.extensions_mut().insert(Allowed::Anyone);
                     // Err: too late.
@@ -230,11 +247,7 @@ where
                         status = lease.revoked() => Ok(status.into_http()),
                     }
                 }
-                Err(status) => {
-                    let (path, address) = (request.uri().path(), peer.address);
-                    tracing::info!(path, %address, reason = status.message(), "refused");
-                    Ok(status.into_http())
-                }
+                Err(status) => Ok(status.into_http()),
             };
             answer.map(|answer| calls.hold(answer, place, &peer))
         })
@@ -275,6 +288,7 @@ mod tests {
             caller,
             address: "127.0.0.1:1".parse().unwrap(),
             line: tokio_util::sync::CancellationToken::new(),
+            refused: tokio_util::sync::CancellationToken::new(),
         };
         let unknown_host = peer(Caller::Host { id: "h-0000000000000001".parse().unwrap(), serial: "1".to_owned() });
         let unknown_person = peer(Caller::Operator { name: "ada".parse().unwrap(), serial: "1".to_owned() });

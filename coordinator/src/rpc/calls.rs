@@ -53,6 +53,7 @@ impl Default for Limits {
 /// Whose calls are counted.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Key {
+    Certificate(String),
     Host(HostId),
     Operator(OperatorName),
     Address(IpAddr),
@@ -62,35 +63,67 @@ pub(super) enum Key {
 #[derive(Clone)]
 pub struct Calls {
     limits: Limits,
+    /// Of a certificate, or an address without one.
     counts: Counts<Key>,
+    /// Of those let in: of their owner.
+    owners: Counts<Key>,
     /// Says how quickly a host may go on.
     sessions: Sessions,
 }
 
 /// A call's place among its caller's.
-pub(super) type Place = Counted<Key>;
+pub(super) struct Place {
+    _counted: Counted<Key>,
+    owner: Option<Counted<Key>>,
+}
 
 impl Calls {
     pub(super) fn new(sessions: Sessions, limits: Limits) -> Self {
-        Self { limits, counts: Counts::default(), sessions }
+        Self { limits, counts: Counts::default(), owners: Counts::default(), sessions }
     }
 
-    /// A place for one more call of this caller.
+    /// A place for one more call with this certificate. Whether that is still good is not known yet: it takes nothing from
+    /// its owner.
     pub(super) fn begin(&self, peer: &Peer) -> Result<Place, Status> {
-        let limits = &self.limits;
-        let (key, most) = match &peer.caller {
-            Caller::Host { id, .. } => (Key::Host(id.clone()), limits.per_host),
-            Caller::Operator { name, .. } => (Key::Operator(name.clone()), limits.per_operator),
-            Caller::Anonymous => (Key::Address(peer.address.ip()), limits.per_address),
+        let key = match &peer.caller {
+            Caller::Host { serial, .. } | Caller::Operator { serial, .. } => Key::Certificate(serial.clone()),
+            Caller::Anonymous => Key::Address(peer.address.ip()),
+        };
+        Ok(Place { _counted: self.take(&self.counts, key, peer)?, owner: None })
+    }
+
+    /// Counts the call among its owner's: the certificate is good.
+    pub(super) fn admit(&self, place: &mut Place, peer: &Peer) -> Result<(), Status> {
+        let key = match &peer.caller {
+            Caller::Host { id, .. } => Key::Host(id.clone()),
+            Caller::Operator { name, .. } => Key::Operator(name.clone()),
+            Caller::Anonymous => return Ok(()),
+        };
+        place.owner = Some(self.take(&self.owners, key, peer)?);
+        Ok(())
+    }
+
+    fn take(&self, counts: &Counts<Key>, key: Key, peer: &Peer) -> Result<Counted<Key>, Status> {
+        let most = match &peer.caller {
+            Caller::Host { .. } => self.limits.per_host,
+            Caller::Operator { .. } => self.limits.per_operator,
+            Caller::Anonymous => self.limits.per_address,
         };
         let full = || code::status(Code::Limit, format!("{most} calls of yours are under way: let some of them end"));
-        self.counts.take(key, most).ok_or_else(full)
+        counts.take(key, most).ok_or_else(full)
     }
 
-    /// Has a host wait that calls without end, as long as it can be waited for: every call costs the store something.
+    /// Has a certificate of a host wait with which calls are made without end, as long as it can be waited for: every call
+    /// costs the store something.
     pub(super) async fn paced(&self, peer: &Peer) -> Result<(), Status> {
+        let Caller::Host { serial, .. } = &peer.caller else { return Ok(()) };
+        self.sessions.paced(serial).await
+    }
+
+    /// Has the host itself wait, whichever certificate it comes with.
+    pub(super) async fn paced_owner(&self, peer: &Peer) -> Result<(), Status> {
         let Caller::Host { id, .. } = &peer.caller else { return Ok(()) };
-        self.sessions.paced(id).await
+        self.sessions.paced(id.as_str()).await
     }
 
     /// The answer, which keeps the place while it lasts. Who does not read it is cut off, with all that the connection has
@@ -197,8 +230,12 @@ mod tests {
     async fn an_answer_goes_in_small_pieces_and_its_last_byte_for_itself() {
         let content: String = (0..20_000).map(|n| format!("{n:05}")).collect();
         let calls = Calls::new(Sessions::new(0), Limits::default());
-        let peer =
-            Peer { caller: Caller::Anonymous, address: "127.0.0.1:1".parse().unwrap(), line: CancellationToken::new() };
+        let peer = Peer {
+            caller: Caller::Anonymous,
+            address: "127.0.0.1:1".parse().unwrap(),
+            line: CancellationToken::new(),
+            refused: CancellationToken::new(),
+        };
         let place = calls.begin(&peer).unwrap();
         let whole = Body::new(content.clone());
         let mut held = calls.hold(http::Response::new(whole), place, &peer).into_body();

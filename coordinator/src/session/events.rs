@@ -43,6 +43,10 @@ impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         Self { whole_at: now }
     }
+    /// Whether it is as at its beginning.
+    pub(super) fn is_whole(&self, now: Instant) -> bool {
+        self.whole_at <= now
+    }
     /// How long the message that came `now` has to wait; `None`: too long, so it is not taken at all.
     pub(super) fn wait(&mut self, now: Instant) -> Option<Duration> {
         let wait = self.whole_at.saturating_duration_since(now).saturating_sub(PAUSE * (BURST - 1));
@@ -58,7 +62,7 @@ impl Stream {
     /// Acknowledged only when it is stored.
     pub(super) async fn happened(&mut self, events: Events) -> Result<(), Status> {
         let mut batch = Batch::read(events)?;
-        self.all.sessions.paced(&self.host).await?;
+        self.all.sessions.paced(self.host.as_str()).await?;
         let store = &self.all.store;
         let mut apps = self.apps(None).await?;
         if batch.events.iter().flatten().filter_map(|event| event.app.as_ref()).any(|app| !apps.contains(app)) {

@@ -42,8 +42,9 @@ struct State {
     live: HashMap<HostId, Live>,
     /// Unix ms.
     lost: HashMap<HostId, i64>,
-    /// Of what they say, over all their streams and calls.
-    paces: HashMap<HostId, Pace>,
+    /// Of what hosts say, over all their streams and calls, by their id; and of calls with a certificate, by its serial,
+    /// which looks like no id. One that is whole again is as good as none.
+    paces: HashMap<String, Pace>,
     /// Held by the stream of a host that is being greeted.
     greetings: HashMap<HostId, Arc<tokio::sync::Mutex<()>>>,
     count: u64,
@@ -179,13 +180,19 @@ impl Sessions {
             live.spec_changed.notify_one();
         }
     }
-    /// How long something that a host said just now has to wait; `None`: it has said far too much.
-    pub(super) fn pace(&self, host: &HostId, now: Instant) -> Option<Duration> {
-        self.state().paces.entry(host.clone()).or_insert_with(|| Pace::new(now)).wait(now)
+    /// How long something that a host (or who has its certificate) said just now has to wait; `None`: it has said far too
+    /// much.
+    pub(super) fn pace(&self, who: &str, now: Instant) -> Option<Duration> {
+        let mut state = self.state();
+        if let Some(pace) = state.paces.get_mut(who) {
+            return pace.wait(now);
+        }
+        state.paces.retain(|_, pace| !pace.is_whole(now));
+        state.paces.entry(who.to_owned()).or_insert_with(|| Pace::new(now)).wait(now)
     }
     /// Waits for as long as the host has been too quick. One that says more than could be waited for is turned away.
-    pub async fn paced(&self, host: &HostId) -> Result<(), Status> {
-        match self.pace(host, Instant::now()) {
+    pub async fn paced(&self, who: &str) -> Result<(), Status> {
+        match self.pace(who, Instant::now()) {
             Some(wait) => tokio::time::sleep(wait).await,
             None => return Err(code::status(Code::Limit, "the host says and asks more than it may: wait a little")),
         }
@@ -198,7 +205,6 @@ impl Sessions {
     /// Ends a host's stream and its jobs: it was removed or revoked.
     pub fn close(&self, host: &HostId) {
         let mut state = self.state();
-        state.paces.remove(host);
         state.greetings.remove(host);
         if let Some(live) = state.live.get_mut(host) {
             live.closed.cancel();
@@ -293,12 +299,16 @@ mod tests {
     #[tokio::test]
     async fn a_new_stream_is_not_a_new_beginning_for_a_host_that_floods() {
         let (sessions, now) = (Sessions::new(0), Instant::now());
-        let other = "h-0000000000000002".parse().unwrap();
-        while sessions.pace(&host(), now).is_some() {}
+        let other = "h-0000000000000002";
+        while sessions.pace(host().as_str(), now).is_some() {}
         let again = sessions.connect(&host(), 2);
         sessions.disconnect(&host(), again.number, 1);
-        assert_eq!(sessions.pace(&host(), now), None);
-        assert_eq!(sessions.pace(&other, now), Some(Duration::ZERO));
+        assert_eq!(sessions.pace(host().as_str(), now), None);
+        assert_eq!(sessions.pace(other, now), Some(Duration::ZERO));
+        assert_eq!(sessions.state().paces.len(), 2);
+        let later = now + Duration::from_secs(60);
+        assert_eq!(sessions.pace("0a", later), Some(Duration::ZERO));
+        assert_eq!(sessions.state().paces.len(), 1, "whoever is quiet, or was removed, is remembered");
     }
 
     #[tokio::test]

@@ -141,7 +141,7 @@ impl Stream {
             let message = format!("{ours}, the agent {theirs}: install the same version of both");
             return Err(code::status(Code::Protocol, message));
         };
-        self.all.sessions.paced(&self.host).await?;
+        self.all.sessions.paced(self.host.as_str()).await?;
         hello.agent_version = one_line(&hello.agent_version, MAX_NAME_CHARS);
         hello.os = one_line(&hello.os, MAX_NAME_CHARS);
         let now_ms = clock::unix_ms();
@@ -224,7 +224,7 @@ impl Stream {
     }
 
     async fn reported(&self, report: Report) -> Result<(), Status> {
-        self.all.sessions.paced(&self.host).await?;
+        self.all.sessions.paced(self.host.as_str()).await?;
         let bytes = report.host_status_json.len();
         if bytes > limits::MAX_REPORT_BYTES {
             warn!(host = %self.host, bytes, most = limits::MAX_REPORT_BYTES, "a report that is too large is left out");

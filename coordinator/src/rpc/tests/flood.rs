@@ -163,3 +163,49 @@ async fn a_frame_or_headers_that_are_too_large_end_the_connection_or_the_call() 
         is_served(&mut world).await;
     }
 }
+
+#[tokio::test]
+async fn a_certificate_that_was_replaced_takes_nothing_from_its_host() {
+    let mut world = World::new().await;
+    let old = world.host("web-1", "web").await;
+    let client = async |with: &Identity| {
+        let config = client_config(&world.trust, Some(with)).unwrap();
+        AgentLinkClient::new(dial(&world.address, config).await.unwrap())
+    };
+    let key = new_key().unwrap();
+    let renewed = client(&old).await.renew(RenewRequest { csr_der: key.csr_der }).await.unwrap().into_inner();
+    let new = Identity { certificate_der: renewed.certificate_der, key_der: key.key_der };
+    let said = async |client: &mut AgentLinkClient<Channel>| {
+        let status = client.renew(RenewRequest::default()).await.unwrap_err();
+        code::of_status(&status)
+    };
+    assert_eq!(said(&mut client(&new).await).await, Some(Code::Invalid), "let in, and no CSR");
+
+    // Who has found the old one takes all connections that it may have.
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        idle.push(Raw::new(&world, Some(&old), 0).await);
+    }
+    assert_eq!(said(&mut client(&new).await).await, Some(Code::Invalid), "no place is left for the host");
+    let mut raw = idle.pop().unwrap();
+    let stream = raw.call("/drover.v1.AgentLink/Renew", &RenewRequest::default()).await;
+    raw.close(stream).await;
+    let cut = tokio::time::timeout(Duration::from_secs(10), raw.until_cut()).await;
+    assert!(cut.is_ok(), "its connection stays");
+    drop(idle);
+
+    // And calls without end.
+    let flooding = client(&old).await;
+    let calls = (0..400).map(|_| {
+        let mut flooding = flooding.clone();
+        async move { said(&mut flooding).await }
+    });
+    for said in futures_util::future::join_all(calls).await {
+        assert_ne!(said, Some(Code::Invalid), "it was let in");
+    }
+    let (mut quick, begun) = (client(&new).await, tokio::time::Instant::now());
+    for _ in 0..15 {
+        assert_eq!(said(&mut quick).await, Some(Code::Invalid));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "it waits for another: {:?}", begun.elapsed());
+}
