@@ -214,6 +214,13 @@ impl AppLedger {
         desired.restart = desired.restart.max(seen);
     }
 
+    /// Whether files of an activation may lie on the host that nobody has checked.
+    #[must_use]
+    pub fn is_unproven(&self) -> bool {
+        let stage = self.activation.as_ref().map(|activation| &activation.stage);
+        matches!(stage, Some(Stage::Switching | Stage::Reverting(_)))
+    }
+
     /// Whether the file at `path` is this app's and not removed.
     #[must_use]
     pub fn owns(&self, path: &AbsPath) -> bool {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use drover_proto::{
     app::HookPoint,
     code::Code,
+    digest::Digest,
     name::{AbsPath, AppName, UnitName},
     plan::{Action, Plan, Reason, Refusal, Step},
 };
@@ -109,8 +110,8 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let to = input.wanted.map(|wanted| wanted.release.clone());
     if let Some(wanted) = input.wanted {
         if !steps.is_empty() || from != to {
-            steps.extend(hooks(wanted, input.ledger, HookPoint::AfterSwitch));
-            let before = hooks(wanted, input.ledger, HookPoint::BeforeSwitch);
+            steps.extend(hooks(wanted, input, HookPoint::AfterSwitch));
+            let before = hooks(wanted, input, HookPoint::BeforeSwitch);
             steps.splice(before_switch..before_switch, before);
         }
         steps.push(gate(wanted));
@@ -125,10 +126,12 @@ pub fn plan(input: &Input<'_>) -> Plan {
     Plan { app: input.app.clone(), from, to, steps, refusals, warnings, made_unix_ms: None }
 }
 
-/// Those that run on one host only run where the host may, once for its rollout.
-fn hooks(wanted: &Rendered, ledger: &AppLedger, when: HookPoint) -> Vec<Step> {
-    let done = |name: &str| ledger.once(wanted.rollout, &wanted.release, name) == Some(OnceState::Finished);
-    let is_due = |hook: &RenderedHook| !hook.run_once || (wanted.run_once && !done(&hook.name));
+/// Those that run on one host only run where the host may, once for its rollout, and for something new: a migration is no
+/// part of starting a unit again, or of another timeout.
+fn hooks(wanted: &Rendered, input: &Input<'_>, when: HookPoint) -> Vec<Step> {
+    let done = |name: &str| input.ledger.once(wanted.rollout, &wanted.release, name) == Some(OnceState::Finished);
+    let may = wanted.run_once && input.previous.is_none_or(|previous| is_news(previous, wanted));
+    let is_due = |hook: &RenderedHook| !hook.run_once || (may && !done(&hook.name));
     let hooks = wanted.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when && is_due(hook));
     hooks
         .map(|(index, hook)| {
@@ -137,6 +140,22 @@ fn hooks(wanted: &Rendered, ledger: &AppLedger, when: HookPoint) -> Vec<Step> {
             step(action, Reason::Declared)
         })
         .collect()
+}
+
+/// Whether a release has anything on a host that the committed one has not. Not by what is there: in the middle of an
+/// activation the new one may be there already.
+fn is_news(previous: &Rendered, wanted: &Rendered) -> bool {
+    let tree = |rendered: &Rendered| rendered.tree.as_ref().map(|tree| tree.key.clone());
+    let files = |rendered: &Rendered| -> BTreeMap<AbsPath, Digest> {
+        rendered.files.iter().map(|file| (file.path.clone(), file.digest)).collect()
+    };
+    let units = |rendered: &Rendered| -> BTreeMap<UnitName, Digest> {
+        rendered.units.iter().map(|(name, unit)| (name.clone(), unit.fingerprint)).collect()
+    };
+    tree(previous) != tree(wanted)
+        || files(previous) != files(wanted)
+        || units(previous) != units(wanted)
+        || previous.hooks != wanted.hooks
 }
 
 fn gate(wanted: &Rendered) -> Step {

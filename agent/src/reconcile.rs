@@ -193,7 +193,8 @@ impl<'a> Work<'a> {
         facts: HostFacts,
         ledger: AppLedger,
     ) -> Self {
-        Self { shared, specs, app, facts, ledger, held: Held::default() }
+        let held = Held::none(app.clone());
+        Self { shared, specs, app, facts, ledger, held }
     }
 }
 
@@ -215,6 +216,8 @@ impl Reconciler {
         }
         let in_flight = loaded.ledgers.values().filter(|ledger| ledger.activation.is_some());
         let interrupted = Mutex::new(in_flight.map(|ledger| ledger.app.clone()).collect());
+        let unproven = loaded.ledgers.values().filter(|ledger| ledger.is_unproven()).map(|ledger| ledger.app.clone());
+        let unproven = unproven.collect();
         let apps = Mutex::new(loaded.ledgers);
         let specs = parts.desired.subscribe();
         let board = Board::new(facts::boot_id());
@@ -224,7 +227,7 @@ impl Reconciler {
             told: Told::default(),
             hands: Mutex::default(),
             wards: watch::Sender::new(Wards::default()),
-            turns: Turns::new(),
+            turns: Turns::new(unproven),
             down: Asked::new(),
             looks: Asked::new(),
             parts,

@@ -205,7 +205,7 @@ pub struct RenderedUnit {
 }
 
 /// One hook.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RenderedHook {
     /// How people call it.
     pub name: String,

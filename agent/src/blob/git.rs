@@ -289,10 +289,12 @@ fn done(wanted: &Wanted<'_>, outcome: &Outcome) -> Result<(), Attempt> {
     if any(&["dumb http transport"]) {
         return Err(refused(format!("{url} does not speak git's smart protocol")));
     }
-    let last = words(outcome).rfind(|line| line.starts_with("fatal: ") || line.starts_with("error: "));
+    // What fsck found wrong comes before git's last word, and says more.
+    let last = words(outcome).find(|line| line.starts_with("error: object "));
+    let last = last.or_else(|| words(outcome).rfind(|line| line.starts_with("fatal: ") || line.starts_with("error: ")));
     let last = last.map_or_else(|| outcome.ended.to_string(), |line| line[7..].to_owned());
     // What is wrong with an object does not change.
-    if any(&["fsck error", "unknown option", "rights cannot be given up", "git cannot be started"]) {
+    if any(&["fsck error", "unknown option", "ut of memory", "rights cannot be given up", "git cannot be started"]) {
         return Err(refused(format!("{url}: {last}")));
     }
     Err(Attempt::Again(format!("{url}: {last}")))

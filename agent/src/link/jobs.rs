@@ -168,7 +168,9 @@ async fn answer_logs(reconcile: &Handle, job: LogsJob, replier: &Replier) {
         while let Some(line) = lines.next().await {
             match line {
                 Ok(line) => {
-                    let line = LogLine { unit: line.unit, unix_ms: line.unix_ms, text: line.text, host: String::new() };
+                    // Asked each time: with another release come other secrets.
+                    let text = reconcile.redactor(&app).text(&line.text);
+                    let line = LogLine { unit: line.unit, unix_ms: line.unix_ms, text, host: String::new() };
                     if !replier.say(Reply::LogLine(line)).await {
                         return;
                     }

@@ -282,9 +282,19 @@ impl Work<'_> {
         }
     }
 
-    /// Notes that the commit was told for good. An agent that is killed before tells it once more.
+    /// Notes that the commit was told for good. An agent that is killed before tells it once more; something newer does not
+    /// wait for that.
     pub(super) async fn told(&mut self) {
-        if !self.ledger.untold || !self.shared.parts.events.kept().await {
+        if !self.ledger.untold {
+            return;
+        }
+        let mut newer = self.specs.clone();
+        let kept = tokio::select! {
+            biased;
+            _ = newer.changed() => false,
+            kept = self.shared.parts.events.kept() => kept,
+        };
+        if !kept {
             return;
         }
         self.ledger.untold = false;
@@ -302,10 +312,9 @@ impl Work<'_> {
             return self.revert(desired, failure).await;
         }
         let to = self.ledger.current.as_ref().map(|current| current.release.clone());
-        self.tell(
-            EventKind::ActivationReverted,
-            format!("{} failed, nothing was touched: {}", desired.release, failure.cause),
-        );
+        let hooks = self.ledger.activation.as_ref().is_some_and(|activation| !activation.hooks.is_empty());
+        let touched = if hooks { "nothing is touched but by its hooks that have run" } else { "nothing was touched" };
+        self.tell(EventKind::ActivationReverted, format!("{} failed, {touched}: {}", desired.release, failure.cause));
         let phase = Phase::Reverted { to, cause: failure.cause.clone() };
         self.settle_failed(desired, failure, phase).await;
         End::Settled

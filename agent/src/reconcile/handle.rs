@@ -84,6 +84,15 @@ impl Handle {
         self.0.ledger(app).map(|ledger| ledger.owned_units.into_keys().collect()).unwrap_or_default()
     }
 
+    /// Knows the values of the app's secrets.
+    #[must_use]
+    pub fn redactor(&self, app: &AppName) -> Redactor {
+        let shared = &*self.0;
+        let ledger = shared.ledger(app).unwrap_or_else(|| AppLedger::new(app.clone()));
+        let spec = shared.parts.desired.subscribe().borrow().clone();
+        Redactor::of(known(spec.as_deref(), &ledger))
+    }
+
     /// The runs of an app's hooks whose output is kept, newest first.
     #[must_use]
     pub fn hook_runs(&self, app: &AppName) -> Vec<HookRun> {

@@ -28,8 +28,9 @@ use crate::{
     report::now_unix_ms,
 };
 
-/// Somebody else works on the app just now.
-const HELD: Duration = Duration::from_millis(100);
+/// Somebody else works on the app just now: a look takes some milliseconds, an activation minutes. The first pause, which is
+/// doubled each time, and the longest.
+const HELD: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(320));
 /// Between two looks at one app because of what systemd says.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
 /// Before such a look: changes come in groups.
@@ -104,11 +105,13 @@ pub(super) struct Revive {
     /// Apps to be looked at then.
     looks: BTreeMap<AppName, Instant>,
     looked: BTreeMap<AppName, Instant>,
+    /// The last pause because of somebody else's work.
+    held: BTreeMap<UnitName, Duration>,
 }
 
 impl Revive {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, later: BTreeMap::new(), looks: BTreeMap::new(), looked: BTreeMap::new() }
+        Self { shared, later: BTreeMap::new(), looks: BTreeMap::new(), looked: BTreeMap::new(), held: BTreeMap::new() }
     }
 
     /// Runs until it is dropped.
@@ -208,7 +211,12 @@ impl Revive {
     /// `Some`: think about it again after that.
     async fn consider(&mut self, unit: &UnitName, ward: &Ward, mended: bool) -> Option<Duration> {
         let hand = self.shared.hand(&ward.app);
-        let Ok(_held) = hand.try_lock() else { return Some(HELD) };
+        let Ok(_held) = hand.try_lock() else {
+            let pause = self.held.get(unit).map_or(HELD.0, |last| HELD.1.min(*last * 2));
+            self.held.insert(unit.clone(), pause);
+            return Some(pause);
+        };
+        self.held.remove(unit);
         let ledger = self.shared.ledger(&ward.app)?;
         let since = since(&ledger).filter(|_| is_at_rest(&ledger))?;
         let systemd = &self.shared.parts.systemd;

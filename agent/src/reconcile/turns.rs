@@ -1,11 +1,14 @@
 //! Who may do what just now: apps are worked on side by side, and what of it concerns the whole host goes one after
 //! another. `steps` and `mend` take a turn for each step, and `workers` for a look. Beside `reconcile`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use drover_proto::{name::UnitName, plan::Action};
+use drover_proto::{
+    name::{AppName, UnitName},
+    plan::Action,
+};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
 };
 
@@ -19,7 +22,7 @@ const LOOKS: usize = 4;
 pub(super) enum Turn {
     /// Packages, accounts, swap: their own programs lock each other out.
     Needs,
-    /// From the coordinator or elsewhere.
+    /// From the coordinator or elsewhere, until it is unpacked.
     Fetch,
     /// Takes a whole processor, and memory: one after another.
     Build,
@@ -37,8 +40,8 @@ pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Optio
         Action::InstallPackages(_) | Action::CreateUser(_) | Action::MakeSwap { .. } | Action::EnsureDirectory(_) => {
             Some(Turn::Needs)
         }
-        Action::Fetch { .. } => Some(Turn::Fetch),
-        Action::Unpack { .. } | Action::Build { .. } => Some(Turn::Build),
+        Action::Fetch { .. } | Action::Unpack { .. } => Some(Turn::Fetch),
+        Action::Build { .. } => Some(Turn::Build),
         Action::WriteFile { .. }
         | Action::Validate { .. }
         | Action::RemoveFile { .. }
@@ -58,20 +61,30 @@ pub(super) struct Turns {
     build: Arc<Semaphore>,
     switch: Arc<Semaphore>,
     look: Arc<Semaphore>,
+    /// Apps in the middle of whose switch the agent ended: their files may be unchecked, and nobody else is to be judged by
+    /// them. They have the first turns.
+    unproven: watch::Sender<BTreeSet<AppName>>,
 }
 
 /// The turn that an app has; never two, so that nobody waits in a circle.
-#[derive(Default)]
 pub(super) struct Held {
+    app: AppName,
     turn: Option<(Turn, OwnedSemaphorePermit)>,
     /// What waiting for turns has taken: the app is not to blame for it.
     waited: Duration,
 }
 
 impl Turns {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(unproven: BTreeSet<AppName>) -> Self {
         let of = |permits| Arc::new(Semaphore::new(permits));
-        Self { needs: of(1), fetch: of(FETCHES), build: of(1), switch: of(1), look: of(LOOKS) }
+        Self {
+            needs: of(1),
+            fetch: of(FETCHES),
+            build: of(1),
+            switch: of(1),
+            look: of(LOOKS),
+            unproven: watch::Sender::new(unproven),
+        }
     }
 
     fn of(&self, turn: Turn) -> &Arc<Semaphore> {
@@ -95,16 +108,35 @@ impl Turns {
         if held.turn.as_ref().map(|(turn, _)| *turn) == wanted {
             return;
         }
-        held.turn = None;
+        if held.turn.take().is_some_and(|(turn, _)| turn == Turn::Switch) {
+            self.proven(&held.app);
+        }
         let Some(turn) = wanted else { return };
         let asked = Instant::now();
+        if turn == Turn::Switch {
+            let mut unproven = self.unproven.subscribe();
+            // Err: never, the sender is here.
+            drop(unproven.wait_for(|apps| apps.is_empty() || apps.contains(&held.app)).await);
+        }
         // They are never closed.
         held.turn = self.of(turn).clone().acquire_owned().await.ok().map(|permit| (turn, permit));
         held.waited += asked.elapsed();
     }
 }
 
+impl Turns {
+    /// What the app's interrupted switch left has been put right, or is nobody's business any more.
+    pub(super) fn proven(&self, app: &AppName) {
+        self.unproven.send_if_modified(|apps| apps.remove(app));
+    }
+}
+
 impl Held {
+    /// None yet.
+    pub(super) fn none(app: AppName) -> Self {
+        Self { app, turn: None, waited: Duration::ZERO }
+    }
+
     /// What waiting has taken since `begin_to_count`.
     pub(super) fn waited(&self) -> Duration {
         self.waited
@@ -121,6 +153,28 @@ mod tests {
     //! One after another where it has to be.
     use super::*;
 
+    fn held(app: &str) -> Held {
+        Held::none(app.parse().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupted_switch_goes_before_all_others() {
+        let turns = Turns::new(["b".parse().unwrap()].into());
+        let (mut first, mut second) = (held("a"), held("b"));
+        let other = async {
+            turns.take(Some(Turn::Switch), &mut first).await;
+            first.waited()
+        };
+        let interrupted = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            turns.take(Some(Turn::Switch), &mut second).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            turns.take(None, &mut second).await;
+        };
+        let (waited, ()) = tokio::join!(other, interrupted);
+        assert_eq!(waited, Duration::from_secs(3));
+    }
+
     #[test]
     fn a_unit_of_others_is_told_in_turn_and_the_apps_own_whenever_it_likes() {
         let (own, others) = ("mono.service".parse::<UnitName>().unwrap(), "nginx.service".parse::<UnitName>().unwrap());
@@ -132,8 +186,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_kept_over_steps_of_its_kind_and_its_wait_is_counted() {
-        let turns = Turns::new();
-        let (mut first, mut second) = (Held::default(), Held::default());
+        let turns = Turns::new(BTreeSet::new());
+        let (mut first, mut second) = (held("a"), held("b"));
         turns.take(Some(Turn::Switch), &mut first).await;
         turns.take(Some(Turn::Switch), &mut first).await;
         turns.take(Some(Turn::Needs), &mut second).await;

@@ -86,10 +86,14 @@ async fn work(shared: Arc<Shared>, mut specs: watch::Receiver<Option<Arc<HostSpe
         match end {
             End::Superseded => tracing::info!(%app, "something newer is wanted"),
             End::Settled => {
+                shared.turns.proven(&app);
                 shared.look_after(&specs, &app).await;
                 return app;
             }
-            End::LookedAt => return app,
+            End::LookedAt => {
+                shared.turns.proven(&app);
+                return app;
+            }
         }
     }
 }
@@ -139,7 +143,7 @@ impl Shared {
 
     /// Looks at what is committed. A newer spec waits neither for the turn nor for the answers of checks.
     async fn look_after(&self, specs: &watch::Receiver<Option<Arc<HostSpec>>>, app: &AppName) {
-        let (mut newer, mut turn) = (specs.clone(), Held::default());
+        let (mut newer, mut turn) = (specs.clone(), Held::none(app.clone()));
         tokio::select! {
             biased;
             _ = newer.changed() => return,

@@ -102,7 +102,8 @@ impl fmt::Display for Commit {
 
 fn wrong_with_repository(url: &str) -> Option<&'static str> {
     // `git@example.org:team/mono.git` is the short form of ssh.
-    let short = !url.contains("://") && url.split_once(':').is_some_and(|(server, _)| !server.contains('/'));
+    let short = !url.contains("://")
+        && (url.starts_with("git@") || url.split_once(':').is_some_and(|(server, _)| !server.contains('/')));
     if short || url.starts_with("ssh://") || url.starts_with("git+ssh://") {
         return Some("git over ssh is not taken: write the https:// URL, and a read-only token under credentials");
     }
@@ -144,6 +145,7 @@ mod tests {
             ("ssh://git@example.org/mono.git", "ssh is not taken"),
             ("git@example.org:team/mono.git", "ssh is not taken"),
             ("example.org:mono", "ssh is not taken"),
+            ("git@example.org/mono.git", "ssh is not taken"),
             ("git://example.org/mono.git", "https://"),
             ("http://example.org/mono.git", "https://"),
             ("file:///srv/mono.git", "https://"),

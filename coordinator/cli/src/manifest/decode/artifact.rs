@@ -93,8 +93,7 @@ impl Decoder<'_> {
     }
 
     fn commit(&mut self, node: &Node, url_node: &Node, url: String) -> Option<(Digest, Source)> {
-        let hint =
-            "add commit: with what `git rev-parse HEAD` says; a branch, a tag or a short name can come to mean another";
+        let hint = "write commit: with what `git rev-parse HEAD` says; a branch, a tag or a short name can come to mean another";
         let Some(commit_node) = node.get("commit") else {
             self.reports.at(url_node, "needs a commit", hint);
             return None;
