@@ -11,12 +11,13 @@ use drover_proto::{
 };
 
 use super::{
+    claims::Collision,
     order::{Candidate, Health, order, zone},
     state::{Before, HostRun, Kind, Link, Once, Rollout},
 };
 use crate::{
     session::Sessions,
-    store::{Host, Result, Store, StoredApp},
+    store::{Host, Result, Store, StoreError, StoredApp},
 };
 
 /// What an operator wants.
@@ -34,6 +35,17 @@ pub struct Wish {
     pub by: String,
     /// The release has hooks that run on one host only, and this is the way to it.
     pub once: bool,
+}
+
+/// Why a rollout cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// Another app has, on some of the hosts, what this one claims.
+    #[error("another app has on a host what this one claims")]
+    Claimed(Vec<Collision>),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
 }
 
 /// What is known of one app over all hosts.

@@ -1,7 +1,8 @@
 //! Units and paths that two apps would both claim on one host. Its agent refuses a host spec with such a pair, and with it
 //! every change for that host: so none is ever written.
 //!
-//! `rpc/operator/plan` asks before a plan or a rollout, `keeper` before it gives a release to a host.
+//! `rpc/operator/plan` asks before a plan or a rollout, so that nothing is written in vain. `keeper` asks before it gives a
+//! release to a host, and as a rollout begins: of two that were asked for at once, the later one is refused.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -13,7 +14,7 @@ use drover_proto::{
     name::{AppName, HostName, ReleaseNumber},
 };
 
-use super::Rollouts;
+use super::{Kind, Rollouts, Wish, begin::BeginError};
 use crate::store::{Host, Result};
 
 /// A unit or path that another app has on a host.
@@ -49,12 +50,14 @@ impl Rollouts {
         let mut found = BTreeSet::new();
         for other in store.apps().await?.into_iter().filter(|other| *other != spec.app) {
             let mut releases: BTreeSet<(HostName, ReleaseNumber)> = BTreeSet::new();
+            // First, as all that a rollout wrote is stored when it ends: it may do so between the two.
+            let active = self.active_of(&other);
             let stored = store.hosts_of(&other).await?;
             for host in hosts {
                 releases.extend(stored.get(&host.id).map(|stored| (host.name.clone(), stored.release)));
             }
             // A host whose turn has not come gets the new release; one that fails gets the one before.
-            if let Some(view) = self.active_of(&other) {
+            if let Some(view) = active {
                 for target in view.targets.iter().filter(|target| hosts.iter().any(|host| host.name == target.host)) {
                     let both = view.summary.release.into_iter().chain(target.before);
                     releases.extend(both.map(|number| (target.host.clone(), number)));
@@ -72,5 +75,14 @@ impl Rollouts {
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// Refuses a rollout that would give hosts what another app has there. No other may begin meanwhile.
+    pub(super) async fn not_of_others(&self, wish: &Wish, hosts: &[Host]) -> std::result::Result<(), BeginError> {
+        // A restart or a removal gives a host nothing that it does not have.
+        let (Kind::Apply | Kind::Rollback, Some(number)) = (wish.kind, wish.target) else { return Ok(()) };
+        let Some(release) = self.store().release(&wish.app, number).await? else { return Ok(()) };
+        let collisions = self.collisions(&release.spec()?, hosts).await?;
+        if collisions.is_empty() { Ok(()) } else { Err(BeginError::Claimed(collisions)) }
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
 use super::{
-    begin::{self, Sightings, Wish},
+    begin::{self, BeginError, Sightings, Wish},
     driver::{Driver, Message},
     state::{Kind, Rollout, What},
     writes::Writes,
@@ -45,7 +45,7 @@ struct Inner {
     sessions: Sessions,
     writes: Writes,
     active: Mutex<BTreeMap<RolloutId, Handle>>,
-    /// Beginning is one at a time, so that superseding has an order.
+    /// Beginning is one at a time, so that superseding has an order and no two apps get the same part of a host.
     beginning: tokio::sync::Mutex<()>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -139,13 +139,14 @@ impl Rollouts {
 
     /// Begins a rollout over those of `hosts` that are still welcome, which it puts in order; one of the same app that is
     /// active ends.
-    pub async fn begin(&self, wish: Wish, hosts: Vec<Host>) -> Result<RolloutId> {
+    pub async fn begin(&self, wish: Wish, hosts: Vec<Host>) -> std::result::Result<RolloutId, BeginError> {
         let _one_at_a_time = self.0.beginning.lock().await;
         let (store, sessions) = (&self.0.store, &self.0.sessions);
         // As they are now: since they were looked up, one may have been cordoned, drained or removed.
         let mut now: BTreeMap<HostId, Host> =
             store.hosts().await?.into_iter().map(|host| (host.id.clone(), host)).collect();
         let hosts: Vec<Host> = hosts.iter().filter_map(|host| now.remove(&host.id)).collect();
+        self.not_of_others(&wish, &hosts).await?;
         let sightings = Sightings::gather(store, sessions, &wish.app, &hosts).await?;
         let hosts = sightings.in_order(&wish.app, hosts);
         let now_ms = clock::unix_ms();
@@ -247,10 +248,10 @@ impl Rollouts {
         }
         self.0.store.rollout(id).await?.map(|stored| Ok(read(&stored)?.view())).transpose()
     }
-    /// The active rollout of an app.
+    /// The active rollout of an app: the newest, as one whose place it has taken may still be on its way out.
     #[must_use]
     pub fn active_of(&self, app: &AppName) -> Option<RolloutView> {
-        self.active().values().find(|handle| handle.app == *app).map(|handle| handle.view.borrow().clone())
+        self.active().values().rev().find(|handle| handle.app == *app).map(|handle| handle.view.borrow().clone())
     }
 
     /// Hands over what hosts say, until no stream is left or the coordinator stops.

@@ -14,6 +14,6 @@ pub mod sight;
 pub mod state;
 mod writes;
 
-pub use begin::Wish;
+pub use begin::{BeginError, Wish};
 pub use keeper::{ControlError, Rollouts};
 pub use state::Kind;

@@ -61,7 +61,7 @@ pub(super) async fn apply(
         strategy: draft.spec.strategy,
         by: by.to_string(),
     };
-    let rollout_id = services.rollouts.begin(wish, draft.hosts).await.map_err(store_failed)?;
+    let rollout_id = services.rollouts.begin(wish, draft.hosts).await.map_err(plan::not_begun)?;
     let message = format!("rolling out {app}/{release} to {}", hosts(count));
     Ok(RolloutStarted { rollout_id, release, message })
 }
@@ -143,7 +143,7 @@ pub(super) async fn rollback(
         // What a release migrated once is not migrated again by going back to it.
         once: false,
     };
-    let rollout_id = services.rollouts.begin(wish, targets).await.map_err(store_failed)?;
+    let rollout_id = services.rollouts.begin(wish, targets).await.map_err(plan::not_begun)?;
     let message = format!("rolling back to {app}/{} on {}", release.number, hosts(count));
     Ok(RolloutStarted { rollout_id, release: release.number, message })
 }
@@ -204,7 +204,7 @@ pub(super) async fn remove(
     let strategy = Strategy { on_failure: OnFailure::Continue, ..strategy };
     let count = targets.len();
     let wish = Wish { app: app.clone(), kind: Kind::Remove, target: None, strategy, by: by.to_string(), once: false };
-    let rollout_id = services.rollouts.begin(wish, targets).await.map_err(store_failed)?;
+    let rollout_id = services.rollouts.begin(wish, targets).await.map_err(plan::not_begun)?;
     Ok(RolloutStarted { rollout_id, release: 0, message: format!("removing {app} from {}", hosts(count)) })
 }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     clock,
-    rollout::{begin::Sightings, keeper::matches},
+    rollout::{BeginError, begin::Sightings, claims::Collision, keeper::matches},
     session::AskError,
     store::{Host, SecretPin, SecretPins, StoreError},
 };
@@ -111,14 +111,23 @@ pub(super) fn not_all_cordoned(hosts: &[Host]) -> Result<(), Status> {
 /// Refuses an app that claims what another app has on one of its hosts.
 pub(super) async fn not_of_others(services: &Services, spec: &AppSpec, hosts: &[Host]) -> Result<(), Status> {
     let collisions = services.rollouts.collisions(spec, hosts).await.map_err(store_failed)?;
-    if collisions.is_empty() {
-        return Ok(());
+    if collisions.is_empty() { Ok(()) } else { Err(claimed(&collisions)) }
+}
+
+/// What a caller is told of a rollout that did not begin.
+pub(super) fn not_begun(error: BeginError) -> Status {
+    match error {
+        BeginError::Claimed(collisions) => claimed(&collisions),
+        BeginError::Store(error) => store_failed(error),
     }
+}
+
+fn claimed(collisions: &[Collision]) -> Status {
     let mut lines: Vec<String> = collisions.iter().take(MAX_COLLISIONS).map(ToString::to_string).collect();
     if collisions.len() > MAX_COLLISIONS {
         lines.push(format!("and {} more", collisions.len() - MAX_COLLISIONS));
     }
-    Err(code::status(Code::OwnedByOther, lines.join("\n")))
+    code::status(Code::OwnedByOther, lines.join("\n"))
 }
 
 /// What `pin_secrets` would answer, without generating anything.

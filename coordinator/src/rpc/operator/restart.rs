@@ -63,6 +63,6 @@ pub(super) async fn restart(
     let count = targets.len();
     let wish = Wish { app, kind: Kind::Restart, target: Some(newest), strategy, by: by.to_string(), once: false };
     let message = format!("restarting {} on {}{left}", wish.app, super::apply::hosts(count));
-    let rollout_id = services.rollouts.begin(wish, targets).await.map_err(store_failed)?;
+    let rollout_id = services.rollouts.begin(wish, targets).await.map_err(super::plan::not_begun)?;
     Ok(RolloutStarted { rollout_id, release: newest, message })
 }

@@ -43,3 +43,38 @@ async fn a_host_that_comes_to_match_is_not_given_what_another_app_has() {
     let host: HostView = read(world.operator.label_host(label).await.unwrap().into_inner());
     assert_eq!(host.apps.keys().map(ToString::to_string).collect::<Vec<_>>(), ["other"]);
 }
+
+#[tokio::test]
+async fn of_two_apps_applied_at_once_that_want_the_same_path_one_is_refused() {
+    let mut world = World::new().await;
+    let mut specs = world.web_hosts(1, &fate(|_| healthy())).await;
+    let named = |app: &str| AppSpec { app: app.parse().unwrap(), ..spec("one") };
+    let request = |spec: &AppSpec| {
+        let app_spec_json = serde_json::to_vec(spec).unwrap();
+        ApplyRequest { app_spec_json, plan_id: String::new(), extent: None }
+    };
+    let (mut ada, mut too) = (world.operator.clone(), world.operator.clone());
+    let (one, other) = (named("one"), named("other"));
+    let (one, other) = tokio::join!(ada.apply(request(&one)), too.apply(request(&other)));
+    let (started, refused, has) = match (one, other) {
+        (Ok(started), Err(refused)) => (started.into_inner(), refused, "one"),
+        (Err(refused), Ok(started)) => (started.into_inner(), refused, "other"),
+        both => panic!("{both:?}"),
+    };
+    assert_eq!(code::of_status(&refused), Some(Code::OwnedByOther), "{refused:?}");
+    let said = refused.message();
+    assert!(said.contains(&format!("web-1: file /etc/mono.conf: it belongs to app {has}")), "{said}");
+    assert_eq!(world.end(started.rollout_id).await.summary.state, RolloutState::Succeeded);
+
+    let mut third = named("third");
+    third.files[0].path = "/etc/third.conf".parse().unwrap();
+    let started = world.apply(&third).await.unwrap();
+    assert_eq!(world.end(started.rollout_id).await.summary.state, RolloutState::Succeeded);
+    let apps = loop {
+        let spec = specs[0].recv().await.unwrap();
+        if spec.apps.contains_key(&third.app) {
+            break spec.apps.into_keys().map(|app| app.to_string()).collect::<Vec<_>>();
+        }
+    };
+    assert_eq!(apps, [has, "third"]);
+}
