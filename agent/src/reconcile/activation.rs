@@ -336,8 +336,6 @@ impl Work<'_> {
     ) {
         self.let_go(desired).await;
         tracing::error!(app = %self.app, release = %desired.release, code = %failure.code, step = failure.step, "{}", failure.cause);
-        // Behind this nothing of it is left to be told again.
-        self.shared.parts.events.kept().await;
         self.ledger.activation = None;
         self.ledger.failed_attempt = Some((desired.release.clone(), desired.rollout));
         self.ledger.failure = Some(failure);

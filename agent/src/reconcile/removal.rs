@@ -112,7 +112,6 @@ impl Work<'_> {
         })?;
         // With the ledger goes the last that knows of the app: before it, so that a crash leaves none of this behind.
         self.tell(EventKind::AppRemoved, "removed from this host");
-        self.shared.parts.events.kept().await;
         self.shared.upkeeps.forget(&self.app);
         self.shared.ledgers.remove(&self.app).map_err(StepFailure::from)?;
         Ok(())
