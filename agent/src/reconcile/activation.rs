@@ -276,31 +276,8 @@ impl Work<'_> {
                 // The parts first: who reads "healthy" reads what it was seen by.
                 self.refresh(desired).await;
                 self.shared.say(&self.ledger, Some(desired));
-                self.told().await;
                 End::LookedAt
             }
-        }
-    }
-
-    /// Notes that the commit was told for good. An agent that is killed before tells it once more; something newer does not
-    /// wait for that.
-    pub(super) async fn told(&mut self) {
-        if !self.ledger.untold {
-            return;
-        }
-        let mut newer = self.specs.clone();
-        let kept = tokio::select! {
-            biased;
-            _ = newer.changed() => false,
-            kept = self.shared.parts.events.kept() => kept,
-        };
-        if !kept {
-            return;
-        }
-        self.ledger.untold = false;
-        if let Err(failed) = self.keep() {
-            self.ledger.untold = true;
-            tracing::warn!(app = %self.app, cause = failed.cause, "it may be told once more what was committed");
         }
     }
 

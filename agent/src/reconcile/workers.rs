@@ -88,10 +88,12 @@ async fn work(shared: Arc<Shared>, mut specs: watch::Receiver<Option<Arc<HostSpe
             End::Settled => {
                 shared.turns.proven(&app);
                 shared.look_after(&specs, &app).await;
+                shared.told(&specs, &app).await;
                 return app;
             }
             End::LookedAt => {
                 shared.turns.proven(&app);
+                shared.told(&specs, &app).await;
                 return app;
             }
         }
@@ -155,7 +157,6 @@ impl Shared {
         let Some((ledger, current)) = self.committed(app) else { return };
         let mut work = Work::new(self, specs.clone(), app.clone(), self.facts(), ledger);
         work.conceal();
-        work.told().await;
         work.held = turn;
         let Some((rendered, observed, notes)) = work.inspect(&current).await else { return };
         drop(held);
@@ -163,6 +164,29 @@ impl Shared {
         tokio::select! {
             () = work.publish(&rendered, &observed, &notes) => {}
             _ = newer.changed() => {}
+        }
+    }
+
+    /// Notes that the commit was told for good. An agent that is killed before tells it once more. Nobody waits for that:
+    /// neither something newer, nor a unit that is to be started.
+    async fn told(&self, specs: &watch::Receiver<Option<Arc<HostSpec>>>, app: &AppName) {
+        let untold = |ledger: &AppLedger| ledger.untold;
+        if !self.ledger(app).as_ref().is_some_and(untold) {
+            return;
+        }
+        let mut newer = specs.clone();
+        let kept = tokio::select! {
+            biased;
+            _ = newer.changed() => false,
+            kept = self.parts.events.kept() => kept,
+        };
+        let hand = self.hand(app);
+        let _held = hand.lock().await;
+        let Some(mut ledger) = self.ledger(app).filter(|ledger| kept && untold(ledger)) else { return };
+        ledger.untold = false;
+        match self.ledgers.save(&ledger) {
+            Ok(()) => self.remember(&ledger),
+            Err(error) => tracing::warn!(%app, %error, "it may be told once more what was committed"),
         }
     }
 
