@@ -164,12 +164,17 @@ async fn answer_logs(reconcile: &Handle, job: LogsJob, replier: &Replier) {
         return replier.refuse(Code::NotFound, format!("{app} has no units on this host")).await;
     }
     let mut lines = std::pin::pin!(journal::follow(units, job.lines.min(MAX_LOG_LINES), job.follow));
+    let (mut status, mut redactor) = (reconcile.status(), reconcile.redactor(&app));
     let relay = async {
         while let Some(line) = lines.next().await {
             match line {
                 Ok(line) => {
-                    // Asked each time: with another release come other secrets.
-                    let text = reconcile.redactor(&app).text(&line.text);
+                    // With another release, which the status tells first, come other secrets.
+                    if status.has_changed().unwrap_or(false) {
+                        status.mark_unchanged();
+                        redactor = reconcile.redactor(&app);
+                    }
+                    let text = redactor.text(&line.text);
                     let line = LogLine { unit: line.unit, unix_ms: line.unix_ms, text, host: String::new() };
                     if !replier.say(Reply::LogLine(line)).await {
                         return;

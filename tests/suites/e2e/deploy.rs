@@ -47,6 +47,8 @@ fn only_a_changed_setting_restarts_and_secrets_are_never_shown() {
         "env:\n  values: { PORT: \"8000\", GREETING: hello }",
         "env:\n  values: { PORT: \"8000\", GREETING: hello }\n  secrets: { KEY: { generate: 32 }, API: { secret: provider } }",
     );
+    let server = std::fs::read_to_string(tiny.path().join("app/server.py")).expect("the server");
+    tiny.write("app/server.py", &format!("import os\nprint('my key:', os.environ['API'], flush=True)\n{server}"));
     let manifest = tiny.manifest().display().to_string();
     let missing = fleet.alice.run(&["apply", "-f", &manifest]).fails();
     assert!(missing.contains("drover secret set provider"), "{missing}");
@@ -69,8 +71,12 @@ fn only_a_changed_setting_restarts_and_secrets_are_never_shown() {
     let env = String::from_utf8(host.read_file("/var/lib/drover/env/tiny.env")).expect("text");
     assert!(env.contains(&key), "a generated secret stays the same over releases");
 
+    assert!(host.journal("tiny").contains("my key: s3cr3t-of-the-provider"), "the program says it itself");
+    let logs = fleet.alice.run(&["logs", "tiny"]).ok();
+    assert!(logs.contains("my key: [secret]"), "{logs}");
     let everywhere = [
         plan.stdout,
+        logs,
         fleet.alice.run(&["status", "tiny", "-o", "json"]).ok(),
         fleet.alice.run(&["secret", "list", "-o", "json"]).ok(),
         host.sh("journalctl --no-pager -u drover-agent"),
