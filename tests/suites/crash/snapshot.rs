@@ -19,7 +19,8 @@ for unit in tiny.service tiny-worker.service nginx.service bystander.service; do
 done
 systemctl list-jobs --no-legend --no-pager
 echo "of the agent: $(systemctl show --value -p TasksCurrent drover-agent | sed 's/.*/some threads/') $(pgrep -P "$(systemctl show --value -p MainPID drover-agent)" -a)"
-ps -eo user:12,args --no-headers | grep -E 'server\.py|sleep|shop\.py|nginx: (m|w)' | grep -v places= | sort
+processes="$(ps -eo user:12,args --no-headers)" # before grep, which would be among them or not
+echo "$processes" | grep -E 'server\.py|sleep|shop\.py|nginx: (m|w)' | grep -v places= | sort
 curl -s -m 2 http://127.0.0.1:8000/ | sed -E 's/"pid": [0-9]+, //'; echo
 curl -s -m 2 http://127.0.0.1:8088/ || true; echo
 for app in tiny bystander; do cat $state/ledger/$app.json 2>/dev/null && echo; done
