@@ -132,6 +132,8 @@ fn trace(pid: Pid, calls: Calls, at: u64, ready: &mpsc::Sender<()>, over: &Atomi
                     if seen.calls == at {
                         kill(pid, Signal::SIGKILL).expect("it is there");
                         seen.killed_at = Some(name);
+                        // Of the first calls some come before all threads are watched.
+                        ready.send(()).ok();
                         return seen;
                     }
                 }
