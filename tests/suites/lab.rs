@@ -1,4 +1,10 @@
-//! The lab itself: what the other suites take for granted about their hosts.
+//! The lab itself: what the other suites take for granted about their hosts. `docker` is about hosts with Docker, `registry`
+//! about where their images come from.
+
+#[path = "lab/docker.rs"]
+mod docker;
+#[path = "lab/registry.rs"]
+mod registry;
 
 use drover_tests::lab::{Lab, eventually};
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! One host of the lab: commands, files and units inside it, and what can happen to it from outside.
 
-use super::{Labhost, Output, output};
+use super::{Labhost, Output, Reply, http, output};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -14,10 +14,12 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) fn boot_new(script: &Labhost, name: &str, disk: Option<&str>) -> Host {
+    /// A clean host; `settings` are variables of `labhost`.
+    pub(super) fn boot_new(script: &Labhost, name: &str, settings: &[(&str, &str)]) -> Host {
         let mut command = script.command(&["new", name]);
-        if let Some(size) = disk {
-            command.env("LAB_DISK", size);
+        command.envs(settings.iter().copied());
+        if settings.iter().any(|(key, _)| *key == "LAB_SUITE") {
+            command.env_remove("LAB_ROOTFS");
         }
         let answer = output::run(&mut command, None).ok();
         let (id, ip) = answer.split_once(' ').unwrap_or_else(|| panic!("labhost new said {answer:?}"));
@@ -65,6 +67,20 @@ impl Host {
     #[track_caller]
     pub fn sh(&self, script: &str) -> String {
         self.exec(&["sh", "-ec", script]).ok()
+    }
+
+    /// Runs `docker` with these arguments.
+    #[track_caller]
+    pub fn docker(&self, args: &[&str]) -> Output {
+        self.exec(&[&["docker"], args].concat())
+    }
+
+    /// Asks for a page of the host, as seen from this machine.
+    ///
+    /// # Errors
+    /// When nothing listens there, or what does breaks off or does not speak HTTP.
+    pub fn http_get(&self, port: u16, path: &str) -> std::io::Result<Reply> {
+        http::ask((self.ip, port).into(), "GET", path, &[], b"")
     }
 
     /// Writes a file, mode 0644, and the directories above it.
