@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     desired::Desired,
     event,
-    host::{files, systemd::Systemd, unpack},
+    host::{docker::Engine, files, systemd::Systemd, unpack},
     identity::Identity,
     link::{Answered, Link},
     reconcile::{self, Handle, Reconciler},
@@ -55,9 +55,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         events.emit(None, EventKind::StateSetAside, said);
     }
     unpack::tell_confinement();
-    let (handle, reconciler) =
-        Reconciler::open(reconcile::Parts { layout, desired: desired.clone(), blobs, systemd, events })
-            .context("cannot read the ledgers")?;
+    let (handle, reconciler) = Reconciler::open(reconcile::Parts {
+        layout,
+        desired: desired.clone(),
+        blobs,
+        systemd,
+        engine: Engine::default(),
+        events,
+    })
+    .context("cannot read the ledgers")?;
     let link = Link {
         state_dir: config.state_dir.clone(),
         desired,

@@ -8,7 +8,7 @@ use std::{
 
 use drover_proto::{
     app::Drift,
-    name::{AbsPath, UnitName},
+    name::{AbsPath, ContainerName, UnitName},
     plan::{Action, Plan, Reason, Step},
 };
 
@@ -16,7 +16,7 @@ use crate::{
     host::systemd::UnitState,
     observe::Observed,
     plan::{runs, step},
-    render::{FileKind, Rendered, RenderedUnit},
+    render::{FileKind, Rendered, RenderedContainer, RenderedUnit},
 };
 
 /// A part that can drift.
@@ -26,6 +26,8 @@ pub enum Part {
     File(AbsPath),
     /// A unit.
     Unit(UnitName),
+    /// A container.
+    Container(ContainerName),
     /// The release's tree.
     Tree(AbsPath),
     /// A directory, a user or a unit of somebody else.
@@ -39,6 +41,7 @@ impl Part {
         match self {
             Self::File(path) => ("file", path.as_str()),
             Self::Unit(unit) => ("unit", unit.as_str()),
+            Self::Container(name) => ("container", name.as_str()),
             Self::Tree(directory) => ("artifact", directory.as_str()),
             Self::Need(name) => ("host need", name),
         }
@@ -119,9 +122,11 @@ pub fn find(sight: &Sight<'_>) -> Vec<Found> {
         let file = wanted.files.iter().find(|file| {
             file.path.as_str() == refusal.part || unit.is_some_and(|unit| file.kind == FileKind::Unit(unit.clone()))
         });
-        let (part, drift) = match file {
-            Some(file) => (Part::File(file.path.clone()), file.drift),
-            None => (Part::Need(refusal.part.clone()), Drift::Report),
+        let container = wanted.containers.iter().find(|(name, _)| name.as_str() == refusal.part);
+        let (part, drift) = match (file, container) {
+            (Some(file), _) => (Part::File(file.path.clone()), file.drift),
+            (None, Some((name, container))) => (Part::Container(name.clone()), container.spec.drift),
+            (None, None) => (Part::Need(refusal.part.clone()), Drift::Report),
         };
         all.say(part, "is in the way of the release", drift, Cure::Nobody(refusal.message.clone()));
     }
@@ -193,6 +198,15 @@ impl Findings {
                 };
                 self.say(Part::Tree(tree.directory.clone()), "was removed", Drift::Repair, cure);
             }
+            Action::RunContainer { name, .. } | Action::StartContainer(name) => {
+                let what = match &step.reason {
+                    Reason::NotRunning => "was not running",
+                    Reason::Missing | Reason::New => "was removed",
+                    _ => "was not the one that drover had made",
+                };
+                let drift = wanted.containers.get(name).map(|container| container.spec.drift).unwrap_or_default();
+                self.say(Part::Container(name.clone()), what, drift, Cure::Steps);
+            }
             // What belongs to a part that has been found, or to nobody's drift.
             Action::InstallPackages(_)
             | Action::MakeSwap { .. }
@@ -204,6 +218,9 @@ impl Findings {
             | Action::DaemonReload
             | Action::Enable(_)
             | Action::Disable(_)
+            | Action::MakeNetwork(_)
+            | Action::PullImage(_)
+            | Action::RemoveContainer(_)
             | Action::Stop(_)
             | Action::Start(_)
             | Action::Gate { .. }
@@ -296,8 +313,11 @@ fn served(sight: &Sight<'_>, allowed: &BTreeSet<Part>, step: &Step) -> Option<Pa
         Action::Fetch { .. } | Action::Unpack { .. } | Action::Build { .. } => {
             if_allowed(Part::Tree(wanted.tree.as_ref()?.directory.clone()))
         }
+        Action::RunContainer { name, .. } | Action::StartContainer(name) => if_allowed(Part::Container(name.clone())),
+        Action::MakeNetwork(_) | Action::PullImage(_) => needed_by(wanted, &step.action).find_map(if_allowed),
         Action::InstallPackages(_)
         | Action::MakeSwap { .. }
+        | Action::RemoveContainer(_)
         | Action::Hook { .. }
         | Action::RemoveFile { .. }
         | Action::Stop(_)
@@ -305,6 +325,17 @@ fn served(sight: &Sight<'_>, allowed: &BTreeSet<Part>, step: &Step) -> Option<Pa
         | Action::Gate { .. }
         | Action::Commit => None,
     }
+}
+
+/// The containers that want a network or an image.
+fn needed_by(wanted: &Rendered, action: &Action) -> impl Iterator<Item = Part> {
+    let wants = move |container: &RenderedContainer| match action {
+        Action::MakeNetwork(network) => container.spec.networks.contains(network),
+        Action::PullImage(image) => container.image == *image,
+        _ => false,
+    };
+    let names = wanted.containers.iter().filter(move |(_, container)| wants(container));
+    names.map(|(name, _)| Part::Container(name.clone()))
 }
 
 /// The units of the release that may run with what stood in the file that is written now.

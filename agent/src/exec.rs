@@ -1,6 +1,7 @@
 //! Carries out the steps of a plan, one file per kind; decides nothing. `reconcile` calls it step by step.
 
 mod accounts;
+mod containers;
 mod directories;
 mod files;
 mod hooks;
@@ -21,7 +22,7 @@ pub use tree::{discard_unsealed, remove_tree};
 
 use crate::{
     blob::Blobs,
-    host::systemd::Systemd,
+    host::{docker::Engine, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
     observe::Observed,
     render::{Layout, Rendered},
@@ -34,6 +35,8 @@ pub struct Exec<'a> {
     pub layout: &'a Layout,
     /// systemd.
     pub systemd: &'a Systemd,
+    /// Docker.
+    pub engine: &'a Engine,
     /// Artifacts.
     pub blobs: &'a Blobs,
     /// Where the ledger is kept.
@@ -122,6 +125,11 @@ impl Exec<'_> {
                 self.run_unit(unit, matches!(action, Action::Restart(_)), ledger).await
             }
             Action::Reload(unit) => self.reload(unit).await,
+            Action::MakeNetwork(network) => self.make_network(network).await,
+            Action::PullImage(image) => self.pull_image(image).await,
+            Action::RunContainer { name, .. } => self.run_container(name).await,
+            Action::StartContainer(name) => self.start_container(name).await,
+            Action::RemoveContainer(name) => self.remove_container(name).await,
             Action::Gate { .. } | Action::Commit => Ok(()),
         }
     }
@@ -163,6 +171,11 @@ pub fn describe(action: &Action) -> String {
         Action::Start(unit) => format!("starting {unit}"),
         Action::Restart(unit) => format!("restarting {unit}"),
         Action::Reload(unit) => format!("reloading {unit}"),
+        Action::MakeNetwork(network) => format!("making network {network}"),
+        Action::PullImage(image) => format!("fetching image {}", image.short()),
+        Action::RunContainer { name, image } => format!("running container {name} of {}", image.short()),
+        Action::StartContainer(name) => format!("starting container {name}"),
+        Action::RemoveContainer(name) => format!("removing container {name}"),
         Action::Gate { .. } => "waiting for health".to_owned(),
         Action::Commit => "committing".to_owned(),
     }

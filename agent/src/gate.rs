@@ -2,6 +2,7 @@
 //! by `reconcile` after the switch; `verdict` and `stretch` decide, this looks.
 
 mod checks;
+pub mod containers;
 mod stretch;
 pub mod verdict;
 
@@ -13,7 +14,7 @@ use std::{
 use drover_proto::{
     code::Code,
     digest::Digest,
-    name::{AbsPath, UnitName},
+    name::{AbsPath, ContainerName, UnitName},
 };
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -25,6 +26,7 @@ use self::{
 use crate::{
     exec::StepFailure,
     host::{
+        docker::Engine,
         files::{self, FileState},
         journal,
         systemd::{Systemd, UnitState},
@@ -72,6 +74,8 @@ pub struct Gate<'a> {
     pub wanted: &'a Rendered,
     /// systemd.
     pub systemd: &'a Systemd,
+    /// Docker.
+    pub engine: &'a Engine,
     /// Without a break.
     pub min_healthy: Duration,
     /// What is left of the deadline.
@@ -104,11 +108,13 @@ impl Gate<'_> {
             }
             last_look = now;
             let units = self.units().await;
+            let containers = containers::seen(self.wanted, self.engine).await;
             if watch.files_at.is_none_or(|at| now - at >= FILES_EVERY) {
                 watch.files_at = Some(now);
                 watch.files = self.files().await;
             }
-            let (look, hopeless) = self.look(&units, &checks, &mut watch, now);
+            let (mut look, mut hopeless) = self.look(&units, &checks, &mut watch, now);
+            hopeless |= self.look_at(&containers, &mut look, &mut watch, now);
             let at_ms = u64::try_from((now - begun).as_millis()).unwrap_or(u64::MAX);
             match stretch.see(at_ms, look) {
                 Verdict::Healthy => return GateEnd::Healthy,
@@ -120,9 +126,8 @@ impl Gate<'_> {
                 }
             }
             if hopeless || left.is_zero() {
-                return GateEnd::Failed(
-                    self.failure(self.waited + (now - begun), stretch.cause(), &units, &checks).await,
-                );
+                let seen = LookedAt { units: &units, containers: &containers, checks: &checks };
+                return GateEnd::Failed(self.failure(self.waited + (now - begun), stretch.cause(), seen).await);
             }
         }
     }
@@ -158,27 +163,7 @@ impl Gate<'_> {
                 }
                 Err(error) => Standing::Waiting(error.clone()),
             };
-            let (severity, sentence, patience) = match standing {
-                Standing::Healthy(identity) => {
-                    look.identity.insert(name.to_string(), identity);
-                    watch.given_up.remove(name);
-                    continue;
-                }
-                Standing::Waiting(sentence) => (Severity::Waiting, sentence, None),
-                Standing::Broken(sentence) => (Severity::Broken, sentence, None),
-                Standing::Ended(sentence) => (Severity::Broken, sentence, Some(ENDED_FOR)),
-                Standing::GaveUp(sentence) => (Severity::Broken, sentence, Some(FAILED_FOR)),
-            };
-            match patience {
-                None => {
-                    watch.given_up.remove(name);
-                }
-                Some(patience) => {
-                    let since = *watch.given_up.entry(name.clone()).or_insert(now);
-                    hopeless |= now - since > patience;
-                }
-            }
-            look.problems.push(Problem { severity, of: name.to_string(), sentence });
+            hopeless |= watch.judged(name.as_str(), standing, &mut look, now);
         }
         let answers = checks.answers();
         for name in self.wanted.checks.keys() {
@@ -197,6 +182,20 @@ impl Gate<'_> {
         (look, hopeless)
     }
 
+    /// The same at the containers.
+    fn look_at(&self, containers: &containers::Seen, look: &mut Look, watch: &mut Watch, now: Instant) -> bool {
+        let mut hopeless = false;
+        for (name, wanted) in &self.wanted.containers {
+            let standing = match containers.get(name) {
+                Some(Ok(state)) => containers::judge(name, wanted, state.as_ref()),
+                Some(Err(error)) => Standing::Waiting(error.clone()),
+                None => continue,
+            };
+            hopeless |= watch.judged(&of_container(name), standing, look, now);
+        }
+        hopeless
+    }
+
     async fn files(&self) -> Vec<Problem> {
         let wrong = |of: &str, what: &str| Problem {
             severity: Severity::Wrong,
@@ -213,17 +212,15 @@ impl Gate<'_> {
         looked.unwrap_or_else(|panic| vec![wrong("the app's files", &format!("cannot be looked at: {panic}"))])
     }
 
-    async fn failure(
-        &self,
-        waited: Duration,
-        cause: Option<Problem>,
-        units: &BTreeMap<UnitName, Result<UnitState, String>>,
-        checks: &Checks,
-    ) -> StepFailure {
+    async fn failure(&self, waited: Duration, cause: Option<Problem>, seen: LookedAt<'_>) -> StepFailure {
+        let LookedAt { units, containers, checks } = seen;
         let deadline = self.wanted.strategy.healthy_deadline;
         let culprit = cause.as_ref().and_then(|problem| units.keys().find(|unit| unit.as_str() == problem.of));
+        let container =
+            cause.as_ref().and_then(|problem| containers.keys().find(|name| of_container(name) == problem.of));
         let blamed: BTreeSet<&UnitName> = match culprit {
             Some(unit) => BTreeSet::from([unit]),
+            None if container.is_some() => BTreeSet::new(),
             None => units.keys().take(EVIDENCE_UNITS).collect(),
         };
         let mut failure = StepFailure::new(Code::Gate, "gate", String::new());
@@ -240,6 +237,11 @@ impl Gate<'_> {
             }
             failure = failure.with(format!("journal of {unit}"), lines);
         }
+        if culprit.is_none() {
+            let blamed = |name: &ContainerName| container.is_none_or(|culprit| culprit == name);
+            let since = self.since_unix_ms;
+            failure = containers::evidence(failure, containers, blamed, since, self.engine).await;
+        }
         for (name, answer) in checks.answers().into_iter().filter(|(_, answer)| !answer.ok || answer.failures > 0) {
             failure = failure.with(format!("check {name}"), std::iter::once(answer.text).chain(answer.body).collect());
         }
@@ -252,9 +254,45 @@ impl Gate<'_> {
 struct Watch {
     begun: Instant,
     restarts: BTreeMap<UnitName, Restarts>,
-    given_up: BTreeMap<UnitName, Instant>,
+    given_up: BTreeMap<String, Instant>,
     files: Vec<Problem>,
     files_at: Option<Instant>,
+}
+
+/// What the last look saw, for evidence.
+#[derive(Clone, Copy)]
+struct LookedAt<'a> {
+    units: &'a BTreeMap<UnitName, Result<UnitState, String>>,
+    containers: &'a containers::Seen,
+    checks: &'a Checks,
+}
+
+fn of_container(name: &ContainerName) -> String {
+    format!("container {name}")
+}
+
+impl Watch {
+    /// Notes how one stands; true = waiting on is no use.
+    fn judged(&mut self, of: &str, standing: Standing, look: &mut Look, now: Instant) -> bool {
+        let (severity, sentence, patience) = match standing {
+            Standing::Healthy(identity) => {
+                look.identity.insert(of.to_owned(), identity);
+                self.given_up.remove(of);
+                return false;
+            }
+            Standing::Waiting(sentence) => (Severity::Waiting, sentence, None),
+            Standing::Broken(sentence) => (Severity::Broken, sentence, None),
+            Standing::Ended(sentence) => (Severity::Broken, sentence, Some(ENDED_FOR)),
+            Standing::GaveUp(sentence) => (Severity::Broken, sentence, Some(FAILED_FOR)),
+        };
+        look.problems.push(Problem { severity, of: of.to_owned(), sentence });
+        let Some(patience) = patience else {
+            self.given_up.remove(of);
+            return false;
+        };
+        let since = *self.given_up.entry(of.to_owned()).or_insert(now);
+        now - since > patience
+    }
 }
 
 /// Makes the sentence say more with what only shows at the end: a unit that stayed silent, an exit code that only the

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
     digest::Digest,
-    name::{AbsPath, AppName, ReleaseId, RolloutId, UnitName},
+    name::{AbsPath, AppName, ContainerName, ReleaseId, RolloutId, UnitName},
     spec::DesiredApp,
     status::{Failure, Phase},
 };
@@ -38,6 +38,9 @@ pub struct AppLedger {
     pub owned_files: BTreeMap<AbsPath, OwnedFile>,
     /// Units that this app has written.
     pub owned_units: BTreeMap<UnitName, OwnedUnit>,
+    /// Containers that this app has made, or is about to.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub owned_containers: BTreeSet<ContainerName>,
     /// Files of somebody else that this app took over; their content lies in `originals/`.
     pub originals: BTreeMap<AbsPath, Original>,
     /// `unit:X` → what it was last (re)started with, `reload:PATH` → what was last validated and reloaded.
@@ -196,6 +199,7 @@ impl AppLedger {
             trees: Vec::new(),
             owned_files: BTreeMap::new(),
             owned_units: BTreeMap::new(),
+            owned_containers: BTreeSet::new(),
             originals: BTreeMap::new(),
             effects: BTreeMap::new(),
             activation: None,
@@ -246,6 +250,11 @@ impl AppLedger {
             let owned = || OwnedUnit { adopted: before(name).filter(|_| unit.adopt) };
             self.owned_units.entry(name.clone()).or_insert_with(owned);
         }
+    }
+
+    /// The containers of a release are this app's from now on.
+    pub fn claim_containers(&mut self, rendered: &Rendered) {
+        self.owned_containers.extend(rendered.containers.keys().cloned());
     }
 
     /// A file is gone, or the original is back.
@@ -306,6 +315,7 @@ impl AppLedger {
             None => {
                 self.owned_files.clear();
                 self.owned_units.clear();
+                self.owned_containers.clear();
                 self.effects.clear();
             }
             Some(rendered) => {
@@ -345,6 +355,7 @@ impl AppLedger {
     pub fn forget_dropped(&mut self, rendered: &Rendered) {
         self.owned_files.retain(|_, file| !file.removed);
         self.owned_units.retain(|name, _| rendered.units.contains_key(name));
+        self.owned_containers.retain(|name| rendered.containers.contains_key(name));
         let wanted: BTreeSet<String> = rendered
             .units
             .keys()

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod reconcile;
 pub mod observe;
 pub mod render;
+pub mod policy;
 pub mod plan;
 pub mod drift;
 pub mod budget;

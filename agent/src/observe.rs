@@ -1,6 +1,7 @@
 //! Reads what is there: files, directories, units, packages, users, trees. Changes nothing, decides nothing; `plan` and
 //! `report` read the result.
 
+pub mod containers;
 pub mod preflight;
 
 use std::{
@@ -15,9 +16,10 @@ use drover_proto::{
     secret::Secret,
 };
 
-use self::preflight::Preflight;
+use self::{containers::SeenContainers, preflight::Preflight};
 use crate::{
     host::{
+        docker::Engine,
         files::{self, FileState, Known},
         packages,
         systemd::{Systemd, UnitState},
@@ -46,6 +48,8 @@ pub struct Observed {
     pub units_unknown: BTreeSet<UnitName>,
     /// Units of somebody else that files reload or restart, as far as systemd knows them.
     pub neighbours: BTreeMap<UnitName, UnitState>,
+    /// What the engine has of the app's containers.
+    pub containers: SeenContainers,
     /// Units of the release that somebody has masked.
     pub masked: BTreeSet<UnitName>,
     /// The release's tree is complete and sealed.
@@ -103,10 +107,12 @@ pub async fn observe(
     ledger: &AppLedger,
     layout: &Layout,
     systemd: &Systemd,
+    engine: &Engine,
     depth: Depth,
 ) -> Result<Observed, ObserveError> {
     let mut observed = Observed { units: units(wanted, ledger, systemd).await?, ..Observed::default() };
     neighbours(wanted, ledger, systemd, &mut observed).await?;
+    observed.containers = containers::look(wanted, ledger, layout, engine).await;
     if let Some(rendered) = wanted {
         if !rendered.needs.packages.is_empty() && matches!(depth, Depth::Whole) {
             let missing = packages::missing(&rendered.needs.packages).await;

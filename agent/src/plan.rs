@@ -3,6 +3,7 @@
 //! `reconcile` carries the very value out that `drover plan` prints. The order keeps one promise: nothing that works is
 //! touched before everything that replaces it has been fetched, built and checked.
 
+pub(crate) mod containers;
 mod diff;
 mod files;
 mod needs;
@@ -15,7 +16,7 @@ use drover_proto::{
     app::HookPoint,
     code::Code,
     digest::Digest,
-    name::{AbsPath, AppName, UnitName},
+    name::{AbsPath, AppName, ContainerName, UnitName},
     plan::{Action, Plan, Reason, Refusal, Step},
 };
 
@@ -50,6 +51,8 @@ pub struct Owners {
     pub files: BTreeMap<AbsPath, AppName>,
     /// Units.
     pub units: BTreeMap<UnitName, AppName>,
+    /// Containers.
+    pub containers: BTreeMap<ContainerName, AppName>,
 }
 
 impl Owners {
@@ -61,6 +64,7 @@ impl Owners {
             let name = &ledger.app;
             let files = ledger.owned_files.iter().filter(|(_, file)| !file.removed);
             owners.files.extend(files.map(|(path, _)| (path.clone(), name.clone())));
+            owners.containers.extend(ledger.owned_containers.iter().map(|it| (it.clone(), name.clone())));
             owners.units.extend(ledger.owned_units.keys().map(|unit| (unit.clone(), name.clone())));
         }
         owners
@@ -89,10 +93,12 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let mut refusals = Refusals::default();
     let files = files::changes(input, &mut refusals);
     let units = units::changes(input, &files, &mut refusals);
+    let containers = containers::changes(input, &mut refusals);
     let mut steps = Vec::new();
     if let Some(wanted) = input.wanted {
         steps.extend(needs::steps(wanted, input, &mut refusals));
         steps.extend(needs::tree(wanted, input.observed));
+        steps.extend(containers.ready);
     }
     let staged = steps.len();
     steps.extend(files.validate_staged);
@@ -100,11 +106,14 @@ pub fn plan(input: &Input<'_>) -> Plan {
     steps.extend(files.write);
     steps.extend(files.validate_in_place);
     steps.extend(units.stop);
+    steps.extend(containers.remove);
     steps.extend(files.remove);
     if units.daemon_reload || files.units_changed {
         steps.push(step(Action::DaemonReload, Reason::UnitChanged));
     }
     steps.extend(units.enable);
+    // What units of the app ask of them is there when they come up.
+    steps.extend(containers.run);
     steps.extend(units.run);
     let from = input.ledger.current.as_ref().map(|current| current.release.clone());
     let to = input.wanted.map(|wanted| wanted.release.clone());
@@ -152,15 +161,20 @@ fn is_news(previous: &Rendered, wanted: &Rendered) -> bool {
     let units = |rendered: &Rendered| -> BTreeMap<UnitName, Digest> {
         rendered.units.iter().map(|(name, unit)| (name.clone(), unit.fingerprint)).collect()
     };
+    let made_of = |rendered: &Rendered| -> BTreeMap<ContainerName, Digest> {
+        rendered.containers.iter().map(|(name, container)| (name.clone(), container.fingerprint)).collect()
+    };
     tree(previous) != tree(wanted)
         || files(previous) != files(wanted)
         || units(previous) != units(wanted)
+        || made_of(previous) != made_of(wanted)
         || previous.hooks != wanted.hooks
 }
 
 fn gate(wanted: &Rendered) -> Step {
     let action = Action::Gate {
         units: wanted.started().map(|(name, _)| name.clone()).collect(),
+        containers: wanted.containers.keys().cloned().collect(),
         checks: wanted.checks.keys().cloned().collect(),
         min_healthy_time: wanted.strategy.min_healthy_time,
         healthy_deadline: wanted.strategy.healthy_deadline,
@@ -172,7 +186,7 @@ fn gate(wanted: &Rendered) -> Step {
 /// its steps and its gate: refusing it would leave the host with nothing.
 #[must_use]
 pub fn forbids_going_back(code: Code) -> bool {
-    !matches!(code, Code::Systemd | Code::PortTaken | Code::Disk | Code::NoSuchUser)
+    !matches!(code, Code::Systemd | Code::Docker | Code::PortTaken | Code::Disk | Code::NoSuchUser)
 }
 
 /// A leg of an activation.
@@ -196,7 +210,9 @@ pub fn leg(action: &Action) -> Leg {
         | Action::EnsureDirectory(_)
         | Action::Fetch { .. }
         | Action::Unpack { .. }
-        | Action::Build { .. } => Leg::Ready,
+        | Action::Build { .. }
+        | Action::MakeNetwork(_)
+        | Action::PullImage(_) => Leg::Ready,
         Action::Validate { staged: true, .. } | Action::Hook { when: HookPoint::BeforeSwitch, .. } => Leg::Check,
         Action::Hook { when: HookPoint::AfterSwitch, .. }
         | Action::Validate { staged: false, .. }
@@ -209,6 +225,9 @@ pub fn leg(action: &Action) -> Leg {
         | Action::Start(_)
         | Action::Restart(_)
         | Action::Reload(_)
+        | Action::RunContainer { .. }
+        | Action::StartContainer(_)
+        | Action::RemoveContainer(_)
         | Action::Gate { .. }
         | Action::Commit => Leg::Switch,
     }

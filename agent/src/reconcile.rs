@@ -3,7 +3,7 @@
 //!
 //! `workers` work on apps: `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `recover`
 //! works out what a damaged ledger said; `turns` keeps apart what concerns the whole host. What is committed is looked
-//! after by `refresh` and `mend`, and by `revive` beside the loop. `handle` answers questions.
+//! after by `refresh` and `mend`, and by `revive` and `listen` beside the loop. `handle` answers questions.
 
 mod activation;
 mod asked;
@@ -11,6 +11,7 @@ mod beside;
 mod cleanup;
 mod decide;
 mod handle;
+mod listen;
 mod mend;
 mod recover;
 mod refresh;
@@ -50,7 +51,7 @@ use crate::{
     desired::Desired,
     event::Events,
     exec,
-    host::{facts, files::Known, systemd::Systemd},
+    host::{docker::Engine, facts, files::Known, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
     outputs,
     plan::Owners,
@@ -72,6 +73,8 @@ pub struct Parts {
     pub blobs: Blobs,
     /// systemd.
     pub systemd: Systemd,
+    /// Docker.
+    pub engine: Engine,
     /// Told what is done unasked.
     pub events: Events,
 }
@@ -248,6 +251,7 @@ impl Reconciler {
         self.shared.all().keys().for_each(|app| self.shared.guard(app, &facts));
         let mut beside = JoinSet::new();
         beside.spawn(Revive::new(self.shared.clone()).run());
+        beside.spawn(listen::containers(self.shared.clone()));
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.newer();

@@ -1,6 +1,7 @@
 //! Pure: a release as one host will have it. `DesiredApp` and the host's facts in; exact file contents, unit texts, env
 //! file, release path, fingerprints, hooks and checks out. `observe` and `plan` read it, `exec` writes it.
 
+mod container;
 mod env;
 mod fill;
 mod layout;
@@ -13,7 +14,10 @@ use drover_proto::{
     app::{AppSpec, Drift, HookPoint, HostNeeds, RestartBudget, Unit},
     digest::{Digest, Hasher},
     duration::Span,
-    name::{AbsPath, AppName, CheckName, HostName, LabelKey, LabelValue, ReleaseId, RolloutId, UnitName, UserName},
+    name::{
+        AbsPath, AppName, CheckName, ContainerName, HostName, LabelKey, LabelValue, ReleaseId, RolloutId, UnitName,
+        UserName,
+    },
     port::Port,
     secret::Secret,
     spec::{DesiredApp, HostSpec},
@@ -21,6 +25,7 @@ use drover_proto::{
     template::{Hole, Segment, Template},
 };
 
+pub use container::RenderedContainer;
 pub use layout::Layout;
 pub use origin::{GitTree, Origin};
 pub use unit_text::Accounts;
@@ -76,6 +81,8 @@ pub struct Rendered {
     pub files: Vec<RenderedFile>,
     /// The units.
     pub units: BTreeMap<UnitName, RenderedUnit>,
+    /// The containers.
+    pub containers: BTreeMap<ContainerName, RenderedContainer>,
     /// The hooks, in order.
     pub hooks: Vec<RenderedHook>,
     /// The checks.
@@ -244,7 +251,7 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
         None => None,
     };
     let env_file = layout.env_file(&spec.app).map_err(|e| error("env", e.to_string()))?;
-    let filler = Filler { desired, host, directory: directory.as_ref(), env_file: &env_file };
+    let filler = Filler { desired, host, layout, directory: directory.as_ref(), env_file: &env_file };
     let env = filler.env()?;
     let mut files = Vec::new();
     if !env.is_empty() || spec.templates().iter().any(|(_, t, _)| t.holes().any(|h| *h == Hole::EnvFile)) {
@@ -259,6 +266,12 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
     }
     for (i, part) in spec.files.iter().enumerate() {
         files.push(filler.file(i, part)?);
+    }
+    let mut containers = BTreeMap::new();
+    for (name, container) in &spec.containers {
+        let (container, secrets) = filler.container(name, container, &env)?;
+        containers.insert(name.clone(), container);
+        files.extend(secrets);
     }
     let units = texts.into_iter().flat_map(|(name, text)| {
         let unit = &spec.units[&name];
@@ -276,6 +289,7 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
         strategy: spec.strategy.clone(),
         tree: filler.tree(key)?,
         units,
+        containers,
         hooks: filler.hooks(&env)?,
         checks: filler.checks()?,
         files,

@@ -10,7 +10,7 @@ use std::{
 
 use drover_proto::{
     app::Drift,
-    name::{AppName, CheckName, Generation, UnitName, UserName},
+    name::{AppName, CheckName, ContainerName, Generation, UnitName, UserName},
     status::{AppStatus, HostStatus, PartStatus, Phase},
 };
 use tokio::sync::watch;
@@ -19,11 +19,14 @@ pub use redact::Redactor;
 
 use crate::{
     drift::Part,
-    gate::verdict::{self, Standing},
+    gate::{
+        containers,
+        verdict::{self, Standing},
+    },
     host::{files::FileState, systemd::UnitState},
     observe::{Observed, Seen},
     plan::at_boot,
-    render::{Rendered, RenderedFile, RenderedUnit},
+    render::{Rendered, RenderedContainer, RenderedFile, RenderedUnit},
 };
 
 /// The status of the host, for everybody to look at: without the values of secrets.
@@ -152,6 +155,9 @@ pub fn parts(
             parts.push(part);
         }
     }
+    for (name, container) in &rendered.containers {
+        parts.push(container_part(name, container, observed));
+    }
     for file in &rendered.files {
         let (seen, in_sync) = match observed.files.get(&file.path).map(|seen| &seen.seen) {
             Some(Seen::Is(FileState::File { digest, uid, gid, mode, .. })) if *digest == Some(file.digest) => {
@@ -209,13 +215,34 @@ fn unit_part(name: &UnitName, unit: &RenderedUnit, state: &UnitState) -> PartSta
     part("unit", name.as_str(), desired.to_owned(), seen, in_sync)
 }
 
+fn container_part(name: &ContainerName, container: &RenderedContainer, observed: &Observed) -> PartStatus {
+    let desired = container.image.short();
+    let (seen, in_sync) = match (&observed.containers.engine, observed.containers.states.get(name)) {
+        (Err(why), _) => (why.clone(), false),
+        (Ok(()), None) => ("missing".to_owned(), false),
+        (Ok(()), Some(state)) => {
+            let good = matches!(containers::judge(name, container, Some(state)), Standing::Healthy(_));
+            let image =
+                if state.digests.contains(&container.digest) { desired.clone() } else { "another image".to_owned() };
+            (format!("{}, {image}", containers::line(state)), good)
+        }
+    };
+    part("container", name.as_str(), desired, seen, in_sync)
+}
+
 /// What is not as it should be, one line each; `notes` say more of some parts, or of what is no part.
 #[must_use]
 pub fn problems(rendered: &Rendered, parts: &[PartStatus], notes: &BTreeMap<Part, String>) -> Vec<String> {
     let ignored: BTreeSet<(&str, &str)> = {
         let units = rendered.units.iter().filter(|(_, unit)| unit.drift == Drift::Ignore);
         let files = rendered.files.iter().filter(|file| file.drift == Drift::Ignore);
-        units.map(|(name, _)| ("unit", name.as_str())).chain(files.map(|f| ("file", f.path.as_str()))).collect()
+        let boxes = rendered.containers.iter().filter(|(_, container)| container.spec.drift == Drift::Ignore);
+        let boxes = boxes.map(|(name, _)| ("container", name.as_str()));
+        units
+            .map(|(name, _)| ("unit", name.as_str()))
+            .chain(boxes)
+            .chain(files.map(|f| ("file", f.path.as_str())))
+            .collect()
     };
     let wrong = parts.iter().filter(|part| !part.in_sync && !ignored.contains(&(&part.kind, &part.name)));
     let mut notes: BTreeMap<(&str, &str), &str> =

@@ -11,8 +11,8 @@ use crate::{
     digest::Digest,
     duration::Span,
     name::{
-        AbsPath, AppName, CheckName, EnvKey, HookName, InstanceName, LabelKey, LabelValue, PackageName, SecretName,
-        UnitName, UserName,
+        AbsPath, AppName, CheckName, ContainerName, EnvKey, HookName, InstanceName, LabelKey, LabelValue, PackageName,
+        SecretName, UnitName, UserName,
     },
     port::Port,
     source::Source,
@@ -20,6 +20,7 @@ use crate::{
     template::{Argv, Template},
 };
 
+pub use container::{Container, Healthcheck, Limits, Logging, Mount, MountSource, Namespace, Publish, Restart, Rights};
 pub use selfcare::{Drift, RestartBudget};
 
 /// An app to be deployed; its immutable snapshot is a release.
@@ -42,6 +43,9 @@ pub struct AppSpec {
     pub secrets: BTreeMap<SecretName, SecretSource>,
     /// The systemd units.
     pub units: BTreeMap<UnitName, Unit>,
+    /// The Docker containers, by their names on the host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<ContainerName, Container>,
     /// The files beside the artifact, in the order of the manifest.
     pub files: Vec<FilePart>,
     /// Programs run around the switch, in order.
@@ -325,6 +329,7 @@ impl AppSpec {
         found.swap(&self.host);
         found.artifact(self);
         found.units(self);
+        found.containers(self);
         found.files(self);
         found.hooks(self);
         found.checks(self);
@@ -348,43 +353,12 @@ impl AppSpec {
     pub fn has_run_once(&self) -> bool {
         self.hooks.iter().any(|hook| hook.run_once)
     }
-    /// Every template of the app with the field that holds it and whether it may hold secrets.
-    #[must_use]
-    pub fn templates(&self) -> Vec<(String, &Template, bool)> {
-        let mut all = Vec::new();
-        all.extend(self.env.iter().map(|(key, t)| (format!("env.{key}"), t, true)));
-        all.extend(self.units.iter().map(|(name, u)| (format!("units.{name}"), &u.text, false)));
-        for (i, file) in self.files.iter().enumerate() {
-            if let Content::Text(text) = &file.content {
-                all.push((format!("files[{i}].content"), text, true));
-            }
-            all.extend(file.validate.iter().flatten().map(|t| (format!("files[{i}].validate"), t, false)));
-        }
-        for (i, hook) in self.hooks.iter().enumerate() {
-            all.extend(hook.run.iter().map(|t| (format!("hooks[{i}].run"), t, false)));
-        }
-        for (name, check) in &self.checks {
-            match &check.probe {
-                Probe::Http(http) => {
-                    all.push((format!("checks.{name}.http"), &http.url, false));
-                    all.extend(http.headers.values().map(|t| (format!("checks.{name}.header"), t, false)));
-                }
-                Probe::Command { run, .. } => {
-                    all.extend(run.iter().map(|t| (format!("checks.{name}.command"), t, false)))
-                }
-                Probe::Tcp(_) | Probe::Unit(_) => {}
-            }
-        }
-        if let Some(build) = self.artifact.as_ref().and_then(|a| a.build.as_ref()) {
-            all.extend(build.run.iter().flatten().map(|t| ("artifact.build.run".to_owned(), t, false)));
-            all.extend(build.env.iter().map(|(key, t)| (format!("artifact.build.env.{key}"), t, false)));
-        }
-        all
-    }
 }
 
 mod check;
+mod container;
 mod selfcare;
 mod since;
+mod templates;
 #[cfg(test)]
 mod tests;

@@ -99,6 +99,12 @@ codes! {
     Write = "write" => Internal,
     /// systemd refused or failed an operation.
     Systemd = "systemd" => Internal,
+    /// The Docker engine of a host is not there, does not answer, or refused an operation.
+    Docker = "docker" => Internal,
+    /// An image could not be found in its registry, or not be fetched.
+    Image = "image" => Unavailable,
+    /// The host's own policy does not allow a container what it asks for.
+    Policy = "policy" => FailedPrecondition,
     /// The app was not healthy before its deadline.
     Gate = "gate" => FailedPrecondition,
     /// The agent was interrupted in the middle of an activation.

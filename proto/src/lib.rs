@@ -15,6 +15,7 @@ pub mod source;
 pub mod spec;
 pub mod plan;
 pub mod port;
+pub mod image;
 pub mod status;
 pub mod event;
 pub mod rollout;
@@ -34,7 +35,7 @@ pub mod wire {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The newest protocol that this build speaks; see docs/ARCHITECTURE.md, "Versions".
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// The oldest one.
 pub const MIN_PROTOCOL_VERSION: u32 = 1;
 
@@ -59,9 +60,11 @@ mod tests {
             (1, 0, Some(1)),
             (2, 0, Some(2)),
             (2, 1, Some(2)),
-            (3, 2, Some(2)),
-            (3, 0, None),
-            (4, 3, None),
+            (3, 2, Some(3)),
+            (3, 0, Some(3)),
+            (4, 3, Some(3)),
+            (4, 0, None),
+            (5, 4, None),
             (0, 0, None),
         ];
         for (newest, oldest, spoken) in rows {

@@ -20,6 +20,12 @@ pub const MAX_FILE_BYTES: usize = 512 << 10;
 pub const MAX_FILES_PER_APP: usize = 200;
 /// Units of one app.
 pub const MAX_UNITS_PER_APP: usize = 100;
+/// Containers of one app.
+pub const MAX_CONTAINERS_PER_APP: usize = 50;
+/// Ports, volumes, labels … of one container, each.
+pub const MAX_OF_CONTAINER: usize = 64;
+/// The least memory that Docker gives a container.
+pub const MIN_CONTAINER_MEMORY_BYTES: u64 = 6 << 20;
 /// A swap file that a manifest asks for.
 pub const SWAP_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=256 << 30;
 /// Ports of one unit.

@@ -131,6 +131,18 @@ name!(
     HookName, "hook name", check_word
 );
 name!(
+    /// A Docker container, e.g. `shop-api`.
+    ContainerName, "container name", check_docker
+);
+name!(
+    /// A Docker volume.
+    VolumeName, "volume name", check_docker
+);
+name!(
+    /// A Docker network.
+    NetworkName, "network name", check_docker
+);
+name!(
     /// A Debian package, optionally `name=version`.
     PackageName, "package name", check_package
 );
@@ -324,6 +336,13 @@ fn check_user(text: &str) -> Checked {
         |c| lower_or_digit(c) || c == '-' || c == '_',
         "use a lower-case letter or '_', then letters, digits, '-' and '_', at most 32",
     )
+}
+
+fn check_docker(text: &str) -> Checked {
+    const RULE: &str = "use a letter or digit, then letters, digits, '-', '_' and '.', 2 to 128";
+    let rest = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    only(text, 128, |c| c.is_ascii_alphanumeric(), rest, RULE)?;
+    if text.len() < 2 { Err(RULE) } else { Ok(()) }
 }
 
 fn check_package(text: &str) -> Checked {

@@ -9,7 +9,8 @@ use crate::{
     app::{DirectoryNeed, HookPoint, UserNeed},
     digest::Digest,
     duration::Span,
-    name::{AbsPath, AppName, CheckName, PackageName, ReleaseId, UnitName, UserName},
+    image::ImageRef,
+    name::{AbsPath, AppName, CheckName, ContainerName, NetworkName, PackageName, ReleaseId, UnitName, UserName},
 };
 
 /// What would happen to one app on one host.
@@ -125,6 +126,10 @@ pub enum Action {
         /** For all. */
         timeout: Span,
     },
+    /// A network for containers.
+    MakeNetwork(NetworkName),
+    /// An image comes from its registry, by digest.
+    PullImage(ImageRef),
     /// A lifecycle hook.
     Hook {
         /** When. */
@@ -189,10 +194,24 @@ pub enum Action {
     Restart(UnitName),
     /// Reloaded (or restarted, when it cannot reload); waits for the job.
     Reload(UnitName),
+    /// A container is made and started, in place of the one that has its name.
+    RunContainer {
+        /** Which. */
+        name: ContainerName,
+        /** Of this. */
+        image: ImageRef,
+    },
+    /// One that is there is started.
+    StartContainer(ContainerName),
+    /// Stopped and removed; its volumes stay.
+    RemoveContainer(ContainerName),
     /// Healthy without a break for that long, before the deadline; else revert.
     Gate {
         /** Units that must be active. */
         units: BTreeSet<UnitName>,
+        /** Containers that must run and be well. */
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        containers: BTreeSet<ContainerName>,
         /** Checks that must pass. */
         checks: BTreeSet<CheckName>,
         /** Without a break. */
@@ -228,6 +247,10 @@ pub enum Reason {
     EnvChanged,
     /// The artifact or its build changed, and with it the release's path.
     ReleaseChanged,
+    /// Its tag means another image than before.
+    ImageChanged,
+    /// What the manifest says of the container changed.
+    ContainerChanged,
     /// It should be running, and is not.
     NotRunning,
     /// It should be started at boot, and is not.
@@ -257,6 +280,8 @@ impl fmt::Display for Reason {
             Self::UnitChanged => f.write_str("its unit file changed"),
             Self::EnvChanged => f.write_str("settings or secrets changed"),
             Self::ReleaseChanged => f.write_str("artifact or build changed"),
+            Self::ImageChanged => f.write_str("another image"),
+            Self::ContainerChanged => f.write_str("its part of the manifest changed"),
             Self::NotRunning => f.write_str("not running"),
             Self::NotEnabled => f.write_str("not enabled at boot"),
             Self::NotDisabled => f.write_str("enabled at boot"),

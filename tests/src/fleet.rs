@@ -45,14 +45,24 @@ pub fn install(host: &Host, package: &str) {
 impl Fleet {
     /// A coordinator and these hosts, enrolled with the labels `role=web`.
     pub fn start(names: &[&str]) -> Fleet {
-        let fleet = Fleet::start_empty(names);
+        Fleet::start_with(names, Lab::host)
+    }
+
+    /// The same with hosts of another kind.
+    pub fn start_with(names: &[&str], boot: impl Fn(&Lab, &str) -> Host + Sync) -> Fleet {
+        let fleet = Fleet::start_empty_with(names, boot);
         fleet.enroll_all("role=web");
         fleet
     }
 
     /// A coordinator with a logged-in operator, and hosts with the agent installed but not enrolled.
     pub fn start_empty(names: &[&str]) -> Fleet {
+        Fleet::start_empty_with(names, Lab::host)
+    }
+
+    fn start_empty_with(names: &[&str], boot: impl Fn(&Lab, &str) -> Host + Sync) -> Fleet {
         let lab = Lab::start();
+        let boot = &boot;
         let (coordinator, hosts) = std::thread::scope(|scope| {
             let coordinator = scope.spawn(|| {
                 let host = lab.host("coordinator");
@@ -63,7 +73,7 @@ impl Fleet {
                 .iter()
                 .map(|name| {
                     scope.spawn(|| {
-                        let host = lab.host(name);
+                        let host = boot(&lab, name);
                         install(&host, "drover-agent");
                         host
                     })

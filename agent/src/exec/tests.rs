@@ -50,6 +50,7 @@ impl Bench {
         let exec = Exec {
             layout: &self.layout,
             systemd: &self.systemd,
+            engine: &Engine::default(),
             blobs: &self.blobs,
             ledgers: &self.ledgers,
             app: &self.desired.spec.app,

@@ -11,16 +11,23 @@ use drover_proto::{
     code::Code,
     name::{AppName, UnitName},
     plan::Extent,
+    secret::Secret,
     spec::DesiredApp,
     wire::{
-        FromAgent, Job, JobDone, JobError, JobReply, LogLine, LogsJob, PlanJob, from_agent::Message as Out,
+        FromAgent, ImageJob, Job, JobDone, JobError, JobReply, LogLine, LogsJob, PlanJob, from_agent::Message as Out,
         job::Job as Kind, job_reply::Reply,
     },
 };
 use futures_util::StreamExt as _;
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use crate::{host::journal, reconcile::Handle};
+use crate::{
+    host::{
+        docker::{Credentials, DockerError},
+        journal,
+    },
+    reconcile::Handle,
+};
 
 mod hook_logs;
 
@@ -92,6 +99,12 @@ impl Jobs {
                     }
                 }
                 Some(Kind::Logs(logs)) => answer_logs(&reconcile, logs, &replier).await,
+                Some(Kind::Image(image)) => {
+                    let answer = answer_image(&reconcile, image, &replier);
+                    if tokio::time::timeout(time_to_live, answer).await.is_err() {
+                        replier.refuse(Code::JobExpired, "the image's registry did not answer in time").await;
+                    }
+                }
                 Some(Kind::HookLogs(logs)) => hook_logs::answer(&reconcile, logs, &replier).await,
                 None => replier.refuse(Code::Invalid, "this agent does not know that kind of job").await,
             }
@@ -155,15 +168,39 @@ async fn answer_plan(reconcile: &Handle, job: PlanJob, replier: &Replier) {
     }
 }
 
+async fn answer_image(reconcile: &Handle, job: ImageJob, replier: &Replier) {
+    let Ok(image) = job.image.parse() else {
+        return replier.refuse(Code::Invalid, "the image's name is not valid").await;
+    };
+    let credentials = Credentials { username: job.username, password: Secret::new(job.password) };
+    let credentials = Some(credentials).filter(|credentials| !credentials.username.is_empty());
+    match reconcile.engine().resolve(&image, credentials.as_ref()).await {
+        Ok(digest) => drop(replier.say(Reply::ImageDigest(digest.to_string())).await),
+        Err(error @ (DockerError::Absent | DockerError::Silent(_))) => {
+            replier.refuse(Code::Docker, error.to_string()).await;
+        }
+        Err(error) => replier.refuse(Code::Image, error.to_string()).await,
+    }
+}
+
 async fn answer_logs(reconcile: &Handle, job: LogsJob, replier: &Replier) {
     let Ok(app) = job.app.parse::<AppName>() else {
         return replier.refuse(Code::Invalid, "the app's name is not valid").await;
     };
     let units: Vec<UnitName> = reconcile.units_of(&app);
-    if units.is_empty() {
-        return replier.refuse(Code::NotFound, format!("{app} has no units on this host")).await;
+    let containers = reconcile.containers_of(&app);
+    if units.is_empty() && containers.is_empty() {
+        return replier.refuse(Code::NotFound, format!("{app} has neither units nor containers on this host")).await;
     }
-    let mut lines = std::pin::pin!(journal::follow(units, job.lines.min(MAX_LOG_LINES), job.follow));
+    let newest = job.lines.min(MAX_LOG_LINES);
+    let of_containers = reconcile.engine().follow(containers, newest, job.follow);
+    let of_containers = of_containers.map(|line| line.map_err(|error| error.to_string()));
+    let of_units = match units.is_empty() {
+        true => None,
+        false => Some(journal::follow(units, newest, job.follow).map(|line| line.map_err(|error| error.to_string()))),
+    };
+    let of_units = futures_util::stream::iter(of_units).flatten();
+    let mut lines = std::pin::pin!(futures_util::stream::select(of_units, of_containers));
     let (mut status, mut redactor) = (reconcile.status(), reconcile.redactor(&app));
     let relay = async {
         while let Some(line) = lines.next().await {
@@ -180,7 +217,7 @@ async fn answer_logs(reconcile: &Handle, job: LogsJob, replier: &Replier) {
                         return;
                     }
                 }
-                Err(error) => return replier.refuse(Code::Internal, error.to_string()).await,
+                Err(error) => return replier.refuse(Code::Internal, error).await,
             }
         }
         replier.say(Reply::Done(JobDone {})).await;

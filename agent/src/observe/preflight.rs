@@ -66,7 +66,9 @@ pub async fn preflight(
         let room = room::at(&path).map_err(|e| failed(path.display(), e))?;
         rooms.push((place, path, room));
     }
-    let ports: BTreeSet<Port> = rendered.units.values().flat_map(|unit| &unit.ports).copied().collect();
+    let of_units = rendered.units.values().flat_map(|unit| &unit.ports).copied();
+    let published = rendered.containers.values().flat_map(|container| &container.spec.ports);
+    let ports: BTreeSet<Port> = of_units.chain(published.map(|publish| publish.host)).collect();
     let listeners = if ports.is_empty() {
         Vec::new()
     } else {

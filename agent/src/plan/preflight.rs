@@ -41,7 +41,12 @@ pub(super) fn judge(
     room(wanted, input, steps, refusals, warnings);
     for (name, unit) in &wanted.units {
         for port in &unit.ports {
-            port_is_free(name, port, input, wanted, refusals);
+            port_is_free(name.as_str(), port, input, wanted, refusals);
+        }
+    }
+    for (name, container) in &wanted.containers {
+        for publish in &container.spec.ports {
+            port_is_free(name.as_str(), &publish.host, input, wanted, refusals);
         }
     }
 }
@@ -147,7 +152,7 @@ fn written(wanted: &Rendered, steps: &[Step], need: &mut Need, of: impl Fn(&File
     }
 }
 
-fn port_is_free(name: &UnitName, port: &Port, input: &Input<'_>, wanted: &Rendered, refusals: &mut Refusals) {
+fn port_is_free(name: &str, port: &Port, input: &Input<'_>, wanted: &Rendered, refusals: &mut Refusals) {
     let taken = input.observed.preflight.listeners.iter().find(|l| l.port.collides(port) && !is_ours(l, input, wanted));
     let Some(listener) = taken else { return };
     let whose = match listener.owners.first() {
@@ -161,12 +166,18 @@ fn port_is_free(name: &UnitName, port: &Port, input: &Input<'_>, wanted: &Render
     refusals.say(Code::PortTaken, name, message);
 }
 
-/// Whether a unit of this app listens there: it is replaced, or goes on. For socket units systemd itself does.
+/// Whether a unit or container of this app listens there: it is replaced, or goes on. For socket units systemd itself does,
+/// for containers Docker.
 fn is_ours(listener: &Listener, input: &Input<'_>, wanted: &Rendered) -> bool {
     let own = |unit: &UnitName| wanted.units.contains_key(unit) || input.ledger.owned_units.contains_key(unit);
     let active = |unit: &&UnitName| input.observed.units.get(*unit).is_some_and(|state| state.active_state == "active");
     let mut known = wanted.units.keys().chain(input.ledger.owned_units.keys()).filter(active);
     let by_socket = known.any(|unit| unit.kind() == "socket");
+    let mut own_containers =
+        input.observed.containers.states.values().filter(|state| state.app.as_ref() == Some(input.app));
+    if own_containers.any(|state| state.ports.iter().any(|port| port.collides(&listener.port))) {
+        return true;
+    }
     listener.owners.iter().any(|owner| {
         let unit: Option<UnitName> = owner.unit.as_ref().and_then(|unit| unit.parse().ok());
         unit.is_some_and(|unit| own(&unit)) || (owner.pid == 1 && by_socket)

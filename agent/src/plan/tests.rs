@@ -1,6 +1,7 @@
 //! Plans, row by row; a model host that carries plans out; and properties over random releases.
 
 mod asked;
+mod containers;
 mod instances;
 pub(crate) mod model;
 mod neighbours;

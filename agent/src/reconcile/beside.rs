@@ -14,7 +14,9 @@ impl Work<'_> {
         let files =
             rendered.files.iter().filter_map(|file| Some((file.path.to_string(), others.files.get(&file.path)?)));
         let units = rendered.units.keys().filter_map(|unit| Some((unit.to_string(), others.units.get(unit)?)));
-        files.chain(units).map(|(part, app)| (part, app.clone())).collect()
+        let containers = rendered.containers.keys();
+        let containers = containers.filter_map(|name| Some((name.to_string(), others.containers.get(name)?)));
+        files.chain(units).chain(containers).map(|(part, app)| (part, app.clone())).collect()
     }
 
     /// Other apps were at work since the plan was made.

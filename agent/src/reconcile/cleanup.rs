@@ -39,6 +39,7 @@ pub(super) fn trees(layout: &Layout, ledger: &AppLedger) {
 pub(super) fn everything(layout: &Layout, app: &AppName, with_output: bool) -> io::Result<()> {
     remove_directory(&layout.state_dir.join("releases").join(app.as_str()))?;
     remove_directory(&layout.releases_of(app))?;
+    remove_directory(&layout.secrets_of(app))?;
     remove_directory(&layout.blobs_dir().join(app.as_str()))?;
     remove_directory(&layout.state_dir.join("originals").join(app.as_str()))?;
     if with_output { remove_directory(&layout.output_of(app)) } else { Ok(()) }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use drover_proto::{
     code::Code,
-    name::{AppName, UnitName},
+    name::{AppName, ContainerName, UnitName},
     plan::{Action, Extent, Plan, Refusal},
     spec::DesiredApp,
     status::HostStatus,
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::{Shared, Work, cleanup::damaged, steps::known};
 use crate::{
     exec::StepFailure,
+    host::docker::Engine,
     ledger::AppLedger,
     outputs::{self, HookRun},
     render::render,
@@ -82,6 +83,18 @@ impl Handle {
     #[must_use]
     pub fn units_of(&self, app: &AppName) -> Vec<UnitName> {
         self.0.ledger(app).map(|ledger| ledger.owned_units.into_keys().collect()).unwrap_or_default()
+    }
+
+    /// The containers that an app has on this host, likewise.
+    #[must_use]
+    pub fn containers_of(&self, app: &AppName) -> Vec<ContainerName> {
+        self.0.ledger(app).map(|ledger| ledger.owned_containers.into_iter().collect()).unwrap_or_default()
+    }
+
+    /// Docker of this host.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.0.parts.engine
     }
 
     /// Knows the values of the app's secrets.

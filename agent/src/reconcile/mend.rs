@@ -254,6 +254,7 @@ impl Work<'_> {
         let exec = Exec {
             layout: &parts.layout,
             systemd: &parts.systemd,
+            engine: &parts.engine,
             blobs: &parts.blobs,
             ledgers: &self.shared.ledgers,
             app: &self.app,
@@ -344,6 +345,8 @@ fn past(action: &Action) -> Option<String> {
         Action::Reload(unit) => Some(format!("{unit} reloaded")),
         Action::DaemonReload => Some("read again by systemd".to_owned()),
         Action::EnsureDirectory(_) | Action::CreateUser(_) => Some("made as the release says".to_owned()),
+        Action::RunContainer { name, .. } => Some(format!("container {name} run anew")),
+        Action::StartContainer(name) => Some(format!("container {name} started")),
         Action::Unpack { .. } => Some("unpacked again".to_owned()),
         Action::Build { .. } => Some("built again".to_owned()),
         _ => None,

@@ -80,7 +80,7 @@ impl Work<'_> {
 
     async fn observe(&self, wanted: Option<&Rendered>, depth: Depth) -> Result<Observed, StepFailure> {
         let parts = &self.shared.parts;
-        let observed = observe(wanted, &self.ledger, &parts.layout, &parts.systemd, depth).await;
+        let observed = observe(wanted, &self.ledger, &parts.layout, &parts.systemd, &parts.engine, depth).await;
         observed.map_err(|error| StepFailure::new(Code::Internal, "observe", error.to_string()))
     }
 
@@ -126,8 +126,10 @@ impl Work<'_> {
             None => phase_of(&step.action, words),
         };
         // Dropped halfway these do no harm; everything else is brought to its end.
-        let harmless =
-            matches!(step.action, Action::Fetch { .. } | Action::Build { .. } | Action::Start(_) | Action::Restart(_));
+        let harmless = matches!(
+            step.action,
+            Action::Fetch { .. } | Action::PullImage(_) | Action::Build { .. } | Action::Start(_) | Action::Restart(_)
+        );
         let mut specs = self.specs.clone();
         let turn = turn_of(&step.action, |unit| self.is_own(unit, setting.wanted));
         if self.shared.turns.is_waited_for(turn, &self.held) {
@@ -150,6 +152,7 @@ impl Work<'_> {
         let exec = Exec {
             layout: &parts.layout,
             systemd: &parts.systemd,
+            engine: &parts.engine,
             blobs: &parts.blobs,
             ledgers: &self.shared.ledgers,
             app: &self.app,
@@ -199,6 +202,7 @@ impl Work<'_> {
         let gate = Gate {
             wanted,
             systemd: &self.shared.parts.systemd,
+            engine: &self.shared.parts.engine,
             min_healthy: times.min_healthy,
             left: times.left,
             waited: times.waited,
@@ -298,6 +302,8 @@ fn phase_of(action: &Action, step: String) -> Phase {
         | Action::CreateUser(_)
         | Action::MakeSwap { .. }
         | Action::EnsureDirectory(_)
+        | Action::MakeNetwork(_)
+        | Action::PullImage(_)
         | Action::Fetch { .. } => Phase::Fetching { step },
         Action::Unpack { .. }
         | Action::Build { .. }
@@ -314,6 +320,9 @@ fn phase_of(action: &Action, step: String) -> Phase {
         | Action::Start(_)
         | Action::Restart(_)
         | Action::Reload(_)
+        | Action::RunContainer { .. }
+        | Action::StartContainer(_)
+        | Action::RemoveContainer(_)
         | Action::Commit => Phase::Activating { step },
         Action::Gate { .. } => Phase::Gating { healthy_for_ms: 0, waiting_for: Vec::new() },
     }

@@ -104,7 +104,14 @@ fn open(dir: &TempDir) -> (Desired, Reconciler) {
     let desired = Desired::open(&layout.state_dir, &[]).unwrap();
     let blobs = Blobs::open(&layout, watch::channel(None).1).unwrap();
     let systemd = Systemd::connect_to("unix:path=/nonexistent");
-    let parts = Parts { layout, desired: desired.clone(), blobs, systemd, events: crate::event::Events::default() };
+    let parts = Parts {
+        layout,
+        desired: desired.clone(),
+        blobs,
+        systemd,
+        engine: Engine::default(),
+        events: crate::event::Events::default(),
+    };
     (desired, Reconciler::open(parts).unwrap().1)
 }
 

@@ -40,7 +40,7 @@ pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Optio
         Action::InstallPackages(_) | Action::CreateUser(_) | Action::MakeSwap { .. } | Action::EnsureDirectory(_) => {
             Some(Turn::Needs)
         }
-        Action::Fetch { .. } | Action::Unpack { .. } => Some(Turn::Fetch),
+        Action::Fetch { .. } | Action::Unpack { .. } | Action::PullImage(_) => Some(Turn::Fetch),
         Action::Build { .. } => Some(Turn::Build),
         Action::WriteFile { .. }
         | Action::Validate { .. }
@@ -50,7 +50,15 @@ pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Optio
         | Action::Disable(_) => Some(Turn::Switch),
         // A unit of others reads the files of all.
         Action::Reload(unit) | Action::Restart(unit) => (!own(unit)).then_some(Turn::Switch),
-        Action::Hook { .. } | Action::Stop(_) | Action::Start(_) | Action::Gate { .. } | Action::Commit => None,
+        Action::Hook { .. }
+        | Action::MakeNetwork(_)
+        | Action::RunContainer { .. }
+        | Action::StartContainer(_)
+        | Action::RemoveContainer(_)
+        | Action::Stop(_)
+        | Action::Start(_)
+        | Action::Gate { .. }
+        | Action::Commit => None,
     }
 }
 

@@ -13,7 +13,8 @@ use drover_proto::{
 };
 
 use super::{
-    FileKind, HostFacts, RenderError, RenderedBuild, RenderedFile, RenderedHook, Tree, Validate, env, error, root,
+    FileKind, HostFacts, Layout, RenderError, RenderedBuild, RenderedFile, RenderedHook, Tree, Validate, env, error,
+    root,
 };
 use crate::check::{RenderedCheck, RenderedHttp, RenderedProbe};
 
@@ -21,6 +22,7 @@ use crate::check::{RenderedCheck, RenderedHttp, RenderedProbe};
 pub(super) struct Filler<'a> {
     pub(super) desired: &'a DesiredApp,
     pub(super) host: &'a HostFacts,
+    pub(super) layout: &'a Layout,
     pub(super) directory: Option<&'a AbsPath>,
     pub(super) env_file: &'a AbsPath,
 }

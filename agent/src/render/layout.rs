@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use drover_proto::{
     digest::Digest,
-    name::{AbsPath, AppName, NameError, UnitName},
+    name::{AbsPath, AppName, ContainerName, NameError, SecretName, UnitName},
 };
 
 use crate::config::Config;
@@ -51,6 +51,15 @@ impl Layout {
     /// An app's env file.
     pub fn env_file(&self, app: &AppName) -> Result<AbsPath, NameError> {
         text(&self.env_dir.join(format!("{app}.env"))).parse()
+    }
+    /// A secret that a container finds as a file.
+    pub fn secret_file(&self, app: &AppName, name: &ContainerName, secret: &SecretName) -> Result<AbsPath, NameError> {
+        text(&self.secrets_of(app).join(name.as_str()).join(secret.as_str())).parse()
+    }
+    /// The directory with all of an app's.
+    #[must_use]
+    pub fn secrets_of(&self, app: &AppName) -> PathBuf {
+        self.env_dir.join(app.as_str())
     }
     /// A unit's file.
     pub fn unit_file(&self, unit: &UnitName) -> Result<AbsPath, NameError> {

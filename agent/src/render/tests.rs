@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
-    app::{Artifact, Build, Content, Drift, FilePart, Hook, HookPoint, SecretSource, Unit},
+    app::{
+        Artifact, Build, Container, Content, Drift, FilePart, Hook, HookPoint, Limits, Restart, Rights, SecretSource,
+        Unit,
+    },
     digest::Digest,
     duration::Span,
     source::Source,
@@ -116,6 +119,7 @@ pub(crate) fn desired() -> DesiredApp {
                     "[Service]\nType=notify\nEnvironmentFile={{ env_file }}\nExecStart={{ release }}/venv/bin/gunicorn\n",
                 ),
             )]),
+            containers: BTreeMap::new(),
             files: vec![site],
             hooks: vec![hook(HookPoint::BeforeSwitch, "before"), hook(HookPoint::AfterSwitch, "after")],
             checks: BTreeMap::new(),
@@ -123,6 +127,46 @@ pub(crate) fn desired() -> DesiredApp {
         },
         secrets: BTreeMap::from([("KEY".parse().unwrap(), Secret::new("hunter2".to_owned()))]),
     }
+}
+
+/// A container as a manifest has it.
+pub(crate) fn container_part() -> Container {
+    Container {
+        image: format!("registry.example.org/shop:1@sha256:{}", "ab".repeat(32)).parse().unwrap(),
+        credentials: None,
+        entrypoint: None,
+        command: Some(argv(&["serve", "{{ release }}"])),
+        env: Some(BTreeSet::from(["PORT".parse().unwrap()])),
+        environment: BTreeMap::from([("HOST".parse().unwrap(), template("{{ host.name }}"))]),
+        secrets: BTreeSet::from(["KEY".parse().unwrap()]),
+        ports: BTreeSet::from(["127.0.0.1:8000:80".parse().unwrap()]),
+        volumes: Vec::new(),
+        networks: BTreeSet::new(),
+        limits: Limits::default(),
+        rights: Rights::default(),
+        user: None,
+        working_dir: None,
+        restart: Restart::UnlessStopped,
+        healthcheck: None,
+        logging: None,
+        stop_signal: None,
+        stop_grace_period: Span::from_secs(10),
+        labels: BTreeMap::new(),
+        drift: Drift::Repair,
+    }
+}
+
+/// The example with the container `shop` and nothing else that runs.
+pub(crate) fn with_container() -> DesiredApp {
+    let mut desired = desired();
+    desired.spec.units.clear();
+    desired.spec.containers = BTreeMap::from([("shop".parse().unwrap(), container_part())]);
+    desired
+}
+
+/// The same, rendered.
+pub(crate) fn container() -> RenderedContainer {
+    rendered(&with_container()).containers.into_values().next().unwrap()
 }
 
 pub(crate) fn facts() -> HostFacts {
@@ -234,4 +278,53 @@ fn a_check_with_the_hole_path_looks_at_a_staged_copy() {
     let validate = rendered.files[2].validate.as_ref().unwrap();
     assert!(validate.is_staged());
     assert_eq!(validate.argv("/tmp/x"), ["visudo", "-cf", "/tmp/x"]);
+}
+
+#[test]
+fn a_container_sees_what_it_asks_for_and_no_secret_but_in_files() {
+    let desired = with_container();
+    assert_eq!(desired.spec.check(), vec![]);
+    let rendered = rendered(&desired);
+    let shop = &rendered.containers[&"shop".parse().unwrap()];
+    let env = shop.env.expose();
+    assert_eq!((env["PORT"].as_str(), env["HOST"].as_str(), env.len()), ("5000", "web-1", 2));
+    let file = rendered.file(&"/var/lib/drover/env/mono/shop/KEY".parse().unwrap()).unwrap();
+    assert_eq!((file.bytes.expose().as_slice(), file.secret, file.mode), (b"hunter2".as_slice(), true, 0o444));
+    let (mount, path) = shop.binds().next().unwrap();
+    assert_eq!((path.as_str(), mount.target.as_str(), mount.read_only), (file.path.as_str(), "/run/secrets/KEY", true));
+    assert!(!format!("{shop:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_container_is_another_when_anything_it_is_made_of_is() {
+    let print = |change: &dyn Fn(&mut DesiredApp)| {
+        let mut desired = with_container();
+        change(&mut desired);
+        rendered(&desired).containers.into_values().next().unwrap().fingerprint
+    };
+    let shop = |desired: &mut DesiredApp, change: &dyn Fn(&mut Container)| {
+        desired.spec.containers.values_mut().for_each(change);
+    };
+    let same = print(&|_| {});
+    let other: [&dyn Fn(&mut DesiredApp); 5] = [
+        &|desired| shop(desired, &|c| c.image.digest = Some(Digest::of(b"other"))),
+        &|desired| shop(desired, &|c| c.limits.memory_bytes = Some(64 << 20)),
+        &|desired| drop(desired.spec.env.insert("PORT".parse().unwrap(), template("5001"))),
+        &|desired| drop(desired.secrets.insert("KEY".parse().unwrap(), Secret::new("other".to_owned()))),
+        &|desired| desired.restart = 7,
+    ];
+    for (index, change) in other.into_iter().enumerate() {
+        assert_ne!(print(change), same, "{index}");
+    }
+    let same_container: [&dyn Fn(&mut DesiredApp); 3] = [
+        &|desired| shop(desired, &|c| c.image.tag = Some("2".to_owned())),
+        &|desired| shop(desired, &|c| c.drift = Drift::Report),
+        &|desired| drop(desired.spec.env.insert("OTHER".parse().unwrap(), template("unseen"))),
+    ];
+    for (index, change) in same_container.into_iter().enumerate() {
+        assert_eq!(print(change), same, "{index}");
+    }
+    let mut tagged = with_container();
+    shop(&mut tagged, &|c| c.image.digest = None);
+    assert!(render(&tagged, &facts(), &layout()).unwrap_err().to_string().contains("has no digest"));
 }

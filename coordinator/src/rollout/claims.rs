@@ -1,4 +1,4 @@
-//! Units and paths that two apps would both claim on one host. Its agent refuses a host spec with such a pair, and with it
+//! Units, containers and paths that two apps would both claim on one host. Its agent refuses a host spec with such a pair, and with it
 //! every change for that host: so none is ever written.
 //!
 //! `rpc/operator/plan` asks before a plan or a rollout, so that nothing is written in vain. `keeper` asks before it gives a
@@ -40,7 +40,8 @@ impl fmt::Display for Collision {
 pub fn claims(spec: &AppSpec) -> BTreeSet<String> {
     let names = spec.units.iter().flat_map(|(name, unit)| unit.runs_as(name).into_iter().chain([name.clone()]));
     let units = names.map(|unit| format!("unit {unit}"));
-    units.chain(spec.files.iter().map(|file| format!("file {}", file.path))).collect()
+    let containers = spec.containers.keys().map(|name| format!("container {name}"));
+    units.chain(containers).chain(spec.files.iter().map(|file| format!("file {}", file.path))).collect()
 }
 
 impl Rollouts {

@@ -35,6 +35,7 @@ mod cordon;
 mod events;
 mod flood;
 mod hostile;
+mod images;
 mod invented;
 mod overlap;
 mod raw;
@@ -182,6 +183,7 @@ fn spec(text: &str) -> AppSpec {
         env: [].into(),
         secrets: [("KEY".parse().unwrap(), SecretSource::Generate(32))].into(),
         units: [].into(),
+        containers: [].into(),
         files: vec![file],
         hooks: vec![],
         checks: [].into(),

@@ -48,6 +48,7 @@ pub(super) fn trim_reply(reply: &mut JobReply) {
             cut(&mut error.code, MAX_NAME_CHARS);
             cut(&mut error.message, MAX_SENTENCE_CHARS);
         }
+        Some(Reply::ImageDigest(digest)) => cut(digest, MAX_NAME_CHARS),
         Some(Reply::PlanJson(_) | Reply::Done(_)) | None => {}
     }
 }

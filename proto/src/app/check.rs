@@ -1,5 +1,7 @@
 //! The rules of an app that span fields. Beside `app`, which holds the types.
 
+mod containers;
+
 use std::collections::BTreeSet;
 
 use super::{AppError, AppSpec, HostNeeds, Probe, SecretSource, Unit};
@@ -49,9 +51,10 @@ impl Found {
         if app.targets.is_empty() {
             self.say("targets.labels", "name at least one label; an app without targets would go nowhere");
         }
-        let has_part = !app.units.is_empty() || !app.files.is_empty() || app.artifact.is_some();
+        let has_part =
+            !(app.units.is_empty() && app.containers.is_empty() && app.files.is_empty()) || app.artifact.is_some();
         if !has_part {
-            self.say("units", "an app needs at least one part: a unit, a file or an artifact");
+            self.say("units", "an app needs at least one part: a unit, a container, a file or an artifact");
         }
     }
 

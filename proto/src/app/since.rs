@@ -30,7 +30,13 @@ impl AppSpec {
     /// read all.
     #[must_use]
     pub fn unknown_to(&self, protocol: u32) -> Option<String> {
-        if protocol >= 2 {
+        if protocol >= 3 {
+            return None;
+        }
+        if !self.containers.is_empty() {
+            return Some("containers".to_owned());
+        }
+        if protocol == 2 {
             return None;
         }
         let document = serde_json::to_value(self).ok()?;

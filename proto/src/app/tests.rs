@@ -25,6 +25,7 @@ fn minimal() -> AppSpec {
                 restart_budget: None,
             },
         )]),
+        containers: BTreeMap::new(),
         files: vec![],
         hooks: vec![],
         checks: BTreeMap::new(),

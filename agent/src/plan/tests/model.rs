@@ -8,7 +8,7 @@ use drover_proto::{
 };
 
 use crate::{
-    host::{files::FileState, systemd::UnitState},
+    host::{docker::ContainerState, files::FileState, systemd::UnitState},
     ledger::{AdoptedUnit, AppLedger, Original},
     observe::{Observed, Seen, SeenFile},
     plan::{Input, Owners, plan},
@@ -79,6 +79,7 @@ impl Host {
         let plan = self.plan(Some(desired));
         assert_eq!(plan.refusals, vec![]);
         let wanted = rendered(desired);
+        self.ledger.claim_containers(&wanted);
         self.ledger.claim_instances(&wanted, |_| None);
         for step in &plan.steps {
             self.carry_out(&step.action, Some(&wanted));
@@ -129,6 +130,26 @@ impl Host {
             Action::MakeSwap { size_bytes } => {
                 self.observed.preflight.swap.iter_mut().for_each(|swap| swap.largest_bytes = *size_bytes);
             }
+            Action::MakeNetwork(network) => drop(self.observed.containers.networks.insert(network.clone())),
+            Action::PullImage(image) => self.observed.containers.images.extend(image.digest),
+            Action::RunContainer { name, .. } => {
+                let container = &wanted.unwrap().containers[name];
+                assert!(self.observed.containers.images.contains(&container.digest), "its image is here");
+                let state = ContainerState {
+                    app: Some("mono".parse().unwrap()),
+                    fingerprint: Some(container.fingerprint),
+                    digests: [container.digest].into(),
+                    status: "running".to_owned(),
+                    running: true,
+                    ..ContainerState::default()
+                };
+                self.observed.containers.states.insert(name.clone(), state);
+            }
+            Action::StartContainer(name) => {
+                let state = self.observed.containers.states.get_mut(name).unwrap();
+                (state.status, state.running) = ("running".to_owned(), true);
+            }
+            Action::RemoveContainer(name) => drop(self.observed.containers.states.remove(name)),
             Action::Fetch { .. }
             | Action::Unpack { .. }
             | Action::Build { .. }
@@ -189,6 +210,11 @@ pub(crate) fn words(plan: &Plan) -> Vec<String> {
         Action::Start(unit) => format!("start {unit}"),
         Action::Restart(unit) => format!("restart {unit}"),
         Action::Reload(unit) => format!("reload {unit}"),
+        Action::MakeNetwork(network) => format!("network {network}"),
+        Action::PullImage(image) => format!("pull {}", image.repository),
+        Action::RunContainer { name, .. } => format!("run {name}"),
+        Action::StartContainer(name) => format!("start container {name}"),
+        Action::RemoveContainer(name) => format!("remove container {name}"),
         Action::Gate { .. } => "gate".to_owned(),
         Action::Commit => "commit".to_owned(),
     };

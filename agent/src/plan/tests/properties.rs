@@ -11,14 +11,16 @@ use proptest::prelude::*;
 use super::model::Host;
 use crate::{
     plan::switch_at,
-    render::tests::{argv, desired, file_part, template, unit},
+    render::tests::{argv, container_part, desired, file_part, template, unit},
 };
 
 /// A release drawn from a few choices for each part.
 fn releases() -> impl Strategy<Value = DesiredApp> {
     let units = proptest::collection::vec((0..4_usize, 0..3_u8, any::<bool>(), any::<bool>()), 0..4);
     let files = proptest::collection::btree_map(0..4_usize, (0..3_u8, 0..3_u8), 0..4);
-    (0..3_u8, 0..3_u8, units, files, any::<bool>()).prop_map(|(artifact, env, units, files, hooks)| {
+    let containers = proptest::collection::vec((0..3_usize, 0..3_u8, any::<bool>()), 0..3);
+    let drawn = (0..3_u8, 0..3_u8, units, files, any::<bool>(), containers);
+    drawn.prop_map(|(artifact, env, units, files, hooks, containers)| {
         let mut desired = desired();
         desired.release.number = u64::from(artifact) * 100 + u64::from(env);
         desired.spec.units.clear();
@@ -53,6 +55,15 @@ fn releases() -> impl Strategy<Value = DesiredApp> {
                 file
             })
             .collect();
+        for (name, image, network) in containers {
+            let mut container = container_part();
+            container.command = None;
+            container.image.digest = Some(Digest::of(&[image]));
+            if network {
+                container.networks.insert("back".parse().unwrap());
+            }
+            desired.spec.containers.insert(format!("c{name}").parse().unwrap(), container);
+        }
         if !hooks {
             desired.spec.hooks.clear();
         }
@@ -70,6 +81,8 @@ fn side(action: &Action) -> Option<bool> {
         | Action::Fetch { .. }
         | Action::Unpack { .. }
         | Action::Build { .. }
+        | Action::MakeNetwork(_)
+        | Action::PullImage(_)
         | Action::Validate { staged: true, .. }
         | Action::Hook { when: HookPoint::BeforeSwitch, .. } => Some(false),
         Action::Stop(_)
@@ -81,6 +94,9 @@ fn side(action: &Action) -> Option<bool> {
         | Action::Enable(_)
         | Action::Disable(_)
         | Action::DaemonReload
+        | Action::RunContainer { .. }
+        | Action::StartContainer(_)
+        | Action::RemoveContainer(_)
         | Action::Validate { staged: false, .. }
         | Action::Hook { when: HookPoint::AfterSwitch, .. }
         | Action::Gate { .. }
@@ -100,7 +116,13 @@ fn is_ordered(plan: &Plan) -> bool {
     let told = first(|a| {
         matches!(
             a,
-            Action::Stop(_) | Action::RemoveFile { .. } | Action::DaemonReload | Action::Start(_) | Action::Restart(_)
+            Action::Stop(_)
+                | Action::RemoveFile { .. }
+                | Action::DaemonReload
+                | Action::RunContainer { .. }
+                | Action::RemoveContainer(_)
+                | Action::Start(_)
+                | Action::Restart(_)
         )
     });
     let stopped = last(|a| matches!(a, Action::Stop(_)));
@@ -134,6 +156,7 @@ proptest! {
             name.as_str() != "u0.service" && unit.active_state == "active"
         };
         prop_assert!(!host.observed.units.iter().any(runs));
+        prop_assert!(host.observed.containers.states.is_empty());
     }
 
     #[test]
@@ -146,6 +169,7 @@ proptest! {
         let units = plan.steps.iter().filter_map(|s| match &s.action { Action::Start(u) | Action::Restart(u) if wanted.units.contains_key(u) => Some(u.clone()), _ => None });
         let files = plan.steps.iter().filter_map(|s| match &s.action { Action::WriteFile { path, .. } => Some(path.clone()), _ => None });
         let (units, files): (Vec<_>, Vec<_>) = (units.collect(), files.collect());
+        crashed.ledger.claim_containers(&wanted);
         crashed.ledger.expect(units, files);
         for step in plan.steps.iter().take(steps) {
             crashed.carry_out(&step.action, Some(&wanted));

@@ -188,6 +188,9 @@ fn hint(code: Code) -> Option<&'static str> {
         | Code::Hook
         | Code::Write
         | Code::Systemd
+        | Code::Docker
+        | Code::Image
+        | Code::Policy
         | Code::Gate
         | Code::Interrupted
         | Code::Revert => None,

@@ -21,6 +21,7 @@ use super::{
 };
 
 mod artifact;
+mod container;
 mod content;
 mod env;
 mod health;
@@ -68,6 +69,8 @@ pub(super) fn decode(
     });
     let (env, mut secrets) = decoder.env(root);
     decoder.declare_credentials(root, artifact.as_ref(), &mut secrets);
+    let containers = decoder.containers(root);
+    decoder.declare_registries(root, &containers, &mut secrets);
     let spec = AppSpec {
         app,
         targets: decoder.targets(root),
@@ -77,6 +80,7 @@ pub(super) fn decode(
         env,
         secrets,
         units: decoder.units(root),
+        containers,
         files: decoder.files(root),
         hooks: decoder.hooks(root),
         checks: decoder.checks(root),

@@ -7,8 +7,12 @@ use super::fields::{
     Object,
 };
 
+mod containers;
 mod parts;
 
+use containers::CONTAINER;
+#[cfg(test)]
+use containers::{CONTAINER_LIMITS, HEALTHCHECK, LOGGING};
 pub(super) use parts::UNIT;
 use parts::{CHECK, FILE, HOOKS, RESTART_BUDGET};
 #[cfg(test)]
@@ -60,6 +64,12 @@ pub(super) static MANIFEST: Object = Object {
             "systemd units, typed or verbatim.",
             "{ mono.service: { exec: /usr/bin/mono } }",
         ),
+        f(
+            "containers",
+            Map("container name", &Kind::Object(&CONTAINER)),
+            "Docker containers, by their names on the host.",
+            "{ shop-cache: { image: \"redis:7\" } }",
+        ),
         f("files", List(&Kind::Object(&FILE)), "Files, in order.", "[{ path: /etc/mono.conf, from: mono.conf }]"),
         f(
             "hooks",
@@ -81,7 +91,6 @@ pub(super) static MANIFEST: Object = Object {
         ),
     ],
     not_built: &[
-        "containers",
         "compose",
         "logs",
         "alerts",
@@ -283,7 +292,7 @@ static ENVIRONMENT: Object = Object {
         f("targets", Kind::Object(&TARGETS), "Put over `targets`, label by label.", "{ labels: { env: staging } }"),
         f("strategy", Kind::Object(&STRATEGY), "Put over `strategy`, field by field.", "{ max_parallel: 100% }"),
     ],
-    not_built: &["host", "artifact", "units", "files", "hooks", "checks"],
+    not_built: &["host", "artifact", "units", "containers", "files", "hooks", "checks"],
 };
 
 #[cfg(test)]
@@ -304,6 +313,10 @@ pub(super) static ALL: &[&Object] = &[
     &UNIT,
     &LIMITS,
     &RESTART_BUDGET,
+    &CONTAINER,
+    &CONTAINER_LIMITS,
+    &HEALTHCHECK,
+    &LOGGING,
     &FILE,
     &HOOKS,
     &HOOK,

@@ -248,10 +248,16 @@ pub fn words(action: &Action) -> String {
         Action::Start(unit) => format!("start {unit}"),
         Action::Restart(unit) => format!("restart {unit}"),
         Action::Reload(unit) => format!("reload {unit}"),
-        Action::Gate { units, checks, min_healthy_time, healthy_deadline } => {
+        Action::MakeNetwork(network) => format!("make network {network}"),
+        Action::PullImage(image) => format!("fetch image {}", image.short()),
+        Action::RunContainer { name, image } => format!("run container {name} of {}", image.short()),
+        Action::StartContainer(name) => format!("start container {name}"),
+        Action::RemoveContainer(name) => format!("stop and remove container {name}; its volumes stay"),
+        Action::Gate { units, containers, checks, min_healthy_time, healthy_deadline } => {
             let all: Vec<String> = units
                 .iter()
                 .map(ToString::to_string)
+                .chain(containers.iter().map(|name| format!("container {name}")))
                 .chain(checks.iter().map(|check| format!("check {check}")))
                 .collect();
             format!("wait until healthy for {min_healthy_time}, at most {healthy_deadline}: {}", all.join(", "))

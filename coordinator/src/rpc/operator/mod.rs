@@ -25,6 +25,7 @@ mod apply;
 mod blobs;
 mod events;
 mod hosts;
+mod images;
 mod logs;
 mod plan;
 mod preflight;

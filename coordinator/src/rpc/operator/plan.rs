@@ -21,6 +21,7 @@ use tonic::Status;
 
 use super::{
     super::{Services, document, store_failed},
+    images,
     preflight::{self, Asked},
 };
 use crate::{
@@ -60,16 +61,17 @@ pub(super) async fn draft(services: &Services, bytes: &[u8]) -> Result<Draft, St
         let most = MAX_APP_SPEC_BYTES >> 20;
         return Err(code::status(Code::Limit, format!("the app's document has more than {most} MiB")));
     }
-    let spec: AppSpec = document(bytes)?;
+    let mut spec: AppSpec = document(bytes)?;
     let wrong = spec.check();
     if !wrong.is_empty() {
         let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
         return Err(code::status(Code::Manifest, all.join("\n")));
     }
-    let json = serde_json::to_string(&spec).map_err(|_| code::status(Code::Internal, "the app cannot be written"))?;
-    let digest = Digest::of(json.as_bytes());
     let store = &services.store;
     let hosts = targets(services, &spec).await?;
+    images::resolve(services, &mut spec, &hosts).await?;
+    let json = serde_json::to_string(&spec).map_err(|_| code::status(Code::Internal, "the app cannot be written"))?;
+    let digest = Digest::of(json.as_bytes());
     not_of_others(services, &spec, &hosts).await?;
     let sightings = Sightings::gather(store, &services.sessions, &spec.app, &hosts).await.map_err(store_failed)?;
     let hosts = sightings.in_order(&spec.app, hosts);
@@ -251,7 +253,7 @@ async fn ask_one(services: Services, host: Host, job: PlanJob, too_old: Option<P
                 Err(error) => HostPlanOutcome::Error(format!("its plan cannot be read: {error}")),
             },
             Ok(Some(Reply::Error(error))) => HostPlanOutcome::Error(format!("{} ({})", error.message, error.code)),
-            Ok(Some(Reply::LogLine(_) | Reply::Done(_))) => {
+            Ok(Some(Reply::LogLine(_) | Reply::Done(_) | Reply::ImageDigest(_))) => {
                 HostPlanOutcome::Error("it answered something else than a plan".to_owned())
             }
         },

@@ -11,14 +11,15 @@ use std::{
 
 use drover_proto::{
     code::Code,
+    digest::Digest,
     name::{AppName, ReleaseId},
     plan::{Action, Plan, Reason, Refusal, Step},
     spec::{DesiredApp, HostSpec},
     status::{AppStatus, HostStatus, Phase},
     tls::{Identity, Trust, client_config, dial},
     wire::{
-        FromAgent, Hello, JobDone, JobError, JobReply, LogLine, Report, SpecAck, agent_link_client::AgentLinkClient,
-        from_agent, job, job_reply::Reply, spec_ack::Outcome, to_agent,
+        FromAgent, Hello, ImageJob, JobDone, JobError, JobReply, LogLine, Report, SpecAck,
+        agent_link_client::AgentLinkClient, from_agent, job, job_reply::Reply, spec_ack::Outcome, to_agent,
     },
 };
 use tokio::sync::mpsc;
@@ -86,6 +87,7 @@ impl FakeAgent {
                             let desired = serde_json::from_slice(&plan.desired_app_json).unwrap();
                             answer(&out, &id, self.planned(&desired, &status)).await;
                         }
+                        job::Job::Image(image) => answer(&out, &id, looked_up(&image)).await,
                         job::Job::Logs(_) | job::Job::HookLogs(_) => {
                             let line = LogLine { text: "hello".to_owned(), ..LogLine::default() };
                             answer(&out, &id, Reply::LogLine(line)).await;
@@ -178,4 +180,12 @@ async fn report(status: &HostStatus, out: &mpsc::Sender<FromAgent>) {
 
 async fn answer(out: &mpsc::Sender<FromAgent>, id: &str, reply: Reply) {
     send(out, from_agent::Message::JobReply(JobReply { job_id: id.to_owned(), reply: Some(reply) })).await;
+}
+
+/// A registry that knows every image, and shows those under `private/` only to ada.
+fn looked_up(job: &ImageJob) -> Reply {
+    if job.image.contains("private/") && (job.username.as_str(), job.password.as_str()) != ("ada", "hunter2") {
+        return Reply::Error(JobError { code: "image".to_owned(), message: "unauthorized".to_owned() });
+    }
+    Reply::ImageDigest(Digest::of(job.image.as_bytes()).to_string())
 }

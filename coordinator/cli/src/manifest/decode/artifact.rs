@@ -110,7 +110,7 @@ impl Decoder<'_> {
         Some((source.digest(), Source::Git(source)))
     }
 
-    fn credentials(&mut self, node: &Node) -> Option<Credentials> {
+    pub(super) fn credentials(&mut self, node: &Node) -> Option<Credentials> {
         let credentials = node.get("credentials")?;
         let username = credentials.get("username").and_then(|user| self.plain(user));
         Some(Credentials { username, secret: self.name_of(credentials, "secret")? })
@@ -127,12 +127,22 @@ impl Decoder<'_> {
         let Some((node, credentials)) = node.zip(artifact.and_then(|artifact| artifact.source.credentials())) else {
             return;
         };
-        let stored = SecretSource::Stored(credentials.secret.clone());
-        match secrets.insert(credentials.secret.clone(), stored.clone()) {
+        self.declare_stored(node, &credentials.secret, secrets);
+    }
+
+    /// A secret that is named where `env.secrets` need not have it.
+    pub(super) fn declare_stored(
+        &mut self,
+        node: &Node,
+        secret: &SecretName,
+        secrets: &mut BTreeMap<SecretName, SecretSource>,
+    ) {
+        let stored = SecretSource::Stored(secret.clone());
+        match secrets.insert(secret.clone(), stored.clone()) {
             None => {}
             Some(before) if before == stored => {}
             Some(_) => {
-                let message = format!("env.secrets has another secret called {}", credentials.secret);
+                let message = format!("env.secrets has another secret called {secret}");
                 self.reports.at(node, message, "store this one under another name");
             }
         }

@@ -9,7 +9,7 @@ use super::{Decoder, mode};
 use crate::manifest::yaml::Node;
 
 /// `512M`, `2G` …, powers of 1024.
-fn bytes(text: &str) -> Option<u64> {
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let (number, shift) = match text.char_indices().last()? {
         (at, 'K') => (&text[..at], 10),
         (at, 'M') => (&text[..at], 20),

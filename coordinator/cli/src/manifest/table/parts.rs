@@ -113,7 +113,7 @@ pub(super) static LIMITS: Object = Object {
 };
 
 /// What the agent does when a part is not as the release says.
-const DRIFT: Kind = Choice(&["repair", "report", "ignore"]);
+pub(super) const DRIFT: Kind = Choice(&["repair", "report", "ignore"]);
 
 pub(super) static RESTART_BUDGET: Object = Object {
     name: "restart_budget",

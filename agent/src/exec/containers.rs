@@ -1,0 +1,81 @@
+//! Containers: their networks and images, and what is run, started and removed. One that does not come up is not judged
+//! here: the gate sees it, and says why. Beside `exec`.
+
+use std::path::Path;
+
+use drover_proto::{
+    code::Code,
+    image::ImageRef,
+    name::{ContainerName, NetworkName},
+};
+
+use super::{Exec, StepFailure};
+use crate::{
+    host::docker::{Credentials, DockerError},
+    policy,
+    render::RenderedContainer,
+};
+
+/// Where an engine keeps its containers.
+const ENGINE_STATE: &str = "/var/lib/docker/containers";
+
+fn refused(step: &str, error: DockerError) -> StepFailure {
+    StepFailure::new(Code::Docker, step, error.to_string())
+}
+
+impl Exec<'_> {
+    pub(super) async fn make_network(&self, network: &NetworkName) -> Result<(), StepFailure> {
+        self.engine.make_network(self.app, network).await.map_err(|e| refused("network", e))
+    }
+
+    pub(super) async fn pull_image(&self, image: &ImageRef) -> Result<(), StepFailure> {
+        let of_image = self.wanted()?.containers.values().find(|container| container.image == *image);
+        let credentials = of_image.and_then(|container| container.credentials.clone());
+        let credentials = credentials.map(|(username, password)| Credentials { username, password });
+        let pulled = self.engine.pull(image, credentials.as_ref(), self.say).await;
+        pulled.map_err(|error| {
+            let code = if error == DockerError::Absent { Code::Docker } else { Code::Image };
+            StepFailure::new(code, "pull", format!("image {image} could not be fetched: {error}"))
+        })
+    }
+
+    pub(super) async fn run_container(&self, name: &ContainerName) -> Result<(), StepFailure> {
+        let unknown = || StepFailure::new(Code::Internal, "containers", format!("the release has no container {name}"));
+        let container = self.wanted()?.containers.get(name).ok_or_else(unknown)?;
+        self.allowed(name, container)?;
+        self.engine.run(self.app, name, container).await.map_err(|error| {
+            StepFailure::new(Code::Docker, "run", format!("container {name} could not be run: {error}"))
+        })
+    }
+
+    /// Looked at once more: since the plan was made a path may have come to lead elsewhere.
+    fn allowed(&self, name: &ContainerName, container: &RenderedContainer) -> Result<(), StepFailure> {
+        let policy = policy::read(Path::new(policy::FILE));
+        let refusals = match policy {
+            Ok(policy) => policy::refusals(&policy, container, &policy::places(container, self.layout), self.layout),
+            Err(why) => vec![why],
+        };
+        match refusals.into_iter().next() {
+            None => Ok(()),
+            Some(why) => Err(StepFailure::new(Code::Policy, "policy", format!("container {name}: {why}"))),
+        }
+    }
+
+    pub(super) async fn start_container(&self, name: &ContainerName) -> Result<(), StepFailure> {
+        self.engine.start(name).await.map_err(|error| {
+            StepFailure::new(Code::Docker, "start", format!("container {name} could not be started: {error}"))
+        })
+    }
+
+    pub(super) async fn remove_container(&self, name: &ContainerName) -> Result<(), StepFailure> {
+        match self.engine.remove(name).await {
+            Ok(()) => Ok(()),
+            // One that is only switched off brings its containers back.
+            Err(DockerError::Absent) if !Path::new(ENGINE_STATE).exists() => Ok(()),
+            Err(error) => {
+                let cause = format!("container {name} could not be removed: {error}");
+                Err(StepFailure::new(Code::Docker, "remove", cause))
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Reads what the engine has of an app's containers, and what the host's policy says of them. Beside `observe`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use drover_proto::{
+    digest::Digest,
+    name::{ContainerName, NetworkName},
+};
+
+use crate::{
+    host::docker::{ContainerState, DockerError, Engine},
+    ledger::AppLedger,
+    policy::{self, Places, Policy},
+    render::{Layout, Rendered},
+};
+
+/// What is there of containers.
+#[derive(Clone, Debug)]
+pub struct SeenContainers {
+    /// Whether the engine answers; why not. What is below is only what it said.
+    pub engine: Result<(), String>,
+    /// Wanted and owned ones that are there.
+    pub states: BTreeMap<ContainerName, ContainerState>,
+    /// Digests of the release's images that are here.
+    pub images: BTreeSet<Digest>,
+    /// The release's networks that are there.
+    pub networks: BTreeSet<NetworkName>,
+    /// What containers may do here; why nothing may be allowed.
+    pub policy: Result<Policy, String>,
+    /// Where the paths lead that they shall see.
+    pub places: BTreeMap<ContainerName, Places>,
+}
+
+impl Default for SeenContainers {
+    fn default() -> Self {
+        Self {
+            engine: Ok(()),
+            states: BTreeMap::new(),
+            images: BTreeSet::new(),
+            networks: BTreeSet::new(),
+            policy: Ok(Policy::default()),
+            places: BTreeMap::new(),
+        }
+    }
+}
+
+/// Looks. An app without containers asks nobody.
+pub(super) async fn look(
+    wanted: Option<&Rendered>,
+    ledger: &AppLedger,
+    layout: &Layout,
+    engine: &Engine,
+) -> SeenContainers {
+    let mut seen = SeenContainers::default();
+    let wanted = wanted.filter(|rendered| !rendered.containers.is_empty());
+    if wanted.is_none() && ledger.owned_containers.is_empty() {
+        return seen;
+    }
+    if let Some(rendered) = wanted {
+        seen.policy = policy::read(Path::new(policy::FILE));
+        let places = |(name, container): (&ContainerName, _)| (name.clone(), policy::places(container, layout));
+        seen.places = rendered.containers.iter().map(places).collect();
+    }
+    if let Err(error) = ask(wanted, ledger, engine, &mut seen).await {
+        seen.engine = Err(error.to_string());
+    }
+    seen
+}
+
+async fn ask(
+    wanted: Option<&Rendered>,
+    ledger: &AppLedger,
+    engine: &Engine,
+    seen: &mut SeenContainers,
+) -> Result<(), DockerError> {
+    let of_release = wanted.iter().flat_map(|rendered| rendered.containers.keys());
+    let names: BTreeSet<&ContainerName> = of_release.chain(&ledger.owned_containers).collect();
+    for name in names {
+        if let Some(state) = engine.container(name).await? {
+            seen.states.insert(name.clone(), state);
+        }
+    }
+    for container in wanted.iter().flat_map(|rendered| rendered.containers.values()) {
+        if !seen.images.contains(&container.digest) && engine.has_image(&container.image).await? {
+            seen.images.insert(container.digest);
+        }
+        for network in &container.spec.networks {
+            if !seen.networks.contains(network) && engine.has_network(network).await? {
+                seen.networks.insert(network.clone());
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Steps for containers: networks and images first, then what is run, started and removed, and why. Beside `plan`.
+//!
+//! A container is made anew exactly when what runs under its name was not made of what the release wants.
+
+use drover_proto::{
+    code::Code,
+    name::ContainerName,
+    plan::{Action, Reason, Step},
+};
+
+use super::{Input, Refusals, step};
+use crate::{
+    gate::containers::is_done,
+    host::docker::ContainerState,
+    policy,
+    render::{Rendered, RenderedContainer},
+};
+
+/// All changes of containers.
+#[derive(Default)]
+pub(super) struct ContainerChanges {
+    /// Before anything that runs is touched.
+    pub(super) ready: Vec<Step>,
+    /// What the release drops.
+    pub(super) remove: Vec<Step>,
+    /// Made anew, or started.
+    pub(super) run: Vec<Step>,
+}
+
+/// Compares every container with what the engine has.
+pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> ContainerChanges {
+    let mut changes = ContainerChanges::default();
+    let seen = &input.observed.containers;
+    let mut wanted = input.wanted.filter(|wanted| !wanted.containers.is_empty());
+    if let Err(why) = &seen.engine
+        // Packages that are still to be installed may bring it.
+        && input.observed.packages_missing.is_empty()
+        && let Some(name) = wanted.take().and_then(|wanted| wanted.containers.keys().next())
+    {
+        // What it did not say is not missing: nothing is planned from it.
+        let message = format!("{why}; containers need it: add docker.io under host.packages, or see to it there");
+        refusals.say(Code::Docker, name, message);
+    }
+    for (name, container) in wanted.iter().flat_map(|wanted| &wanted.containers) {
+        if refuse(input, name, container, refusals) {
+            continue;
+        }
+        changes.ready(input, container);
+        changes.run.extend(running(input, name, container));
+    }
+    for name in &input.ledger.owned_containers {
+        let dropped = input.wanted.is_none_or(|wanted| !wanted.containers.contains_key(name));
+        // One that is not there may have left behind what was being made for it.
+        if dropped {
+            let reason = if input.wanted.is_some() { Reason::Dropped } else { Reason::AppRemoved };
+            changes.remove.push(step(Action::RemoveContainer(name.clone()), reason));
+        }
+    }
+    changes
+}
+
+/// True = the name is somebody else's: nothing is planned for it.
+fn refuse(input: &Input<'_>, name: &ContainerName, container: &RenderedContainer, refusals: &mut Refusals) -> bool {
+    if let Some(other) = input.others.containers.get(name) {
+        let message = format!("container {name} belongs to app {other}; remove it there first");
+        refusals.say(Code::OwnedByOther, name, message);
+        return true;
+    }
+    let seen = &input.observed.containers;
+    let there = seen.states.get(name);
+    if there.is_some_and(|state| state.app.as_ref() != Some(input.app)) {
+        let message =
+            format!("a container {name} is there already and is not drover's; remove it, or choose another name");
+        refusals.say(Code::NotOwned, name, message);
+        return true;
+    }
+    let none = policy::Places::new();
+    match &seen.policy {
+        Ok(policy) => {
+            let places = seen.places.get(name).unwrap_or(&none);
+            // A directory that is still to be made leads nowhere yet.
+            let made =
+                |path: &str| input.wanted.is_some_and(|w| w.needs.directories.iter().any(|d| d.path.as_str() == path));
+            let places = places.iter().filter(|(path, real)| real.is_ok() || !made(path));
+            let places = places.map(|(path, real)| (path.clone(), real.clone())).collect();
+            for why in policy::refusals(policy, container, &places, input.layout) {
+                let message = format!("container {name}: {why}; {} on the host says what containers may", policy::FILE);
+                refusals.say(Code::Policy, name, message);
+            }
+        }
+        Err(why) => {
+            refusals.say(Code::Policy, name, format!("nothing is allowed while the policy cannot be read: {why}"))
+        }
+    }
+    false
+}
+
+impl ContainerChanges {
+    fn ready(&mut self, input: &Input<'_>, container: &RenderedContainer) {
+        let seen = &input.observed.containers;
+        for network in container.spec.networks.iter().filter(|network| !seen.networks.contains(*network)) {
+            self.ready_once(step(Action::MakeNetwork(network.clone()), Reason::Missing));
+        }
+        if !seen.images.contains(&container.digest) {
+            self.ready_once(step(Action::PullImage(container.image.clone()), Reason::New));
+        }
+    }
+
+    fn ready_once(&mut self, step: Step) {
+        if !self.ready.contains(&step) {
+            self.ready.push(step);
+        }
+    }
+}
+
+fn running(input: &Input<'_>, name: &ContainerName, container: &RenderedContainer) -> Option<Step> {
+    let run = |reason| Some(step(Action::RunContainer { name: name.clone(), image: container.image.clone() }, reason));
+    let Some(state) = input.observed.containers.states.get(name) else {
+        let known = input.ledger.owned_containers.contains(name);
+        return run(if known { Reason::Missing } else { Reason::New });
+    };
+    if !is_made_of(state, container) {
+        return run(why_other(input.previous, name, container, state));
+    }
+    (!is_up(state) && !is_done(container, state))
+        .then(|| step(Action::StartContainer(name.clone()), Reason::NotRunning))
+}
+
+/// Whether it was made of what the release wants, image and all.
+pub(crate) fn is_made_of(state: &ContainerState, container: &RenderedContainer) -> bool {
+    state.fingerprint == Some(container.fingerprint) && state.digests.contains(&container.digest)
+}
+
+/// Whether its program runs, or the engine is about to start it.
+pub(crate) fn is_up(state: &ContainerState) -> bool {
+    state.running || state.status == "restarting"
+}
+
+fn why_other(
+    previous: Option<&Rendered>,
+    name: &ContainerName,
+    container: &RenderedContainer,
+    state: &ContainerState,
+) -> Reason {
+    if !state.digests.contains(&container.digest) {
+        return Reason::ImageChanged;
+    }
+    let before = previous.and_then(|previous| previous.containers.get(name));
+    match before {
+        Some(before) if before.env != container.env => Reason::EnvChanged,
+        Some(before) if before.fingerprint == container.fingerprint => Reason::StaleProcess,
+        _ => Reason::ContainerChanged,
+    }
+}
