@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, io, path::Path};
 
-use drover_proto::app::{Namespace, Rights};
+use drover_proto::{
+    app::{Namespace, Rights},
+    name::AppName,
+};
 use serde::Deserialize;
 
 use crate::render::{Layout, RenderedContainer};
@@ -83,29 +86,39 @@ pub fn read(path: &Path) -> Result<Policy, String> {
 /// Where paths that containers shall see really lead, links followed; or why that cannot be said.
 pub type Places = BTreeMap<String, Result<String, String>>;
 
-/// Follows the paths of a container.
+/// Follows the paths of a container. What leads into drover's own directories is named by them, wherever those lead.
 #[must_use]
 pub fn places(container: &RenderedContainer, layout: &Layout) -> Places {
-    let outside = container.binds().filter(|(_, path)| !is_drovers(path, layout));
-    outside.map(|(_, path)| (path.clone(), followed(&path))).collect()
+    container.binds().map(|(_, path)| (path.clone(), followed(&path, layout))).collect()
 }
 
-fn followed(path: &str) -> Result<String, String> {
+fn followed(path: &str, layout: &Layout) -> Result<String, String> {
     let real = std::fs::canonicalize(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "is not there; name it under host.directories".to_owned(),
         _ => format!("cannot be followed: {error}"),
     })?;
-    real.into_os_string().into_string().map_err(|_| "leads to a name that is no text".to_owned())
+    let own = own(layout).into_iter().find_map(|own| {
+        let rest = real.strip_prefix(std::fs::canonicalize(own).ok()?).ok()?;
+        Some(own.join(rest))
+    });
+    let text = own.unwrap_or(real).into_os_string().into_string();
+    text.map_err(|_| "leads to a name that is no text".to_owned())
 }
 
-/// The files that drover keeps for the container itself.
-fn is_drovers(path: &str, layout: &Layout) -> bool {
-    Path::new(path).starts_with(&layout.env_dir)
+/// Directories that no container sees.
+fn own(layout: &Layout) -> [&Path; 3] {
+    [&layout.state_dir, &layout.env_dir, &layout.releases_dir]
 }
 
 /// Why this container may not run here, one sentence each; empty = it may.
 #[must_use]
-pub fn refusals(policy: &Policy, container: &RenderedContainer, places: &Places, layout: &Layout) -> Vec<String> {
+pub fn refusals(
+    policy: &Policy,
+    app: &AppName,
+    container: &RenderedContainer,
+    places: &Places,
+    layout: &Layout,
+) -> Vec<String> {
     let (allowed, rights) = (&policy.containers, &container.spec.rights);
     let mut all = Vec::new();
     if rights.privileged && !allowed.privileged {
@@ -121,10 +134,16 @@ pub fn refusals(policy: &Policy, container: &RenderedContainer, places: &Places,
             all.push(format!("it would have the device {device} (devices)"));
         }
     }
-    for (path, real) in places {
-        match real {
-            Ok(real) => all.extend(of_path(allowed, path, real, layout)),
-            Err(why) => all.push(format!("{path} {why}")),
+    for (mount, path) in container.binds() {
+        match places.get(&path) {
+            // Nobody has looked, or it is still to be made.
+            None => {}
+            Some(Ok(real)) if is_own_release(app, Path::new(real), layout) => {
+                let words = || format!("{path} is a release, which nobody changes: add :ro");
+                all.extend((!mount.read_only).then(words));
+            }
+            Some(Ok(real)) => all.extend(of_path(allowed, &path, real, layout)),
+            Some(Err(why)) => all.push(format!("{path} {why}")),
         }
     }
     all
@@ -138,6 +157,11 @@ fn capabilities(allowed: &Containers, rights: &Rights) -> Vec<String> {
     beyond.map(|word| format!("it would have the capability {word} (capabilities)")).collect()
 }
 
+fn is_own_release(app: &AppName, place: &Path, layout: &Layout) -> bool {
+    let own = layout.releases_of(app);
+    place.starts_with(&own) && place != own
+}
+
 fn of_path(allowed: &Containers, path: &str, real: &str, layout: &Layout) -> Option<String> {
     let place = Path::new(real);
     let shown = if path == real { path.to_owned() } else { format!("{path}, which leads to {real},") };
@@ -146,12 +170,10 @@ fn of_path(allowed: &Containers, path: &str, real: &str, layout: &Layout) -> Opt
     if !allowed.docker_socket && SOCKETS.iter().any(reaches) {
         return Some(format!("{shown} would give it Docker's socket, and with that the host (docker_socket)"));
     }
-    let own = [&layout.state_dir, &layout.env_dir];
-    if own.iter().any(|own| own.starts_with(place) || place.starts_with(own)) {
+    if own(layout).into_iter().any(|own| own.starts_with(place) || place.starts_with(own)) {
         return Some(format!("{shown} would give it drover's own state"));
     }
-    let mut roots = allowed.bind_sources.iter().map(Path::new).chain([layout.releases_dir.as_path()]);
-    if roots.any(|root| place.starts_with(root)) {
+    if allowed.bind_sources.iter().any(|root| place.starts_with(root)) {
         return None;
     }
     Some(format!("{shown} is in none of the directories that containers may see (bind_sources)"))

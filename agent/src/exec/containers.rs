@@ -12,7 +12,7 @@ use drover_proto::{
 use super::{Exec, StepFailure};
 use crate::{
     host::docker::{Credentials, DockerError},
-    policy,
+    policy::{self, Places},
     render::RenderedContainer,
 };
 
@@ -42,21 +42,21 @@ impl Exec<'_> {
     pub(super) async fn run_container(&self, name: &ContainerName) -> Result<(), StepFailure> {
         let unknown = || StepFailure::new(Code::Internal, "containers", format!("the release has no container {name}"));
         let container = self.wanted()?.containers.get(name).ok_or_else(unknown)?;
-        self.allowed(name, container)?;
-        self.engine.run(self.app, name, container).await.map_err(|error| {
+        let places = self.allowed(name, container)?;
+        self.engine.run(self.app, name, container, &places).await.map_err(|error| {
             StepFailure::new(Code::Docker, "run", format!("container {name} could not be run: {error}"))
         })
     }
 
-    /// Looked at once more: since the plan was made a path may have come to lead elsewhere.
-    fn allowed(&self, name: &ContainerName, container: &RenderedContainer) -> Result<(), StepFailure> {
-        let policy = policy::read(Path::new(policy::FILE));
+    /// Looked at once more: since the plan was made a path may have come to lead elsewhere. Returns where they lead now.
+    fn allowed(&self, name: &ContainerName, container: &RenderedContainer) -> Result<Places, StepFailure> {
+        let (policy, places) = (policy::read(Path::new(policy::FILE)), policy::places(container, self.layout));
         let refusals = match policy {
-            Ok(policy) => policy::refusals(&policy, container, &policy::places(container, self.layout), self.layout),
+            Ok(policy) => policy::refusals(&policy, self.app, container, &places, self.layout),
             Err(why) => vec![why],
         };
         match refusals.into_iter().next() {
-            None => Ok(()),
+            None => Ok(places),
             Some(why) => Err(StepFailure::new(Code::Policy, "policy", format!("container {name}: {why}"))),
         }
     }

@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 pub use pull::Credentials;
 pub use state::{ContainerState, Health};
 
-use crate::render::RenderedContainer;
+use crate::{policy::Places, render::RenderedContainer};
 
 mod create;
 mod events;
@@ -136,11 +136,17 @@ impl Engine {
 
     /// Makes a container that is to run, and starts it in place of the one that has its name. Up to the moment in which
     /// that one is stopped, nothing that runs is touched.
-    pub async fn run(&self, app: &AppName, name: &ContainerName, wanted: &RenderedContainer) -> Result<()> {
+    pub async fn run(
+        &self,
+        app: &AppName,
+        name: &ContainerName,
+        wanted: &RenderedContainer,
+        places: &Places,
+    ) -> Result<()> {
         let client = self.client()?;
         let next = format!("{name}{NEXT}");
         self.remove_raw(&client, &next).await?;
-        let (options, body) = create::container(app, &next, wanted);
+        let (options, body) = create::container(app, &next, wanted, places);
         within(WORK, client.create_container(Some(options), body)).await?;
         for network in wanted.spec.networks.iter().skip(1) {
             let request = create::connection(name, &next);

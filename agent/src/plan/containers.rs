@@ -83,7 +83,7 @@ fn refuse(input: &Input<'_>, name: &ContainerName, container: &RenderedContainer
                 |path: &str| input.wanted.is_some_and(|w| w.needs.directories.iter().any(|d| d.path.as_str() == path));
             let places = places.iter().filter(|(path, real)| real.is_ok() || !made(path));
             let places = places.map(|(path, real)| (path.clone(), real.clone())).collect();
-            for why in policy::refusals(policy, container, &places, input.layout) {
+            for why in policy::refusals(policy, input.app, container, &places, input.layout) {
                 let message = format!("container {name}: {why}; {} on the host says what containers may", policy::FILE);
                 refusals.say(Code::Policy, name, message);
             }

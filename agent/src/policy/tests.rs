@@ -7,11 +7,19 @@ use drover_proto::{
 use super::*;
 use crate::render::tests::{container, layout};
 
+fn mount(path: &str, target: &str, read_only: bool) -> Mount {
+    let source = MountSource::Path(Template::literal(path));
+    Mount { source, target: target.parse().unwrap(), read_only }
+}
+
 fn judged(policy: &str, change: impl FnOnce(&mut RenderedContainer), places: &[(&str, &str)]) -> Vec<String> {
     let mut container = container();
     change(&mut container);
+    for (index, (path, _)) in places.iter().enumerate() {
+        container.spec.volumes.push(mount(path, &format!("/m{index}"), false));
+    }
     let places = places.iter().map(|(path, real)| ((*path).to_owned(), Ok((*real).to_owned()))).collect();
-    refusals(&toml::from_str(policy).unwrap(), &container, &places, &layout())
+    refusals(&toml::from_str(policy).unwrap(), &"mono".parse().unwrap(), &container, &places, &layout())
 }
 
 fn paths(policy: &str, path: &str, real: &str) -> String {
@@ -81,15 +89,14 @@ fn links_are_followed_and_what_is_missing_is_said() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
     let mut container = container();
-    let mount = |path: String, target: &str| Mount {
-        source: MountSource::Path(Template::literal(path)),
-        target: target.parse().unwrap(),
-        read_only: true,
-    };
     let (link, none) = (format!("{}/link", dir.path().display()), format!("{}/none", dir.path().display()));
-    container.spec.volumes = vec![mount(link.clone(), "/a"), mount(none.clone(), "/b")];
-    let places = places(&container, &layout());
+    container.spec.volumes = vec![mount(&link, "/a", true), mount(&none, "/b", true)];
+    let places_of = |container: &_, layout: &Layout| places(container, layout);
+    let places = places_of(&container, &layout());
     assert_eq!(places[&link], Ok("/etc".to_owned()));
+    let moved = Layout { state_dir: link.clone().into(), ..layout() };
+    container.spec.volumes = vec![mount("/etc/passwd", "/a", true)];
+    assert_eq!(places_of(&container, &moved)["/etc/passwd"], Ok(format!("{link}/passwd")), "by drover's own name");
     assert!(places[&none].as_ref().unwrap_err().contains("is not there"));
 }
 
@@ -101,4 +108,29 @@ fn a_policy_that_cannot_be_read_allows_nothing() {
     std::fs::write(&file, "[containers]\nprivilegd = true\n").unwrap();
     let error = read(&file).unwrap_err();
     assert!(error.contains("privilegd") && error.contains("policy.toml"), "{error}");
+}
+
+#[test]
+fn of_drovers_own_files_a_container_gets_its_secrets_and_its_release_to_read() {
+    let container = container();
+    assert!(container.secrets.contains("/var/lib/drover/env/mono/shop/KEY") && container.binds().next().is_none());
+    let all = "[containers]\nbind_sources = ['/']\ndocker_socket = true";
+    for path in [
+        "/var/lib/drover/env",
+        "/var/lib/drover/env/mono/shop",
+        "/var/lib/drover/env/other/db/KEY",
+        "/var/lib/drover/agent/desired.json",
+        "/var/lib/drover/releases/other/0123",
+        "/var/lib/drover/releases/mono",
+        "/var/lib",
+    ] {
+        assert!(paths(all, path, path).contains("drover's own state"), "{path}");
+    }
+    let release = "/var/lib/drover/releases/mono/0123/conf";
+    assert!(paths("", release, release).contains("add :ro"), "nobody writes there");
+    let mut readable = container.clone();
+    readable.spec.volumes = vec![mount(release, "/conf", true)];
+    let places = [(release.to_owned(), Ok(release.to_owned()))].into();
+    let policy = Policy::default();
+    assert_eq!(refusals(&policy, &"mono".parse().unwrap(), &readable, &places, &layout()), <[String; 0]>::default());
 }

@@ -32,6 +32,8 @@ pub struct RenderedContainer {
     pub credentials: Option<(String, Secret<String>)>,
     /// As the release says it, each text without holes; its secrets are among `volumes`.
     pub spec: Container,
+    /// The files that hold its secrets, which it sees, too.
+    pub secrets: BTreeSet<String>,
     /// All that it sees; may hold secrets.
     pub env: Secret<BTreeMap<String, String>>,
     /// Of everything that it is made of. What runs says by a label what it was made of.
@@ -39,10 +41,12 @@ pub struct RenderedContainer {
 }
 
 impl RenderedContainer {
-    /// Paths of the host that it sees, drover's own files for it apart.
+    /// Paths of the host that it sees because its manifest says so.
     pub fn binds(&self) -> impl Iterator<Item = (&Mount, String)> {
         self.spec.volumes.iter().filter_map(|mount| match &mount.source {
-            MountSource::Path(path) => Some((mount, path.plain_text())),
+            MountSource::Path(path) => {
+                Some((mount, path.plain_text())).filter(|(_, path)| !self.secrets.contains(path))
+            }
             MountSource::Volume(_) => None,
         })
     }
@@ -84,7 +88,8 @@ impl Filler<'_> {
         let credentials = self.registry(container)?;
         let fingerprint = fingerprint(&spec, digest, &env, &files, self.desired.restart)?;
         let env = Secret::new(env);
-        Ok((RenderedContainer { image, digest, credentials, spec, env, fingerprint }, files))
+        let secrets = files.iter().map(|file| file.path.to_string()).collect();
+        Ok((RenderedContainer { image, digest, credentials, spec, secrets, env, fingerprint }, files))
     }
 
     fn literal_argv(&self, field: &str, argv: &Option<Argv>) -> Result<Option<Argv>, RenderError> {

@@ -290,8 +290,9 @@ fn a_container_sees_what_it_asks_for_and_no_secret_but_in_files() {
     assert_eq!((env["PORT"].as_str(), env["HOST"].as_str(), env.len()), ("5000", "web-1", 2));
     let file = rendered.file(&"/var/lib/drover/env/mono/shop/KEY".parse().unwrap()).unwrap();
     assert_eq!((file.bytes.expose().as_slice(), file.secret, file.mode), (b"hunter2".as_slice(), true, 0o444));
-    let (mount, path) = shop.binds().next().unwrap();
-    assert_eq!((path.as_str(), mount.target.as_str(), mount.read_only), (file.path.as_str(), "/run/secrets/KEY", true));
+    let mount = &shop.spec.volumes[0];
+    assert_eq!((mount.target.as_str(), mount.read_only), ("/run/secrets/KEY", true));
+    assert!(shop.secrets.contains(file.path.as_str()));
     assert!(!format!("{shop:?}").contains("hunter2"));
 }
 

@@ -18,13 +18,14 @@ use drover_proto::{
 };
 
 use super::{FINGERPRINT_LABEL, labels};
-use crate::render::RenderedContainer;
+use crate::{policy::Places, render::RenderedContainer};
 
 /// A container called `next` until it takes its own name.
 pub(super) fn container(
     app: &AppName,
     next: &str,
     wanted: &RenderedContainer,
+    places: &Places,
 ) -> (CreateContainerOptions, ContainerCreateBody) {
     let spec = &wanted.spec;
     let mut labels = labels(app);
@@ -48,7 +49,7 @@ pub(super) fn container(
         labels: Some(labels),
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: i64::try_from(spec.stop_grace_period.as_ms().div_ceil(1000)).ok(),
-        host_config: Some(host(spec)),
+        host_config: Some(host(spec, places)),
         networking_config: first,
         ..ContainerCreateBody::default()
     };
@@ -65,7 +66,7 @@ pub(super) fn network(app: &AppName, network: &NetworkName) -> NetworkCreateRequ
     NetworkCreateRequest { name: network.to_string(), labels: Some(labels(app)), ..NetworkCreateRequest::default() }
 }
 
-fn host(spec: &Container) -> HostConfig {
+fn host(spec: &Container, places: &Places) -> HostConfig {
     let (limits, rights) = (&spec.limits, &spec.rights);
     let shares = |space: Namespace| rights.host_namespaces.contains(&space).then(|| "host".to_owned());
     let number = |bytes: Option<u64>| bytes.and_then(|bytes| i64::try_from(bytes).ok());
@@ -80,7 +81,7 @@ fn host(spec: &Container) -> HostConfig {
         pids_limit: limits.pids.map(i64::from),
         ulimits: some(ulimits.collect()),
         shm_size: number(limits.shm_bytes),
-        mounts: some(spec.volumes.iter().map(mount).collect()),
+        mounts: some(spec.volumes.iter().map(|it| mount(it, places)).collect()),
         port_bindings: Some(bindings(spec)),
         network_mode: shares(Namespace::Network).or_else(|| spec.networks.first().map(ToString::to_string)),
         pid_mode: shares(Namespace::Pid),
@@ -136,10 +137,15 @@ fn bindings(spec: &Container) -> HashMap<String, Option<Vec<PortBinding>>> {
     all
 }
 
-fn mount(mount: &Mount) -> EngineMount {
+/// A link in the way is followed now, when it has been judged, and not again whenever the engine starts the container.
+fn mount(mount: &Mount, places: &Places) -> EngineMount {
     let (typ, source) = match &mount.source {
         MountSource::Volume(name) => (MountType::VOLUME, name.to_string()),
-        MountSource::Path(path) => (MountType::BIND, path.plain_text()),
+        MountSource::Path(path) => {
+            let path = path.plain_text();
+            let real = places.get(&path).and_then(|real| real.clone().ok());
+            (MountType::BIND, real.unwrap_or(path))
+        }
     };
     EngineMount {
         typ: Some(typ),
