@@ -12,7 +12,7 @@ TARGET = $(shell packaging/with-zig --target)
 CARGO = packaging/with-zig cargo
 NEXTEST = $(CARGO) nextest run --locked --workspace --target $(TARGET) --profile ci
 
-.PHONY: help setup demo demo-down test lint e2e shipped crash bench deb deb-dev lab-cgroup2
+.PHONY: help setup demo demo-down test lint e2e shipped crash bench capture deb deb-dev lab-cgroup2
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -51,6 +51,9 @@ crash: setup deb-dev ## hundreds of random points at which the agent is killed, 
 
 bench: setup deb deb-dev ## drover's figures beside named peers, with the packages that ship: the tables of docs/BENCHMARKS.md (B='idle soak' for some)
 	DROVER_PACKAGES=$(CURDIR)/target/debian/dist target/$(TARGET)/debug/figures $(B)
+
+capture: setup deb-dev ## keep what the programs say in this protocol as tests/fixtures/protocol-<n>, which must not be there yet
+	target/$(TARGET)/debug/capture
 
 deb: ## the three packages that ship, in target/debian/dist
 	packaging/setup --packages-only

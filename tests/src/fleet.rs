@@ -120,7 +120,8 @@ impl Fleet {
     }
 }
 
-fn address(coordinator: &Host) -> String {
+/// `HOST:PORT` of a coordinator.
+pub fn address(coordinator: &Host) -> String {
     format!("{}:7443", coordinator.ip())
 }
 
@@ -146,7 +147,12 @@ impl Cli {
     /// Adds the operator on the coordinator's machine and logs in here.
     #[track_caller]
     pub fn login(coordinator: &Host, name: &str) -> Cli {
-        let cli = Cli::nobody();
+        Cli::nobody().login_at(coordinator, &address(coordinator), name)
+    }
+
+    /// The same at an address that leads to that coordinator.
+    #[track_caller]
+    pub fn login_at(self, coordinator: &Host, address: &str, name: &str) -> Cli {
         let mut token = String::new();
         eventually("the coordinator is up", Duration::from_secs(20), || {
             let output = coordinator.exec(&["drover-coordinator", "operator", "add", name]);
@@ -155,10 +161,10 @@ impl Cli {
             failed.map_or(Ok(()), Err)
         });
         eventually("the login is accepted", Duration::from_secs(20), || {
-            let output = cli.run(&["login", &address(coordinator), "--token", token.trim()]);
+            let output = self.run(&["login", address, "--token", token.trim()]);
             if output.success() { Ok(()) } else { Err(output.to_string()) }
         });
-        cli
+        self
     }
 
     /// Somebody who points at the coordinator of `like` with a key (PKCS#8), certificate and CA (DER) of their own.

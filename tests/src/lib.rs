@@ -1,5 +1,8 @@
-//! The test harness: `lab` boots real hosts, `fleet` puts drover on them as a user would, `tiny` is what gets deployed.
+//! The test harness: `lab` boots real hosts, `fleet` puts drover on them as a user would, `tiny` is what gets deployed, from
+//! `servers` if not by the operator; `recorder` keeps what was said.
 
 pub mod fleet;
 pub mod lab;
+pub mod recorder;
+pub mod servers;
 pub mod tiny;

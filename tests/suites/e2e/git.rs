@@ -5,85 +5,23 @@ use std::time::Duration;
 
 use drover_tests::{
     fleet::Fleet,
-    lab::{Host, eventually},
+    lab::eventually,
+    servers::{GIT_TOKEN as TOKEN, GitServer, git_server, web_server},
     tiny::Tiny,
 };
 
-use crate::{assert_serving, newest_rollout, sources::web_server};
+use crate::{assert_serving, newest_rollout};
 
 const SOON: Duration = Duration::from_secs(60);
-const TOKEN: &str = "only-for-reading";
-
-/// Where the repository is, and what is in it.
-struct Server {
-    base: String,
-    /// Version 1; no branch or tag ends here.
-    first: String,
-    /// Version 2.
-    second: String,
-    /// With a link out of the tree.
-    hostile: String,
-}
-
-/// Makes `host` a git server: `/open/`, `/old/` as servers before protocol 2 were, `/private/` for whoever has the token,
-/// and slowly, `/moved/` elsewhere. Its attributes would change what `git archive` writes.
-fn git_server(host: &Host) -> Server {
-    let cgi = "include fastcgi_params; fastcgi_pass unix:/run/git-cgi/socket;
-         fastcgi_param SCRIPT_FILENAME /usr/lib/git-core/git-http-backend;
-         fastcgi_param GIT_PROJECT_ROOT /srv/git; fastcgi_param GIT_HTTP_EXPORT_ALL 1; fastcgi_param PATH_INFO $1;
-         fastcgi_param HTTP_GIT_PROTOCOL '';";
-    let two = "fastcgi_param GIT_PROTOCOL $http_git_protocol;";
-    let site = format!(
-        "log_format sent '$bytes_sent';
-         server {{
-           listen 8445 ssl; access_log /var/log/nginx/sent.log sent; client_max_body_size 64m;
-           ssl_certificate /etc/own/web.crt; ssl_certificate_key /etc/own/web.key;
-           location ~ ^/open(/.*)$ {{ {cgi} {two} }}
-           location ~ ^/old(/.*)$ {{ {cgi} }}
-           location ~ ^/private(/.*)$ {{ auth_basic git; auth_basic_user_file /etc/own/git; limit_rate 2m; {cgi} {two} }}
-           location /moved/ {{ return 302 https://{}:8445/open/mono.git/info/refs?service=git-upload-pack; }}
-         }}",
-        host.ip()
-    );
-    host.write_file("/etc/nginx/conf.d/git.conf", site.as_bytes());
-    let tiny = Tiny::new();
-    for name in ["server.py", "version", "behaviour"] {
-        let bytes = std::fs::read(tiny.path().join("app").join(name)).expect("a file of the app");
-        host.write_file(&format!("/srv/mono/services/app/{name}"), &bytes);
-    }
-    let said = host.sh(&format!(
-        "printf 'oauth2:%s\\ndeploy:%s\\n' $(openssl passwd -apr1 {TOKEN}) $(openssl passwd -apr1 {TOKEN}) > /etc/own/git
-         export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.org GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.org
-         cd /srv/mono && git init -q -b main . && for i in $(seq 8); do head -c 2M /dev/urandom > services/app/$i; done
-         printf 'server.py export-ignore\\nversion export-subst\\nbehaviour filter=lfs\\n' > .gitattributes
-         printf '$Format:%%H$' > services/app/version && git add . && git commit -q -m one && git rev-parse HEAD
-         printf 2 > services/app/version && git add . && git commit -q -m two && git rev-parse HEAD
-         git checkout -q -b hostile && ln -s ../../../../etc/passwd services/app/evil && git add . && git commit -q -m three
-         git rev-parse HEAD
-         git clone -q --bare . /srv/git/mono.git && git -C /srv/git/mono.git config uploadpack.allowFilter true && chown -R www-data: /srv/git
-         systemd-run -q --unit=git-cgi --uid=www-data -p RuntimeDirectory=git-cgi fcgiwrap -f -s unix:/run/git-cgi/socket
-         systemctl restart nginx"
-    ));
-    let commits: Vec<&str> = said.split_whitespace().collect();
-    let &[first, second, hostile] = commits.as_slice() else { panic!("three commits: {said}") };
-    let base = format!("https://{}:8445", host.ip());
-    Server { base, first: first.to_owned(), second: second.to_owned(), hostile: hostile.to_owned() }
-}
 
 /// A fleet of one, which trusts the server on the coordinator's host.
-fn fleet_with_server() -> (Fleet, Server) {
+fn fleet_with_server() -> (Fleet, GitServer) {
     let fleet = Fleet::start(&["web-1"]);
     let ca = web_server(&fleet.coordinator);
     let server = git_server(&fleet.coordinator);
     fleet.hosts[0].write_file("/usr/local/share/ca-certificates/test.crt", &ca);
     fleet.hosts[0].exec(&["update-ca-certificates"]).ok();
     (fleet, server)
-}
-
-impl Server {
-    fn artifact(&self, place: &str, commit: &str) -> String {
-        format!("git: {}{place}\n  commit: {commit}\n  path: services/app", self.base)
-    }
 }
 
 /// Writes the manifest with this artifact: its path.

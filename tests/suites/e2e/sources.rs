@@ -4,59 +4,14 @@ use std::{process::Stdio, time::Duration};
 
 use drover_tests::{
     fleet::Fleet,
-    lab::{Host, eventually},
+    lab::eventually,
+    servers::{publish, web_server},
     tiny::Tiny,
 };
 
 use crate::{assert_serving, newest_rollout};
 
 const SOON: Duration = Duration::from_secs(40);
-
-/// Makes `host` a web server with a certificate of a CA of its own: the CA's certificate.
-pub fn web_server(host: &Host) -> Vec<u8> {
-    let ip = host.ip();
-    host.sh(&format!(
-        "mkdir -p /etc/own /srv/files && cd /etc/own
-         new='req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
-         openssl $new -x509 -days 2 -subj /CN=test-ca -keyout ca.key -out ca.crt
-         openssl $new -subj /CN=files -keyout web.key -out web.csr
-         printf 'subjectAltName=IP:{ip}\\nbasicConstraints=CA:FALSE\\n' > ext
-         openssl x509 -req -in web.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out web.crt"
-    ));
-    let site = format!(
-        "log_format asked '$request $status range=$http_range auth=$http_authorization';
-         server {{
-           listen 8443 ssl; listen 8444 ssl;
-           ssl_certificate /etc/own/web.crt; ssl_certificate_key /etc/own/web.key;
-           access_log /var/log/nginx/asked.log asked;
-           root /srv/files;
-           location /limited/ {{ if ($http_authorization != \"Bearer let-me-in\") {{ return 403; }} limit_rate 6m; }}
-           location = /to-metadata {{ return 302 https://169.254.169.254/latest/meta-data; }}
-           location = /to-loopback {{ return 302 https://127.0.0.1:8443/open/app.tar; }}
-           location = /to-http {{ return 302 http://{ip}/app.tar; }}
-           location = /round {{ return 302 /round; }}
-           location = /elsewhere {{ return 307 https://{ip}:8444/open/app.tar; }}
-         }}"
-    );
-    host.write_file("/etc/nginx/conf.d/files.conf", site.as_bytes());
-    host.exec(&["systemctl", "restart", "nginx"]).ok();
-    host.read_file("/etc/own/ca.crt")
-}
-
-/// Puts the app's folder, with some ballast, on the server: the archive's SHA-256.
-fn publish(server: &Host, tiny: &Tiny, ballast_mib: u32) -> String {
-    for name in ["server.py", "version", "behaviour"] {
-        let bytes = std::fs::read(tiny.path().join("app").join(name)).expect("a file of the app");
-        server.write_file(&format!("/srv/app/{name}"), &bytes);
-    }
-    server.sh(&format!(
-        "head -c {ballast_mib}M /dev/urandom > /srv/app/ballast
-         mkdir -p /srv/files/open /srv/files/limited
-         tar -C /srv/app -cf /srv/files/open/app.tar . && cp /srv/files/open/app.tar /srv/files/limited/"
-    ));
-    let said = server.exec(&["sha256sum", "/srv/files/open/app.tar"]).ok();
-    said.split(' ').next().expect("a digest").to_owned()
-}
 
 #[test]
 fn an_archive_is_fetched_from_a_web_server_and_from_nowhere_else() {

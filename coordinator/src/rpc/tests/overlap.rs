@@ -1,9 +1,10 @@
-//! An agent of protocol 1, as it was captured (tests/fixtures/protocol-1), is served; and which others are.
+//! Agents of earlier protocols, as they were captured (tests/fixtures), are served; and which others are.
 
 use drover_proto::{
+    event::Event,
     status::HostStatus,
-    view::{HostDetail, HostPlanOutcome},
-    wire::{FromAgent, Hello, ToAgent, from_agent, to_agent},
+    view::{EventView, HostDetail, HostPlanOutcome},
+    wire::{EventsRequest, FromAgent, Hello, ToAgent, from_agent, to_agent},
 };
 use prost::Message as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,8 +13,8 @@ use tonic::Streaming;
 use super::*;
 
 /// What the agent said on one stream.
-fn captured(which: &str) -> Vec<FromAgent> {
-    let name = format!("../tests/fixtures/protocol-1/AgentLink.Session.{which}.up.grpc");
+fn captured(protocol: u32, which: &str) -> Vec<FromAgent> {
+    let name = format!("../tests/fixtures/protocol-{protocol}/AgentLink.Session.{which}.up.grpc");
     let bytes = std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let (mut rest, mut messages) = (bytes.as_slice(), Vec::new());
     while let [0, a, b, c, d, tail @ ..] = rest {
@@ -36,27 +37,28 @@ async fn detail(world: &mut World) -> HostDetail {
     read(world.operator.get_host(HostRequest { host: "web-1".to_owned() }).await.unwrap().into_inner())
 }
 
-#[tokio::test]
-async fn an_agent_of_protocol_1_is_served() {
-    let mut world = World::new().await;
-    let identity = world.host("web-1", "web").await;
-    for (which, generation) in [("first", 0), ("again", 7)] {
-        let messages = captured(which);
+/// Plays streams of a captured agent, one after the other; `knows` says which messages its protocol has.
+async fn play(world: &mut World, identity: &Identity, protocol: u32, streams: &[&str], knows: Knows) {
+    for which in streams {
+        let messages = captured(protocol, which);
         let last = messages.iter().rev().find_map(|message| match &message.message {
             Some(from_agent::Message::Report(report)) => Some(report.host_status_json.clone()),
             _ => None,
         });
         let last: HostStatus = serde_json::from_slice(&last.unwrap()).unwrap();
         let mut messages = messages.into_iter();
-        let (out, mut incoming) = open(&world, &identity, messages.next().unwrap()).await;
+        let first = messages.next().unwrap();
+        let Some(from_agent::Message::Hello(Hello { generation, .. })) = &first.message else { panic!("{first:?}") };
+        let generation = *generation;
+        let (out, mut incoming) = open(world, identity, first).await;
         let welcome = incoming.message().await.unwrap().and_then(|message| message.message);
         let Some(to_agent::Message::Welcome(welcome)) = welcome else { panic!("{welcome:?}") };
-        assert_eq!((welcome.protocol_version, welcome.host_name.as_str()), (1, "web-1"));
+        assert_eq!((welcome.protocol_version, welcome.host_name.as_str()), (protocol, "web-1"));
         for message in messages {
             out.send(message).await.unwrap();
         }
         let told = loop {
-            let told = detail(&mut world).await;
+            let told = detail(world).await;
             let report = world.app.store.report(&told.host.id).await.unwrap();
             let seen: Option<HostStatus> = report.and_then(|report| serde_json::from_str(&report.status_json).ok());
             if seen.is_some_and(|seen| seen.observed_unix_ms == last.observed_unix_ms) {
@@ -68,10 +70,48 @@ async fn an_agent_of_protocol_1_is_served() {
         assert_eq!((told.host.agent_version.as_str(), told.host.generation_accepted), ("0.1.0", generation));
         // It knows nothing that came later.
         while let Ok(message) = tokio::time::timeout(Duration::from_millis(200), incoming.message()).await {
-            let message = message.unwrap().expect("the stream ended").message;
-            assert!(matches!(message, Some(to_agent::Message::HostSpec(_) | to_agent::Message::Job(_))), "{message:?}");
+            let message = message.unwrap().expect("the stream ended").message.unwrap();
+            assert!(knows(&message), "{message:?}");
         }
     }
+}
+
+/// Whether an agent knows a message.
+type Knows = fn(&to_agent::Message) -> bool;
+
+#[tokio::test]
+async fn an_agent_of_protocol_1_is_served() {
+    use to_agent::Message::{HostSpec, Job};
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    play(&mut world, &identity, 1, &["first", "again"], |message| matches!(message, HostSpec(_) | Job(_))).await;
+}
+
+#[tokio::test]
+async fn an_agent_of_protocol_2_is_served_and_its_events_are_kept_once() {
+    use to_agent::Message::{EventsAck, HostSpec, Job, RenewCertificate};
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    let knows: Knows = |message| matches!(message, HostSpec(_) | Job(_) | EventsAck(_) | RenewCertificate(_));
+    // Whoever is not sure that something has come says it again.
+    play(&mut world, &identity, 2, &["1", "3", "3"], knows).await;
+    let times = |message: FromAgent| match message.message {
+        Some(from_agent::Message::Events(events)) => {
+            let events: Vec<Event> = serde_json::from_slice(&events.events_json).unwrap();
+            events.iter().map(|event| event.at_unix_ms).collect()
+        }
+        _ => Vec::new(),
+    };
+    let said: Vec<i64> = ["1", "3"].iter().flat_map(|which| captured(2, which)).flat_map(times).collect();
+    let everything = EventsRequest { limit: 1000, ..EventsRequest::default() };
+    let mut listed = world.operator.events(everything).await.unwrap().into_inner();
+    let mut kept = Vec::new();
+    while let Some(view) = listed.message().await.unwrap() {
+        kept.extend(read::<Vec<EventView>>(view));
+    }
+    // The coordinator has its own, too.
+    kept.retain(|event| event.kind != "host-enrolled");
+    assert_eq!(kept.iter().map(|event| event.at_unix_ms).collect::<Vec<_>>(), said);
 }
 
 #[tokio::test]
