@@ -104,6 +104,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     steps.extend(files.validate_staged);
     let before_switch = steps.len();
     steps.extend(files.write);
+    steps.extend(files.remove_checked);
     steps.extend(files.validate_in_place);
     steps.extend(units.stop);
     steps.extend(containers.remove);

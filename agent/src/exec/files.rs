@@ -1,7 +1,7 @@
 //! Files written and removed, the originals of adopted ones kept and put back, and everything undone while nobody has
 //! looked at it yet. Beside `exec`.
 
-use std::{fs, io};
+use std::fs;
 
 use drover_proto::{code::Code, name::AbsPath};
 
@@ -117,7 +117,9 @@ impl Exec<'_> {
         path: &AbsPath,
         restore_original: bool,
         ledger: &mut AppLedger,
+        undo: &mut Undo,
     ) -> Result<(), StepFailure> {
+        undo.before.push((path.clone(), read_whole(path)?));
         let place = self.layout.original_of(self.app, path);
         match ledger.originals.get(path).filter(|_| restore_original) {
             Some(original) => {
@@ -128,14 +130,9 @@ impl Exec<'_> {
             }
             None => files::remove(path).map(drop).map_err(failed)?,
         }
+        // What was kept of it goes when nothing can be undone any more.
         ledger.released(path);
         self.ledgers.save(ledger)?;
-        match fs::remove_file(&place) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, place = %place.display(), "a kept original stays behind");
-            }
-            Ok(()) | Err(_) => {}
-        }
         Ok(())
     }
 }

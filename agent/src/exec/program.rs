@@ -33,32 +33,39 @@ impl Exec<'_> {
         Ok(path)
     }
 
-    pub(super) async fn validate(&self, path: &AbsPath, staged: bool) -> Result<(), StepFailure> {
-        let wanted = self.wanted()?;
+    /// A file's check; `gone`: of one that the release does not have any more.
+    pub(super) async fn validate(&self, path: &AbsPath, gone: &[String], staged: bool) -> Result<(), StepFailure> {
         let missing = || StepFailure::new(Code::Internal, "validate", format!("{path} has no check"));
-        let file = wanted.file(path).ok_or_else(missing)?;
-        let validate = file.validate.as_ref().ok_or_else(missing)?;
+        let file = self.wanted.and_then(|wanted| wanted.file(path));
         // Held until the program has ended, then removed.
-        let copy = if staged { Some(self.staged_copy(path, file.bytes.expose())?) } else { None };
-        let shown = validate.argv(path.as_str());
-        let (_keep, argv) = match copy {
-            Some((directory, copy)) => (Some(directory), validate.argv(&copy.to_string_lossy())),
-            None => (None, shown.clone()),
+        let (_keep, argv, shown) = match file {
+            None => (None, gone.to_vec(), gone.to_vec()),
+            Some(file) => {
+                let validate = file.validate.as_ref().ok_or_else(missing)?;
+                let shown = validate.argv(path.as_str());
+                if staged {
+                    let (directory, copy) = self.staged_copy(path, file.bytes.expose())?;
+                    (Some(directory), validate.argv(&copy.to_string_lossy()), shown)
+                } else {
+                    (None, shown.clone(), shown)
+                }
+            }
         };
+        let of = if file.is_some() { format!("for {path}") } else { format!("without {path}") };
         let title = shown.join(" ");
         let mut command = command(&argv, VALIDATE_TIMEOUT)?;
         command.output_file = Some(self.output_file("validate")?);
         let outcome = process::run(command).await.map_err(|error| {
-            StepFailure::new(Code::Validate, &title, format!("{title} could not be run for {path}: {error}"))
+            StepFailure::new(Code::Validate, &title, format!("{title} could not be run {of}: {error}"))
         })?;
         if outcome.ok() {
             return Ok(());
         }
         let cause = match outcome.ended {
             Ended::TimedOut => {
-                format!("{title} for {path} took longer than {} s and was killed", VALIDATE_TIMEOUT.as_secs())
+                format!("{title} {of} took longer than {} s and was killed", VALIDATE_TIMEOUT.as_secs())
             }
-            Ended::Code(_) | Ended::Signal(_) => format!("{title} failed for {path}: {}", telling_line(&outcome)),
+            Ended::Code(_) | Ended::Signal(_) => format!("{title} failed {of}: {}", telling_line(&outcome)),
         };
         Err(StepFailure::new(Code::Validate, &title, cause).with(format!("output of {title}"), outcome.tail))
     }

@@ -22,6 +22,8 @@ use crate::{
 pub(super) struct FileChanges {
     pub(super) validate_staged: Vec<Step>,
     pub(super) write: Vec<Step>,
+    /// Files that go and have a check, which the others must pass without them.
+    pub(super) remove_checked: Vec<Step>,
     pub(super) validate_in_place: Vec<Step>,
     pub(super) remove: Vec<Step>,
     /// Files whose content changes.
@@ -51,7 +53,7 @@ pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> FileChanges
         }
         changes.units_changed |= written && matches!(file.kind, FileKind::Unit(_));
     }
-    changes.validate(input);
+    let mut checks = changes.validate(input);
     for (path, owned) in &input.ledger.owned_files {
         if input.wanted.is_some_and(|wanted| wanted.file(path).is_some()) {
             continue;
@@ -60,10 +62,18 @@ pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> FileChanges
         // A unit that has gone since, e.g. with its package, serves nothing that could be told.
         let there = |units: &BTreeSet<UnitName>| units.difference(&input.observed.units_unknown).cloned().collect();
         changes.request(&there(&owned.reload), &there(&owned.restart), || Reason::FileChanged(path.clone()));
+        let check = input.previous.and_then(|previous| previous.file(path)?.validate.as_ref());
+        let check = check.filter(|validate| !validate.is_staged()).map(|validate| validate.argv(""));
         if !owned.removed {
             let restore_original = input.ledger.originals.contains_key(path);
-            changes.remove.push(step(Action::RemoveFile { path: path.clone(), restore_original }, reason));
+            let remove = step(Action::RemoveFile { path: path.clone(), restore_original }, reason.clone());
+            if check.is_some() { &mut changes.remove_checked } else { &mut changes.remove }.push(remove);
             changes.units_changed |= is_unit_file(path, input);
+        }
+        // What is left may need what went.
+        if let Some(run) = check.filter(|run| checks.insert(run.clone())) {
+            let action = Action::Validate { path: path.clone(), run, staged: false };
+            changes.validate_in_place.push(step(action, reason));
         }
     }
     changes
@@ -129,18 +139,18 @@ impl FileChanges {
     }
 
     /// The checks of files in their places look at the whole, so that all of them run when any file changes; each
-    /// program once.
-    fn validate(&mut self, input: &Input<'_>) {
-        let Some(wanted) = input.wanted else { return };
+    /// program once. Which they are.
+    fn validate(&mut self, input: &Input<'_>) -> BTreeSet<Vec<String>> {
+        let mut seen = BTreeSet::new();
+        let Some(wanted) = input.wanted else { return seen };
         let plain = |file: &&RenderedFile| file.kind == FileKind::Plain;
         let writes = wanted.files.iter().filter(plain).any(|file| {
             let effect = input.ledger.effects.get(&reload_effect(&file.path));
             self.changed.contains(&file.path) || effect.is_some_and(|done| *done != file.digest)
         });
         if !writes {
-            return;
+            return seen;
         }
-        let mut seen = BTreeSet::new();
         for file in &wanted.files {
             let Some(validate) = file.validate.as_ref().filter(|validate| !validate.is_staged()) else { continue };
             let run = validate.argv("");
@@ -149,6 +159,7 @@ impl FileChanges {
                 self.validate_in_place.push(step(action, Reason::FileChanged(file.path.clone())));
             }
         }
+        seen
     }
 }
 

@@ -176,7 +176,8 @@ impl Work<'_> {
         };
         let (mut undo, mut seen_by_nobody) = (Undo::default(), true);
         for step in steps.iter().filter(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit)) {
-            seen_by_nobody &= matches!(step.action, Action::WriteFile { .. } | Action::Validate { .. });
+            seen_by_nobody &=
+                matches!(step.action, Action::WriteFile { .. } | Action::RemoveFile { .. } | Action::Validate { .. });
             match self.step(step, &setting, &mut undo).await {
                 Ok(()) => {}
                 // Only starting a unit is given up for something newer, which is then activated from here.

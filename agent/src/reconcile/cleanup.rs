@@ -2,6 +2,7 @@
 //! `reconcile`.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -19,8 +20,9 @@ pub(super) fn damaged(app: &AppName, aside: &Path) -> String {
     )
 }
 
-/// Removes the trees that the ledger does not keep, and old output. What cannot be removed is said and left.
-pub(super) fn trees(layout: &Layout, ledger: &AppLedger) {
+/// Removes the trees that the ledger does not keep, originals that are back in their places, and old output. What cannot be
+/// removed is said and left.
+pub(super) fn unneeded(layout: &Layout, ledger: &AppLedger) {
     let app = &ledger.app;
     for name in names(layout.releases_of(app)) {
         if ledger.trees.contains(&name) {
@@ -29,6 +31,14 @@ pub(super) fn trees(layout: &Layout, ledger: &AppLedger) {
         match exec::remove_tree(layout, app, &name) {
             Ok(()) => tracing::info!(%app, tree = name, "removed a release's directory that is not needed any more"),
             Err(error) => tracing::warn!(%app, tree = name, %error, "a release's directory cannot be removed"),
+        }
+    }
+    let originals = layout.state_dir.join("originals").join(app.as_str());
+    let kept: BTreeSet<PathBuf> = ledger.originals.keys().map(|path| layout.original_of(app, path)).collect();
+    let back = names(originals.clone()).into_iter().map(|name| originals.join(name)).filter(|it| !kept.contains(it));
+    for original in back {
+        if let Err(error) = fs::remove_file(&original) {
+            tracing::warn!(%app, %error, place = %original.display(), "a kept original stays behind");
         }
     }
     outputs::prune(layout, app);

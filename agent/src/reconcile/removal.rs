@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     exec::{StepFailure, Undo},
-    ledger::{Activation, Stage},
+    ledger::{Activation, AppLedger, Stage},
     report::now_unix_ms,
 };
 
@@ -77,6 +77,7 @@ impl Work<'_> {
 
     async fn take_away(&mut self, with_output: bool) -> Result<(), Stop> {
         self.unknown_extent()?;
+        let before = AppLedger { activation: None, ..self.ledger.clone() };
         self.ledger.activation = Some(Activation {
             desired: None,
             rollout: 0,
@@ -97,8 +98,18 @@ impl Work<'_> {
             asked: None,
             phase: Some(|step| Phase::Removing { step }),
         };
+        let mut undo = Undo::default();
         for step in &plan.steps {
-            match self.step(step, &setting, &mut Undo::default()).await {
+            match self.step(step, &setting, &mut undo).await {
+                // No unit has been touched yet: what others need comes back, and the app stays.
+                Err(Stop::Failed(mut failed)) if matches!(step.action, Action::Validate { .. }) => {
+                    undo.put_back()?;
+                    self.ledger = before;
+                    self.keep()?;
+                    failed.cause = format!("{}; the app stays until that is mended", failed.cause);
+                    return Err(Stop::Failed(failed));
+                }
+
                 // Somebody else's unit that does not come up again is no reason to keep the app.
                 Err(Stop::Failed(failed)) if matches!(step.action, Action::Reload(_) | Action::Restart(_)) => {
                     tracing::warn!(app = %self.app, cause = failed.cause, "while removing");

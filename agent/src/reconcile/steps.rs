@@ -224,7 +224,7 @@ impl Work<'_> {
     /// Removes what no release needs any more. A damaged ledger may have named anything, so then all is kept.
     pub(super) fn clean_up(&self) {
         match self.shared.ledgers.damaged().get(&self.app) {
-            None => super::cleanup::trees(&self.shared.parts.layout, &self.ledger),
+            None => super::cleanup::unneeded(&self.shared.parts.layout, &self.ledger),
             Some(aside) => tracing::warn!(
                 app = %self.app,
                 "old releases are kept, and fill the disk, until {} is looked at and deleted",

@@ -240,6 +240,54 @@ async fn what_a_leaving_app_has_is_taken_over_whoever_comes_first() {
 }
 
 #[tokio::test]
+async fn an_app_whose_file_others_need_stays_and_says_why() {
+    let mut bench = Bench::new();
+    let (site, done) = (bench.at("site").to_string_lossy().into_owned(), bench.at("done"));
+    let mut first = bench.release(1, "one\n");
+    first.spec.files[0].adopt = true;
+    first.spec.files[0].validate = Some(argv(&["/bin/grep", "-q", "one", &site, &done.to_string_lossy()]));
+    fs::write(&site, "somebody's\n").unwrap();
+    bench.ask(&[&first]);
+    bench.pass().await;
+    let before = bench.reconciler.shared.ledger(&app()).unwrap();
+    bench.ask(&[]);
+    bench.pass().await;
+    let status = bench.status();
+    let Phase::Failed { cause } = status.phase else { panic!("{status:?}") };
+    assert!(
+        cause.contains(&format!("failed without {site}: ")) && cause.ends_with("the app stays until that is mended")
+    );
+    assert_eq!((status.failure.unwrap().code, bench.site().as_str()), (Code::Validate, "one\n"));
+    assert_eq!(bench.reconciler.shared.ledger(&app()).unwrap(), before);
+    // It is asked for again, as after a rollback, and removed once nobody needs the file.
+    bench.ask(&[&first]);
+    bench.pass().await;
+    assert!(matches!(bench.status().phase, Phase::Healthy { .. }), "{:?}", bench.status());
+    fs::write(done, "one\n").unwrap();
+    bench.ask(&[]);
+    bench.pass().await;
+    assert_eq!((bench.status().phase, bench.site().as_str()), (Phase::Removed, "somebody's\n"));
+}
+
+#[tokio::test]
+async fn a_release_that_drops_a_file_that_others_need_is_refused_and_the_file_is_back() {
+    let mut bench = Bench::new();
+    let site = bench.at("site").to_string_lossy().into_owned();
+    let mut first = bench.release(1, "one\n");
+    first.spec.files[0].validate = Some(argv(&["/usr/bin/test", "-e", &site]));
+    bench.ask(&[&first]);
+    bench.pass().await;
+    let mut second = bench.release(2, "two\n");
+    second.spec.files = vec![file_part(&bench.at("other").to_string_lossy(), "two\n", 0o644)];
+    bench.ask(&[&second]);
+    bench.pass().await;
+    let status = bench.status();
+    let Phase::Reverted { to, .. } = status.phase else { panic!("{status:?}") };
+    assert_eq!((to, status.failure.unwrap().code), (Some(first.release), Code::Validate));
+    assert_eq!((bench.site().as_str(), bench.at("other").exists()), ("one\n", false));
+}
+
+#[tokio::test]
 async fn a_kept_app_stays_as_it_is_whatever_is_known_of_it() {
     let mut bench = Bench::new();
     let first = bench.release(1, "one\n");

@@ -38,6 +38,40 @@ fn what_is_already_there_is_refused_or_adopted_and_comes_back() {
 }
 
 #[test]
+fn a_file_that_another_apps_site_needs_cannot_be_removed_before_it() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    let with_file = |app: &str, content: &str| {
+        let tiny = Tiny::new();
+        let manifest = format!(
+            "version: 1\napp: {app}\ntargets: {{ labels: {{ role: web }} }}\nstrategy: {{ min_healthy_time: 1s }}\nfiles:\n  \
+             - path: /etc/nginx/conf.d/{app}.conf\n    content: '{content}'\n    validate: [nginx, -t]\n    reload: nginx.service"
+        );
+        std::fs::write(tiny.manifest(), manifest).expect("a manifest");
+        tiny
+    };
+    let zone = with_file("zone", "limit_req_zone $binary_remote_addr zone=calm:1m rate=1r/s;");
+    let site = "server { listen 8090; location / { limit_req zone=calm; return 204; } }";
+    fleet.alice.apply(&zone.manifest()).ok();
+    fleet.alice.apply(&with_file("site", site).manifest()).ok();
+    let works = || {
+        host.exec(&["nginx", "-t"]).ok();
+        assert!(host.exists("/etc/nginx/conf.d/zone.conf"));
+        host.exec(&["curl", "-sf", "-m", "2", "http://127.0.0.1:8090/"]).ok();
+    };
+    works();
+    let said = fleet.alice.run(&["remove", "zone", "--yes"]).fails();
+    assert!(said.contains("failed without /etc/nginx/conf.d/zone.conf") && said.contains("zone \"calm\""), "{said}");
+    works();
+    fleet.alice.apply(&with_file("zone", "# none").manifest()).fails();
+    works();
+    fleet.alice.run(&["remove", "site", "--yes"]).ok();
+    fleet.alice.run(&["remove", "zone", "--yes"]).ok();
+    assert!(!host.exists("/etc/nginx/conf.d/zone.conf"));
+    host.exec(&["nginx", "-t"]).ok();
+}
+
+#[test]
 fn what_could_never_work_is_refused_before_anything_is_written() {
     let fleet = Fleet::start(&["web-1"]);
     let host = &fleet.hosts[0];

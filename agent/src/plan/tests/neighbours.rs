@@ -1,9 +1,9 @@
-//! Units of others that files reload or restart: there, unknown, gone.
+//! What others have to do with an app's files: units that files reload or restart, there, unknown, gone; checks of the whole.
 
 use drover_proto::code::Code;
 
 use super::model::{Host, words};
-use crate::render::tests::{desired, rendered};
+use crate::render::tests::{argv, desired, rendered};
 
 const SITE: &str = "/etc/nginx/sites-enabled/mono";
 
@@ -32,6 +32,29 @@ fn a_file_can_go_when_the_unit_it_served_has_gone() {
     assert_eq!(plan.refusals, vec![]);
     assert!(!words(&plan).iter().any(|word| word.starts_with("reload")), "{:?}", words(&plan));
     assert!(!words(&host.plan(None)).iter().any(|word| word.starts_with("reload")));
+}
+
+#[test]
+fn what_is_left_is_checked_when_a_file_has_gone_before_anything_is_told() {
+    let (mut host, mut checked) = Host::with_example();
+    checked.spec.files[0].validate = Some(argv(&["nginx", "-t"]));
+    checked.release.number = 2;
+    host.apply(&checked);
+    let (gone, check) = (format!("remove {SITE}: "), "validate nginx -t: ");
+    let mut dropped = checked.clone();
+    dropped.spec.files.clear();
+    for (next, why) in [(None, "the app is removed"), (Some(&dropped), "not in this release any more")] {
+        let words = words(&host.plan(next));
+        let at = |word: String| words.iter().position(|it| *it == word).unwrap_or_else(|| panic!("{word}: {words:?}"));
+        let (removed, checked) = (at(format!("{gone}{why}")), at(format!("{check}{why}")));
+        let told = words.iter().position(|word| word.starts_with("stop") || word.starts_with("reload")).unwrap();
+        assert!(removed < checked && checked < told, "{words:?}");
+    }
+    // After a crash in between it is still to be checked.
+    host.ledger.released(&SITE.parse().unwrap());
+    host.observed.files.remove(&SITE.parse().unwrap());
+    let words = words(&host.plan(None));
+    assert!(words.contains(&format!("{check}the app is removed")), "{words:?}");
 }
 
 #[test]

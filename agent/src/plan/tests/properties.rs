@@ -108,7 +108,8 @@ fn is_ordered(plan: &Plan) -> bool {
     let at = switch_at(&plan.steps);
     let sides =
         plan.steps.iter().enumerate().all(|(i, step)| side(&step.action).is_none_or(|after| after == (i >= at)));
-    // Within the switch: files are checked before units are told anything, and stopped before their files go.
+    // Within the switch: files are checked before units are told anything, and stopped before their files go; but what is
+    // left is checked without a file that has a check itself.
     let last = |is: fn(&Action) -> bool| plan.steps.iter().rposition(|step| is(&step.action));
     let first = |is: fn(&Action) -> bool| plan.steps.iter().position(|step| is(&step.action));
     let before = |a: Option<usize>, b: Option<usize>| a.zip(b).is_none_or(|(a, b)| a < b);
@@ -117,7 +118,6 @@ fn is_ordered(plan: &Plan) -> bool {
         matches!(
             a,
             Action::Stop(_)
-                | Action::RemoveFile { .. }
                 | Action::DaemonReload
                 | Action::RunContainer { .. }
                 | Action::RemoveContainer(_)
@@ -126,8 +126,15 @@ fn is_ordered(plan: &Plan) -> bool {
         )
     });
     let stopped = last(|a| matches!(a, Action::Stop(_)));
-    let removed = first(|a| matches!(a, Action::RemoveFile { .. }));
-    sides && before(checked, told) && before(stopped, removed)
+    let removed: fn(&Action) -> bool = |a| matches!(a, Action::RemoveFile { .. });
+    let checks = first(|a| matches!(a, Action::Validate { staged: false, .. }));
+    let early = plan.steps.iter().take(checks.unwrap_or_default()).filter(|step| removed(&step.action));
+    let only_files = early.map(|step| &step.action).all(|action| match action {
+        Action::RemoveFile { path, .. } => path.as_str().starts_with("/etc/f"),
+        _ => true,
+    });
+    let late = plan.steps.iter().skip(checks.unwrap_or_default()).position(|step| removed(&step.action));
+    sides && before(checked, told) && only_files && before(stopped, late.map(|at| at + checks.unwrap_or_default()))
 }
 
 proptest! {

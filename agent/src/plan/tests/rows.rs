@@ -198,9 +198,10 @@ fn a_dropped_part_goes_and_what_served_it_reloads() {
         core(&host, &next),
         [
             "write /etc/systemd/system/mono-b.service: new in this release",
+            "remove /etc/nginx/sites-enabled/mono: not in this release any more",
+            "validate nginx -t: not in this release any more",
             "stop mono-api.service: not in this release any more",
             "disable mono-api.service: not in this release any more",
-            "remove /etc/nginx/sites-enabled/mono: not in this release any more",
             "remove /etc/systemd/system/mono-api.service: not in this release any more",
             "daemon-reload: its unit file changed",
             "enable mono-b.service: not enabled at boot",
@@ -218,9 +219,10 @@ fn a_removal_stops_before_it_takes_away() {
     assert_eq!(
         words(&host.remove()),
         [
+            "remove /etc/nginx/sites-enabled/mono: the app is removed",
+            "validate nginx -t: the app is removed",
             "stop mono-api.service: the app is removed",
             "disable mono-api.service: the app is removed",
-            "remove /etc/nginx/sites-enabled/mono: the app is removed",
             "remove /etc/systemd/system/mono-api.service: the app is removed",
             "remove /var/lib/drover/env/mono.env: the app is removed",
             "daemon-reload: its unit file changed",
@@ -334,6 +336,7 @@ fn adopting_keeps_the_original_and_does_not_restart_what_is_the_same() {
         words(&host.remove()),
         [
             "restore /etc/nginx/sites-enabled/mono: the app is removed",
+            "validate nginx -t: the app is removed",
             "restore /etc/systemd/system/mono-api.service: the app is removed",
             "daemon-reload: its unit file changed",
             "restart mono-api.service: the app is removed",
