@@ -13,7 +13,7 @@ use drover_proto::{code::Code, limits, name::AbsPath};
 use super::{Exec, StepFailure, directories};
 use crate::host::process::{self, Command, Ended, Outcome};
 
-/// For one check of a file.
+/// For one check of a file; docs/MANIFEST.md says it.
 const VALIDATE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Exec<'_> {
@@ -63,7 +63,11 @@ impl Exec<'_> {
         }
         let cause = match outcome.ended {
             Ended::TimedOut => {
-                format!("{title} {of} took longer than {} s and was killed", VALIDATE_TIMEOUT.as_secs())
+                let limit = VALIDATE_TIMEOUT.as_secs();
+                format!(
+                    "{title} {of} took longer than the {limit} s that a check of a file has, and was killed; \
+                     something slower belongs into a hook"
+                )
             }
             Ended::Code(_) | Ended::Signal(_) => format!("{title} failed {of}: {}", telling_line(&outcome)),
         };

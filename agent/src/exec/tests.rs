@@ -186,6 +186,19 @@ async fn a_file_that_fails_its_check_says_why() {
     bench.step(validate(), &mut ledger, &mut undo).await.unwrap();
 }
 
+/// A clock that stands still but for who waits: nobody waits for a minute here.
+#[tokio::test(start_paused = true)]
+async fn a_check_of_a_file_that_hangs_is_ended_as_the_manual_says() {
+    let mut bench = Bench::new();
+    bench.desired.spec.files[0].validate = Some(argv(&["/bin/sleep", "1000"]));
+    let path = bench.desired.spec.files[0].path.clone();
+    let validate = Action::Validate { path, run: vec![], staged: false };
+    let failed = bench.step(validate, &mut bench.ledger(), &mut Undo::default()).await.unwrap_err();
+    assert!(failed.cause.contains("longer than the 60 s that a check of a file has"), "{}", failed.cause);
+    let manual = include_str!("../../../docs/MANIFEST.md");
+    assert!(manual.contains("A `validate` has 60 seconds"), "the manual says another time");
+}
+
 #[tokio::test]
 async fn a_tree_is_built_by_its_user_and_sealed() {
     let mut bench = Bench::new();
