@@ -49,6 +49,7 @@ pub struct Document<T> {
 pub struct Client {
     calls: OperatorClient<Channel>,
     address: String,
+    operator: OperatorName,
 }
 
 impl Client {
@@ -68,14 +69,21 @@ impl Client {
         let calls = OperatorClient::new(channel)
             .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(limits::MAX_MESSAGE_BYTES);
-        let mut client = Self { calls, address };
+        let operator = credentials.config.operator.clone();
+        let mut client = Self { calls, address, operator };
         renewal::renew_if_due(&mut client.calls, &directory, credentials).await;
         Ok(client)
     }
     /// Over a channel of a test's own.
     #[cfg(test)]
     pub(crate) fn over(channel: Channel) -> Self {
-        Self { calls: OperatorClient::new(channel), address: "test".to_owned() }
+        let operator = "test".parse().unwrap();
+        Self { calls: OperatorClient::new(channel), address: "test".to_owned(), operator }
+    }
+    /// Who is logged in.
+    #[must_use]
+    pub fn operator(&self) -> &OperatorName {
+        &self.operator
     }
     /// `HOST:PORT` of the coordinator.
     #[must_use]

@@ -180,6 +180,12 @@ fn a_revoked_host_is_cut_off_and_comes_back_with_nothing() {
         if app["status"]["phase"]["state"] == "healthy" { Ok(()) } else { Err(format!("{app:#}")) }
     });
     assert_eq!(host.main_pid("tiny"), pid, "it runs the same release, so it was not restarted");
+
+    // One's own access is not taken away by a slip.
+    let said = fleet.alice.run(&["operator", "revoke", "alice"]).fails();
+    assert!(said.contains("[not-confirmed]"), "{said}");
+    fleet.alice.run(&["operator", "revoke", "alice", "--yes"]).ok();
+    assert!(fleet.alice.run(&["hosts"]).fails().contains("[revoked]"));
 }
 
 fn hex(text: &str) -> Vec<u8> {

@@ -162,10 +162,13 @@ pub enum TokenCommand {
 pub enum OperatorCommand {
     /// The operators
     List,
-    /// Take an operator's certificate away
+    /// Take an operator's certificate away; asks first if it is your own
     Revoke {
         /// Who
         name: OperatorName,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
     },
 }
 

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drover_proto::{code::Code, name::LabelKey};
+use drover_proto::{
+    code::Code,
+    name::{LabelKey, OperatorName},
+};
 
 use crate::{
     args::{HostsCommand, LabelChange, OperatorCommand, Output, TokenCommand},
     client::Client,
-    cmd::drain,
+    cmd::{drain, input},
     fault::{Exit, Fault, Outcome},
     show::{self, time::now_ms},
 };
@@ -100,12 +103,23 @@ pub async fn operators(command: OperatorCommand, output: Output) -> Outcome {
             let operators = client.operators().await?;
             show::document(output, &operators, |operators| show::fleet::operators(operators, now_ms()))?;
         }
-        OperatorCommand::Revoke { name } => {
+        OperatorCommand::Revoke { name, yes } => {
+            if name == *client.operator() && !yes && !input::confirm(&locks_out(&name))? {
+                show::note("nothing was revoked");
+                return Ok(Exit::Error);
+            }
             client.revoke_operator(&name).await?;
             done(output, &format!("{name} is revoked"))?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// What is asked of who revokes their own access.
+fn locks_out(name: &OperatorName) -> String {
+    format!(
+        "You are {name}. Revoke your own access? Only `drover-coordinator operator add`, on the coordinator's machine, brings it back."
+    )
 }
 
 /// `drover audit`
