@@ -83,7 +83,9 @@ fn app_text(out: &mut String, host: &HostDetail, app: &AppName, now_unix_ms: i64
     }
     if let Some(failure) = &status.failure {
         let when = relative(failure.at_unix_ms, now_unix_ms);
-        push(out, &format!("  The last failure, {when}, in rollout {}:", failure.rollout));
+        // A removal, and what a host goes on with by itself, belong to no rollout that it knows of.
+        let rollout = if failure.rollout == 0 { String::new() } else { format!(", in rollout {}", failure.rollout) };
+        push(out, &format!("  The last failure, {when}{rollout}:"));
         for text in failure_text(host.host.name.as_str(), failure).lines() {
             push(out, &format!("    {text}"));
         }
@@ -95,7 +97,10 @@ fn app_text(out: &mut String, host: &HostDetail, app: &AppName, now_unix_ms: i64
             push(out, "    drover apply -f drover.yaml    puts it back as its manifest says");
         }
         push(out, &format!("    drover logs {app} --host {name}"));
-        push(out, &format!("    drover rollout status {}", status.rollout));
+        let of_failure = status.failure.as_ref().map(|failure| failure.rollout);
+        if let Some(rollout) = [Some(status.rollout), of_failure].into_iter().flatten().find(|rollout| *rollout != 0) {
+            push(out, &format!("    drover rollout status {rollout}"));
+        }
     }
 }
 
@@ -193,6 +198,15 @@ mono: should run mono/17, but runs mono/16; reverted.
     drover rollout status 7
 ";
         assert_eq!(bare(&text(&detail, None, 100_000)), expected);
+        // What no rollout has asked for leads to none.
+        let mut unasked = detail.clone();
+        let status = unasked.apps_status.values_mut().next().unwrap();
+        status.rollout = 0;
+        assert!(bare(&text(&unasked, None, 100_000)).contains("drover rollout status 7"));
+        let status = unasked.apps_status.values_mut().next().unwrap();
+        status.failure.as_mut().unwrap().rollout = 0;
+        let said = bare(&text(&unasked, None, 100_000));
+        assert!(said.contains("The last failure, 60s ago:") && !said.contains("drover rollout status"), "{said}");
         let mut refusing = detail.clone();
         refusing.host.refused = Some(RefusedSpec { generation: 47, message: "a is claimed by x and y".to_owned() });
         let said = bare(&text(&refusing, None, 100_000));
