@@ -204,6 +204,9 @@ fn unit_part(name: &UnitName, unit: &RenderedUnit, state: &UnitState) -> PartSta
     {
         seen.push_str(&format!(" since {}", since.strftime("%Y-%m-%d %H:%M:%S UTC")));
     }
+    if !matches!(standing, Standing::Healthy(_)) && state.exec_main_code != 0 {
+        seen.push_str(&format!(", {}", verdict::ended_line(state)));
+    }
     let boot = at_boot(unit, state, false);
     match boot {
         Some(true) => seen.push_str(", not started at boot"),

@@ -175,7 +175,7 @@ pub fn refused(refused: Option<&RefusedSpec>) -> Option<String> {
     Some(format!("the host refused desired state {generation}: {}", plain(message)))
 }
 
-fn pairs<K: Display, V: Display>(map: &BTreeMap<K, V>) -> String {
+pub(super) fn pairs<K: Display, V: Display>(map: &BTreeMap<K, V>) -> String {
     if map.is_empty() {
         return "-".to_owned();
     }

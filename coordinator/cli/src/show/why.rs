@@ -1,6 +1,8 @@
 //! `drover why HOST`: the plain story of each app on a host: what it should run, what it runs, where it stands, what failed
 //! and what was seen. Used by `cmd/fleet`.
 
+use std::collections::BTreeMap;
+
 use drover_proto::{
     name::{AppName, ReleaseNumber},
     status::{AppStatus, Phase},
@@ -9,7 +11,7 @@ use drover_proto::{
 use owo_colors::OwoColorize as _;
 
 use super::{
-    fleet::refused,
+    fleet::{pairs, refused},
     plain,
     rollout::failure_text,
     status::{detail, word},
@@ -17,9 +19,20 @@ use super::{
     time::relative,
 };
 
+/// What units said last, a line each, by app and unit.
+pub type Journals = BTreeMap<AppName, BTreeMap<String, Vec<String>>>;
+
+/// The apps whose journal belongs to the story: units of theirs are not as they should be, and the host can be asked.
+#[must_use]
+pub fn untold<'a>(detail: &'a HostDetail, only: Option<&AppName>) -> Vec<&'a AppName> {
+    let asked = |app: &AppName| detail.host.connected && only.is_none_or(|only| only == app);
+    let down = |status: &AppStatus| status.parts.iter().any(|part| !part.in_sync && part.kind == "unit");
+    detail.apps_status.iter().filter(|(app, status)| asked(app) && down(status)).map(|(app, _)| app).collect()
+}
+
 /// The story; of one app, or of all that the host has or should have.
 #[must_use]
-pub fn text(detail: &HostDetail, only: Option<&AppName>, now_unix_ms: i64) -> String {
+pub fn text(detail: &HostDetail, only: Option<&AppName>, journals: &Journals, now_unix_ms: i64) -> String {
     let mut out = String::new();
     let host = &detail.host;
     push(&mut out, &format!("{} {}", host.name.bold(), connection(detail, now_unix_ms)));
@@ -29,6 +42,16 @@ pub fn text(detail: &HostDetail, only: Option<&AppName>, now_unix_ms: i64) -> St
             &mut out,
             &format!("It has desired state {accepted}; the coordinator has written {written} for it since."),
         );
+    }
+    if let Some(at) = host.revoked_unix_ms {
+        let at = relative(at, now_unix_ms);
+        let back = "a new token and `drover-agent enroll --replace` on it bring it back";
+        push(&mut out, &format!("It was revoked {at}: nothing is sent to it, and nothing is heard of it; {back}."));
+    }
+    if let Some(cordoned) = &host.cordoned {
+        let (by, at) = (plain(&cordoned.by), relative(cordoned.at_unix_ms, now_unix_ms));
+        let until = format!("until `drover hosts uncordon {}`", host.name);
+        push(&mut out, &format!("It was cordoned by {by}, {at}: rollouts skip it, and it is given no app, {until}."));
     }
     if let Some(refused) = refused(host.refused.as_ref()) {
         push(&mut out, &format!("{}: it takes up no later change until it accepts one.", refused.red()));
@@ -40,12 +63,29 @@ pub fn text(detail: &HostDetail, only: Option<&AppName>, now_unix_ms: i64) -> St
     if names.is_empty() {
         let what = only.map_or_else(|| "no app".to_owned(), |app| format!("no app {app}"));
         push(&mut out, &format!("It has {what}, and should have none."));
+        if host.revoked_unix_ms.is_none() && host.cordoned.is_none() {
+            push(&mut out, &not_meant(detail, only));
+        }
     }
     for name in names {
         push(&mut out, "");
-        app_text(&mut out, detail, name, now_unix_ms);
+        app_text(&mut out, detail, name, journals, now_unix_ms);
     }
     out
+}
+
+/// Why a host to which nobody has said no is given nothing.
+fn not_meant(detail: &HostDetail, only: Option<&AppName>) -> String {
+    let host = &detail.host;
+    if host.labels.is_empty() {
+        return format!("It has no labels, so no app is meant for it: `drover hosts label {} KEY=VALUE`.", host.name);
+    }
+    let labels = pairs(&host.labels);
+    let none = match only {
+        None => "No app has a good release that is meant for its labels".to_owned(),
+        Some(app) => format!("{app} has no good release that is meant for its labels"),
+    };
+    format!("{none} ({labels}): compare them with `targets:` of the manifest.")
 }
 
 fn connection(detail: &HostDetail, now_unix_ms: i64) -> String {
@@ -64,7 +104,7 @@ fn connection(detail: &HostDetail, now_unix_ms: i64) -> String {
     }
 }
 
-fn app_text(out: &mut String, host: &HostDetail, app: &AppName, now_unix_ms: i64) {
+fn app_text(out: &mut String, host: &HostDetail, app: &AppName, journals: &Journals, now_unix_ms: i64) {
     let desired = host.desired.get(app).copied();
     let Some(status) = host.apps_status.get(app) else {
         let wanted = desired.map_or_else(|| "nothing".to_owned(), |n| format!("{app}/{n}"));
@@ -76,9 +116,15 @@ fn app_text(out: &mut String, host: &HostDetail, app: &AppName, now_unix_ms: i64
     let off: Vec<_> = status.parts.iter().filter(|p| !p.in_sync).collect();
     if !off.is_empty() {
         push(out, "  Not as desired:");
-        for part in off {
+        for part in &off {
             let text = format!("{} {}: is {}, should be {}", part.kind, part.name, part.observed, part.desired);
             push(out, &format!("    {}", plain(&text)));
+        }
+    }
+    for part in off.iter().filter(|part| part.kind == "unit") {
+        if let Some(lines) = journals.get(app).and_then(|units| units.get(&part.name)) {
+            push(out, &format!("  What {} said last:", plain(&part.name)));
+            lines.iter().for_each(|line| push(out, &format!("    {}", plain(line))));
         }
     }
     if let Some(failure) = &status.failure {
@@ -146,16 +192,28 @@ fn push(out: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    //! The story of a host whose new release was reverted.
+    //! The stories of a host whose new release was reverted, of one on which nothing happens, and of a unit that is down.
     use drover_proto::{
         code::Code,
         name::ReleaseId,
         status::{Evidence, Failure},
-        view::RefusedSpec,
+        view::{Cordoned, RefusedSpec},
     };
 
     use super::*;
     use crate::show::{fleet::tests::host, status::tests::status, tests::bare};
+
+    fn detail(app: Option<(AppName, AppStatus)>) -> HostDetail {
+        HostDetail {
+            host: host("web-1", true),
+            enrolled_unix_ms: 0,
+            enrolled_by: "ada".to_owned(),
+            certificate_not_after_unix_ms: 0,
+            desired: app.iter().map(|(name, _)| (name.clone(), 17)).collect(),
+            apps_status: app.into_iter().collect(),
+            reported_unix_ms: Some(95_000),
+        }
+    }
 
     #[test]
     fn a_reverted_release_is_explained() {
@@ -171,16 +229,7 @@ mod tests {
             cause,
             evidence: vec![Evidence { title: "check api".to_owned(), lines: vec!["HTTP 500".to_owned()] }],
         });
-        let name: AppName = "mono".parse().unwrap();
-        let detail = HostDetail {
-            host: host("web-1", true),
-            enrolled_unix_ms: 0,
-            enrolled_by: "ada".to_owned(),
-            certificate_not_after_unix_ms: 0,
-            apps_status: [(name.clone(), app)].into(),
-            desired: [(name, 17)].into(),
-            reported_unix_ms: Some(95_000),
-        };
+        let detail = detail(Some(("mono".parse().unwrap(), app)));
         let expected = "\
 web-1 is connected; its last report came 5s ago.
 
@@ -197,21 +246,54 @@ mono: should run mono/17, but runs mono/16; reverted.
     drover logs mono --host web-1
     drover rollout status 7
 ";
-        assert_eq!(bare(&text(&detail, None, 100_000)), expected);
+        assert_eq!(bare(&text(&detail, None, &Journals::new(), 100_000)), expected);
         // What no rollout has asked for leads to none.
         let mut unasked = detail.clone();
         let status = unasked.apps_status.values_mut().next().unwrap();
         status.rollout = 0;
-        assert!(bare(&text(&unasked, None, 100_000)).contains("drover rollout status 7"));
+        assert!(bare(&text(&unasked, None, &Journals::new(), 100_000)).contains("drover rollout status 7"));
         let status = unasked.apps_status.values_mut().next().unwrap();
         status.failure.as_mut().unwrap().rollout = 0;
-        let said = bare(&text(&unasked, None, 100_000));
+        let said = bare(&text(&unasked, None, &Journals::new(), 100_000));
         assert!(said.contains("The last failure, 60s ago:") && !said.contains("drover rollout status"), "{said}");
         let mut refusing = detail.clone();
         refusing.host.refused = Some(RefusedSpec { generation: 47, message: "a is claimed by x and y".to_owned() });
-        let said = bare(&text(&refusing, None, 100_000));
+        let said = bare(&text(&refusing, None, &Journals::new(), 100_000));
         assert!(said.contains("the host refused desired state 47: a is claimed by x and y"), "{said}");
-        let other = text(&detail, Some(&"other".parse().unwrap()), 100_000);
-        assert!(other.contains("It has no app other"), "{other}");
+    }
+
+    #[test]
+    fn it_is_said_why_nothing_happens_on_a_host() {
+        let name: AppName = "mono".parse().unwrap();
+        let (mut empty, missing): (_, AppName) = (detail(None), "other".parse().unwrap());
+        let said = |detail: &HostDetail, only| bare(&text(detail, only, &Journals::new(), 100_000));
+        let other = said(&detail(Some((name.clone(), status(Phase::Pending, true)))), Some(&missing));
+        assert!(other.contains("It has no app other") && other.contains("other has no good release"), "{other}");
+        assert!(said(&empty, None).contains("meant for its labels (role=web)"));
+        empty.host.labels.clear();
+        assert!(said(&empty, None).contains("no labels, so no app is meant for it: `drover hosts label web-1"));
+        empty.host.cordoned = Some(Cordoned { by: "ada".to_owned(), at_unix_ms: 40_000 });
+        let cordoned = said(&empty, None);
+        assert!(cordoned.contains("cordoned by ada, 60s ago") && cordoned.contains("uncordon web-1"), "{cordoned}");
+        assert!(!cordoned.contains("labels"), "{cordoned}");
+        empty.host.revoked_unix_ms = Some(40_000);
+        assert!(said(&empty, None).contains("It was revoked 60s ago"));
+    }
+
+    #[test]
+    fn a_unit_that_is_down_says_what_it_said_last() {
+        let name: AppName = "mono".parse().unwrap();
+        let problems = vec!["unit mono.service: failed".to_owned()];
+        let mut down = detail(Some((name.clone(), status(Phase::Degraded { problems }, false))));
+        assert_eq!(untold(&down, None), [&name]);
+        let lines = vec!["10:58:03 no \u{1b}[2J database".to_owned()];
+        let journals: Journals = [(name.clone(), [("mono.service".to_owned(), lines)].into())].into();
+        let said = bare(&text(&down, None, &journals, 100_000));
+        let expected = "should be active\n  What mono.service said last:\n    10:58:03 no \\u{1b}[2J database\n  Next:";
+        assert!(said.contains(expected), "{said}");
+        assert!(untold(&down, Some(&"other".parse().unwrap())).is_empty());
+        down.host.connected = false;
+        assert!(untold(&down, None).is_empty(), "nobody can be asked");
+        assert!(untold(&detail(Some((name, status(Phase::Pending, true)))), None).is_empty(), "all is well");
     }
 }
