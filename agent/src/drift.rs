@@ -28,6 +28,8 @@ pub enum Part {
     Unit(UnitName),
     /// A container.
     Container(ContainerName),
+    /// The last run of a unit that a timer starts.
+    Run(UnitName),
     /// The release's tree.
     Tree(AbsPath),
     /// A directory, a user or a unit of somebody else.
@@ -42,6 +44,7 @@ impl Part {
             Self::File(path) => ("file", path.as_str()),
             Self::Unit(unit) => ("unit", unit.as_str()),
             Self::Container(name) => ("container", name.as_str()),
+            Self::Run(unit) => ("run of", unit.as_str()),
             Self::Tree(directory) => ("artifact", directory.as_str()),
             Self::Need(name) => ("host need", name),
         }

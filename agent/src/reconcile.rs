@@ -11,6 +11,7 @@ mod beside;
 mod cleanup;
 mod decide;
 mod handle;
+mod jobs;
 mod listen;
 mod mend;
 mod recover;

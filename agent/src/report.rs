@@ -16,6 +16,7 @@ use drover_proto::{
 use tokio::sync::watch;
 
 pub use redact::Redactor;
+pub(crate) use timer::failing;
 
 use crate::{
     drift::Part,
@@ -133,11 +134,12 @@ pub fn now_unix_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// Desired beside observed, part by part. `answers`: the checks' last answers.
+/// Desired beside observed, part by part. `failing`: the jobs whose last run failed; `answers`: the checks' last answers.
 #[must_use]
 pub fn parts(
     rendered: &Rendered,
     observed: &Observed,
+    failing: &BTreeMap<UnitName, String>,
     answers: &BTreeMap<CheckName, (bool, String)>,
 ) -> Vec<PartStatus> {
     let mut parts = Vec::new();
@@ -148,6 +150,7 @@ pub fn parts(
     for (name, unit) in &rendered.units {
         if let Some(state) = observed.units.get(name).filter(|_| !name.is_template()) {
             let mut part = unit_part(name, unit, state);
+            part.in_sync &= !failing.contains_key(name);
             if name.kind() == "timer" {
                 let job = state.triggers.parse().ok().and_then(|job: UnitName| observed.units.get_key_value(&job));
                 part.observed.push_str(&timer::runs(state, job, timer::Now::read()));
@@ -204,7 +207,8 @@ fn unit_part(name: &UnitName, unit: &RenderedUnit, state: &UnitState) -> PartSta
     {
         seen.push_str(&format!(" since {}", since.strftime("%Y-%m-%d %H:%M:%S UTC")));
     }
-    if !matches!(standing, Standing::Healthy(_)) && state.exec_main_code != 0 {
+    // A job that is not running has ended: its timer says how.
+    if unit.start && !matches!(standing, Standing::Healthy(_)) && state.exec_main_code != 0 {
         seen.push_str(&format!(", {}", verdict::ended_line(state)));
     }
     let boot = at_boot(unit, state, false);

@@ -39,6 +39,8 @@ pub enum EventKind {
     UnitRestarted,
     /// The restart budget of a unit is spent: it is left, and reported.
     RestartsSpent,
+    /// A run of a unit that a timer starts failed.
+    JobFailed,
     /// An activation has begun.
     ActivationStarted,
     /// An activation that the agent's end had interrupted goes on.

@@ -11,8 +11,8 @@ use drover_proto::{
     code::Code,
     digest::Digest,
     event::EventKind,
-    name::AbsPath,
-    plan::{Action, Plan, Reason, Step},
+    name::{AbsPath, UnitName},
+    plan::{Action, Reason, Step},
 };
 use tokio::time::Instant;
 
@@ -94,7 +94,10 @@ impl Work<'_> {
             (observed, plan) = self.look_again(rendered).await?;
             found = drift::find(&Sight { wanted: rendered, observed: &observed, plan: &plan, proven: &proven });
         }
-        self.tell_of_what_stays(&found, &plan, &mut notes);
+        let failing = self.failing(rendered, &observed);
+        self.tell_of_what_stays(&found, &failing, &mut notes);
+        self.tell_of_jobs(&failing);
+        tracing::debug!(app = %self.app, found = found.len(), steps = plan.steps.len(), "looked");
         let seen = drift::proven(rendered, &observed, &found);
         self.shared.upkeeps.with(&self.app, &since, |upkeep| upkeep.proven.extend(seen));
         for found in &found {
@@ -313,7 +316,7 @@ impl Work<'_> {
     }
 
     /// What nobody puts right is told once, as long as it stays so.
-    fn tell_of_what_stays(&self, found: &[Found], plan: &Plan, notes: &mut Notes) {
+    fn tell_of_what_stays(&self, found: &[Found], failing: &BTreeMap<UnitName, String>, notes: &mut Notes) {
         for found in found {
             let (kind, text) = match (found.drift, &found.cure) {
                 (Drift::Ignore, _) | (Drift::Repair, Cure::Start | Cure::Steps) => continue,
@@ -330,8 +333,8 @@ impl Work<'_> {
             }
         }
         let still: BTreeSet<&Part> = found.iter().map(|found| &found.part).collect();
-        self.shared.told.keep(&self.app, |part| still.contains(part));
-        tracing::debug!(app = %self.app, found = found.len(), steps = plan.steps.len(), "looked");
+        let fails = |part: &Part| matches!(part, Part::Run(job) if failing.contains_key(job));
+        self.shared.told.keep(&self.app, |part| still.contains(part) || fails(part));
     }
 }
 

@@ -8,6 +8,7 @@ use drover_proto::{name::CheckName, spec::DesiredApp, status::Phase};
 use super::{Work, mend::Notes};
 use crate::{
     check,
+    drift::Part,
     ledger::AppLedger,
     observe::Observed,
     render::{Rendered, render},
@@ -44,9 +45,11 @@ impl Work<'_> {
     }
 
     pub(super) async fn publish(&self, rendered: &Rendered, observed: &Observed, notes: &Notes) {
-        let parts = report::parts(rendered, observed, &self.answers(rendered).await);
+        let failing = self.failing(rendered, observed);
+        let parts = report::parts(rendered, observed, &failing, &self.answers(rendered).await);
         let mut notes = notes.clone();
         notes.extend(self.left_down(rendered, observed));
+        notes.extend(failing.into_iter().map(|(job, how)| (Part::Unit(job), how)));
         let problems = report::problems(rendered, &parts, &notes);
         self.shared.board.app(&self.app, |status| status.parts = parts);
         self.degrade(problems);

@@ -1,8 +1,10 @@
 //! What a timer has done and will do, in words for the status. Beside `report`.
 
+use std::collections::BTreeMap;
+
 use drover_proto::name::UnitName;
 
-use crate::{gate::verdict, host::systemd::UnitState};
+use crate::{gate::verdict, host::systemd::UnitState, observe::Observed, render::Rendered};
 
 /// systemd's word for "never".
 const NEVER: u64 = u64::MAX;
@@ -58,6 +60,37 @@ fn result(name: &UnitName, job: &UnitState) -> String {
     }
 }
 
+/// The jobs of a release's timers whose last run failed, and how; one that runs just now is what it `was`.
+pub(crate) fn failing(
+    rendered: &Rendered,
+    observed: &Observed,
+    was: impl Fn(&UnitName) -> Option<String>,
+) -> BTreeMap<UnitName, String> {
+    let timers = rendered.units.keys().filter(|name| name.kind() == "timer");
+    let jobs = timers.filter_map(|timer| observed.units.get(timer)?.triggers.parse::<UnitName>().ok());
+    // What also runs by itself is looked after as every unit.
+    let jobs = jobs.filter(|job| rendered.units.get(job).is_some_and(|unit| !unit.start));
+    let how = |job: &UnitName| {
+        let state = observed.units.get(job)?;
+        match state.active_state.as_str() {
+            "failed" => Some(last_run(state)),
+            "inactive" => None,
+            _ => was(job),
+        }
+    };
+    jobs.filter_map(|job| how(&job).map(|how| (job, how))).collect()
+}
+
+/// Without times: the same failure again is no news.
+fn last_run(job: &UnitState) -> String {
+    let ended = verdict::ended_line(job);
+    match job.result.as_str() {
+        "exit-code" | "signal" | "core-dump" => format!("its last run failed: {ended}"),
+        result if job.exec_main_code == 0 => format!("its last run failed ({result})"),
+        result => format!("its last run failed ({result}): {ended}"),
+    }
+}
+
 fn time(us: u64) -> Option<i64> {
     i64::try_from(us).ok().filter(|at| *at > 0 && us != NEVER)
 }
@@ -73,6 +106,44 @@ mod tests {
     use super::*;
 
     const AT: u64 = 1_800_000_000_000_000;
+
+    #[test]
+    fn a_job_fails_until_it_has_run_well() {
+        use crate::render::tests::{desired, rendered, unit};
+        let mut desired = desired();
+        let mut job = unit("[Service]\nType=oneshot\nExecStart=/bin/report\n");
+        (job.start, job.enable) = (false, false);
+        let timer = unit("[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target\n");
+        let (name, its_timer): (UnitName, UnitName) =
+            ("report.service".parse().unwrap(), "report.timer".parse().unwrap());
+        desired.spec.units.extend([(name.clone(), job), (its_timer.clone(), timer)]);
+        let rendered = rendered(&desired);
+        let seen = |active: &str, result: &str, code, was: Option<&str>| {
+            let job = UnitState {
+                active_state: active.into(),
+                result: result.into(),
+                exec_main_code: code,
+                exec_main_status: 3,
+                ..UnitState::default()
+            };
+            let timer = UnitState { triggers: name.to_string(), ..UnitState::default() };
+            let units = [(name.clone(), job), (its_timer.clone(), timer)].into();
+            let observed = Observed { units, ..Observed::default() };
+            failing(&rendered, &observed, |_| was.map(ToOwned::to_owned)).remove(&name)
+        };
+        let rows = [
+            ("inactive", "success", 1, None, None),
+            ("failed", "exit-code", 1, None, Some("its last run failed: main process exited with code 3")),
+            ("failed", "timeout", 2, None, Some("its last run failed (timeout): main process ended by signal 3")),
+            ("failed", "resources", 0, None, Some("its last run failed (resources)")),
+            ("activating", "success", 0, Some("so"), Some("so")),
+            ("activating", "success", 0, None, None),
+            ("inactive", "success", 1, Some("so"), None),
+        ];
+        for (active, result, code, was, want) in rows {
+            assert_eq!(seen(active, result, code, was).as_deref(), want, "{active} {result}");
+        }
+    }
 
     #[test]
     fn a_timer_says_when_it_ran_how_that_ended_and_when_it_runs_next() {

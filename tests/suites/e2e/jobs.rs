@@ -139,4 +139,24 @@ fn a_timer_runs_its_service_and_the_status_tells_how_it_went() {
     fleet.alice.apply(&worker.manifest()).ok();
     let observed = part(&fleet, "worker-report.timer")["observed"].as_str().unwrap_or_default().to_owned();
     assert!(observed.contains("last run") && observed.contains("exited with code 1"), "{observed}");
+
+    // Its app is not well until it has run well, which is told once.
+    let phase = || fleet.alice.app_on("worker", "web-1")["status"]["phase"].clone();
+    let soon = Duration::from_secs(60);
+    eventually("the app is degraded", soon, || {
+        let phase = phase();
+        let why = "its last run failed: main process exited with code 1";
+        if phase["state"] == "degraded" && phase.to_string().contains(why) { Ok(()) } else { Err(phase.to_string()) }
+    });
+    let said = fleet.alice.run(&["why", "web-1"]).ok();
+    assert!(said.contains("What worker-report.service said last:") && said.contains("no paper"), "{said}");
+    std::fs::write(&report, "print(\"all is well\")\n").expect("a file");
+    fleet.alice.apply(&worker.manifest()).ok();
+    eventually("it has run well", Duration::from_secs(15), || {
+        host.journal("worker-report.service").contains("all is well")
+    });
+    eventually("the app is healthy", soon, || phase()["state"] == "healthy");
+    let events = fleet.alice.json(&["events", "--app", "worker", "-n", "100"]);
+    let told = |event: &&Value| event["kind"] == "job-failed" && event.to_string().contains("exited with code 1");
+    assert_eq!(events.as_array().into_iter().flatten().filter(told).count(), 1, "{events:#}");
 }
