@@ -10,7 +10,7 @@ fn all_of_protocol_1_is_read() {
     for (word, more_than) in [("ack", 5), ("report", 10), ("plan", 3), ("log line", 3), ("spec", 5), ("plan job", 2)] {
         assert!(heard.words[word] > more_than, "{word}: {:?}", heard.words);
     }
-    for later in ["events", "events ack", "renew", "hook logs job"] {
+    for later in ["events", "events ack", "renew", "hook logs job", "image job"] {
         assert!(!heard.words.contains_key(later), "protocol 1 had no {later}");
     }
     assert!(heard.asked.len() > 5 && heard.asked.iter().all(|app| app.unknown_to(1).is_none()));

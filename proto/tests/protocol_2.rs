@@ -52,6 +52,7 @@ fn what_a_manifest_of_protocol_2_may_say_is_in_it() {
     let sources: Vec<Source> = heard.asked.iter().filter_map(from).collect();
     assert!(sources.iter().any(|source| matches!(source, Source::Git(_))), "{sources:?}");
     assert!(sources.iter().any(|source| matches!(source, Source::Url(_))), "{sources:?}");
+    assert!(heard.asked.iter().all(|app| app.unknown_to(2).is_none()), "and nothing later");
     let newer = |app: &AppSpec| app.unknown_to(1).is_some();
     assert!(heard.asked.iter().any(newer) && !heard.asked.iter().all(newer), "with and without what protocol 1 lacks");
 }

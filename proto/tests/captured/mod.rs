@@ -149,6 +149,7 @@ impl Heard {
                 job_reply::Reply::LogLine(_) => "log line",
                 job_reply::Reply::Error(_) => "job error",
                 job_reply::Reply::Done(_) => "job done",
+                job_reply::Reply::ImageDigest(_) => "image digest",
             },
         };
         *self.words.entry(word).or_default() += 1;
@@ -174,6 +175,7 @@ impl Heard {
                 }
                 job::Job::Logs(_) => "logs job",
                 job::Job::HookLogs(_) => "hook logs job",
+                job::Job::Image(_) => "image job",
             },
             Message::CancelJob(_) => "cancel",
             Message::EventsAck(_) => "events ack",

@@ -4,7 +4,7 @@ use drover_proto::{
     event::Event,
     status::HostStatus,
     view::{EventView, HostDetail, HostPlanOutcome},
-    wire::{EventsRequest, FromAgent, Hello, ToAgent, from_agent, to_agent},
+    wire::{EventsRequest, FromAgent, Hello, ToAgent, from_agent, job::Job as Kind, to_agent},
 };
 use prost::Message as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -84,7 +84,12 @@ async fn an_agent_of_protocol_1_is_served() {
     use to_agent::Message::{HostSpec, Job};
     let mut world = World::new().await;
     let identity = world.host("web-1", "web").await;
-    play(&mut world, &identity, 1, &["first", "again"], |message| matches!(message, HostSpec(_) | Job(_))).await;
+    let knows: Knows = |message| match message {
+        HostSpec(_) => true,
+        Job(job) => matches!(job.job, Some(Kind::Plan(_) | Kind::Logs(_))),
+        _ => false,
+    };
+    play(&mut world, &identity, 1, &["first", "again"], knows).await;
 }
 
 #[tokio::test]
@@ -92,7 +97,11 @@ async fn an_agent_of_protocol_2_is_served_and_its_events_are_kept_once() {
     use to_agent::Message::{EventsAck, HostSpec, Job, RenewCertificate};
     let mut world = World::new().await;
     let identity = world.host("web-1", "web").await;
-    let knows: Knows = |message| matches!(message, HostSpec(_) | Job(_) | EventsAck(_) | RenewCertificate(_));
+    let knows: Knows = |message| match message {
+        HostSpec(_) | EventsAck(_) | RenewCertificate(_) => true,
+        Job(job) => matches!(job.job, Some(Kind::Plan(_) | Kind::Logs(_) | Kind::HookLogs(_))),
+        _ => false,
+    };
     // Whoever is not sure that something has come says it again.
     play(&mut world, &identity, 2, &["1", "3", "3"], knows).await;
     let times = |message: FromAgent| match message.message {
