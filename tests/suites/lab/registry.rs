@@ -1,6 +1,10 @@
 //! Where images come from: a registry of the test's own, plain or with a login, whole or misbehaving.
 
-use drover_tests::lab::{Debian, Fault, Image, Lab, Registry, http};
+use std::time::Duration;
+
+use drover_tests::lab::{Debian, Fault, Image, Lab, Registry, eventually, http};
+
+const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn images_are_pulled_by_tag_and_by_digest_and_tags_move() {
@@ -26,10 +30,14 @@ fn images_are_pulled_by_tag_and_by_digest_and_tags_move() {
     assert_eq!(content(&registry.name("shop/web:1")), "2");
     let asked = registry.asked();
     assert!(asked.iter().any(|line| line.ends_with(" /v2/shop/web/manifests/1")), "{asked:#?}");
-    registry.remove("shop/web", &one);
-    host.docker(&["image", "rm", &by_digest(&one)]).ok();
-    let said = host.docker(&["pull", &by_digest(&one)]).fails();
-    assert!(said.contains("not found") || said.contains("manifest unknown"), "{said}");
+
+    // One that the host has never seen: of those it has, it also keeps the manifests.
+    let gone = registry.push("shop/web:3", &Image::web("3"));
+    registry.remove("shop/web", &gone);
+    for name in [registry.name("shop/web:3"), by_digest(&gone)] {
+        let said = host.docker(&["pull", &name]).fails();
+        assert!(said.contains("manifest unknown"), "{said}");
+    }
 }
 
 #[test]
@@ -115,4 +123,36 @@ fn registries_are_apart_and_leave_nothing() {
     drop(one);
     assert!(!storage.exists());
     http::ask(address, "GET", "/v2/", &[], b"").expect_err("nobody listens");
+}
+
+#[test]
+fn images_of_debian_packages_do_what_public_ones_do() {
+    let lab = Lab::start();
+    let registry = Registry::start();
+    let host = lab.docker_host("web-1");
+    registry.stand_in_for_hub(&host);
+    for (name, recipe) in [("redis:7-alpine", "redis"), ("postgres:15", "postgres"), ("nginx:alpine", "nginx")] {
+        registry.push(&format!("library/{name}"), &Image::debian(recipe));
+    }
+    let password = ["-e", "POSTGRES_PASSWORD=secret", "-e", "POSTGRES_DB=shop"];
+    host.docker(&["network", "create", "back"]).ok();
+    let run = |args: &[&str]| host.docker(&[&["run", "-d", "--network", "back"], args].concat()).ok();
+    run(&["--name", "cache", "-v", "cache:/data", "redis:7-alpine", "redis-server", "--appendonly", "yes"]);
+    run(&[&["--name", "db", "-v", "db:/var/lib/postgresql/data"], &password[..], &["postgres:15"]].concat());
+    run(&["--name", "web", "-p", "80:80", "nginx:alpine"]);
+
+    let query = ["run", "--rm", "--network", "back", "-e", "PGPASSWORD=secret", "postgres:15"];
+    let query = [&query[..], &["psql", "-h", "db", "-U", "postgres", "-d", "shop", "-Atc", "select 6 * 7"]].concat();
+    eventually("the database answers", SOON, || {
+        let said = host.docker(&query);
+        if said.stdout == "42\n" { Ok(()) } else { Err(said.to_string()) }
+    });
+    host.docker(&["exec", "db", "pg_isready"]).ok();
+    let ping = ["run", "--rm", "--network", "back", "redis:7-alpine", "redis-cli", "-h", "cache", "ping"];
+    eventually("the cache answers", SOON, || host.docker(&ping).stdout == "PONG\n");
+    let page = eventually("the web server answers", SOON, || host.http_get(80, "/"));
+    assert_eq!((page.status, page.text().as_str()), (200, "Welcome to nginx!\n"));
+    host.docker(&["stop", "cache", "db", "web"]).ok();
+    let codes = host.docker(&["inspect", "-f", "{{.State.ExitCode}}", "cache", "db", "web"]).ok();
+    assert_eq!(codes, "0\n0\n0", "each ends by itself when told to");
 }
