@@ -33,6 +33,9 @@ const USUAL: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
+/// Log drivers that reach nothing else.
+const OWN_LOGS: [&str; 4] = ["json-file", "local", "journald", "none"];
+
 /// The whole file.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -57,6 +60,8 @@ pub struct Containers {
     pub bind_sources: Vec<String>,
     /// The engine's socket, and with it the host.
     pub docker_socket: bool,
+    /// Where output may go beside the engine's own files and the journal: dockerd opens what a driver's options say, as root.
+    pub log_drivers: Vec<String>,
 }
 
 impl Default for Containers {
@@ -68,6 +73,7 @@ impl Default for Containers {
             devices: Vec::new(),
             bind_sources: ["/srv", "/opt", "/data"].map(str::to_owned).to_vec(),
             docker_socket: false,
+            log_drivers: Vec::new(),
         }
     }
 }
@@ -79,8 +85,13 @@ pub fn read(path: &Path) -> Result<Policy, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Policy::default()),
         Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
     };
-    toml::from_str(&text)
-        .map_err(|error| format!("{}: {}", path.display(), error.to_string().trim().replace('\n', " ")))
+    let wrong = |why: String| format!("{}: {why}", path.display());
+    let policy: Policy = toml::from_str(&text).map_err(|error| wrong(error.to_string().trim().replace('\n', " ")))?;
+    let paths = policy.containers.devices.iter().chain(&policy.containers.bind_sources);
+    match paths.into_iter().find(|path| !path.starts_with('/')) {
+        Some(stray) => Err(wrong(format!("{stray:?} is no absolute path"))),
+        None => Ok(policy),
+    }
 }
 
 /// Where paths that containers shall see really lead, links followed; or why that cannot be said.
@@ -105,9 +116,9 @@ fn followed(path: &str, layout: &Layout) -> Result<String, String> {
     text.map_err(|_| "leads to a name that is no text".to_owned())
 }
 
-/// Directories that no container sees.
-fn own(layout: &Layout) -> [&Path; 3] {
-    [&layout.state_dir, &layout.env_dir, &layout.releases_dir]
+/// Directories that no container sees: drover's, and the engine's, which are the host's.
+fn own(layout: &Layout) -> [&Path; 4] {
+    [&layout.state_dir, &layout.env_dir, &layout.releases_dir, Path::new("/var/lib/docker")]
 }
 
 /// Why this container may not run here, one sentence each; empty = it may.
@@ -129,6 +140,10 @@ pub fn refusals(
         all.push(format!("it would have the host's {name} namespace (host_namespaces)"));
     }
     all.extend(capabilities(allowed, rights));
+    let driver = container.spec.logging.as_ref().map(|logging| &logging.driver);
+    if let Some(driver) = driver.filter(|it| !OWN_LOGS.contains(&it.as_str()) && !allowed.log_drivers.contains(*it)) {
+        all.push(format!("its output would go to {driver} (log_drivers)"));
+    }
     for device in &rights.devices {
         if !allowed.devices.iter().any(|root| device.as_path().starts_with(root)) {
             all.push(format!("it would have the device {device} (devices)"));

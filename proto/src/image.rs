@@ -94,7 +94,9 @@ fn is_repository(repository: &str) -> bool {
     let is_host = |text: &str| {
         let (host, port) = text.rsplit_once(':').filter(|_| !text.ends_with(']')).unwrap_or((text, "0"));
         let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
-        !host.is_empty() && host.chars().all(plain) && port.parse::<u16>().is_ok()
+        host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+            && host.chars().all(plain)
+            && port.parse::<u16>().is_ok()
     };
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_component = |part: &str| {
@@ -169,6 +171,8 @@ mod tests {
             "reg.example.org/",
             ":tag",
             "a:../b",
+            "../b",
+            "..:80/b",
             "re$g.example/a",
         ] {
             assert!(text.parse::<ImageRef>().is_err(), "{text:?}");

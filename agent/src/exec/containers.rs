@@ -16,8 +16,8 @@ use crate::{
     render::RenderedContainer,
 };
 
-/// Where an engine keeps its containers.
-const ENGINE_STATE: &str = "/var/lib/docker/containers";
+/// The engine itself, of Debian and of Docker's own packages.
+const ENGINES: [&str; 2] = ["/usr/sbin/dockerd", "/usr/bin/dockerd"];
 
 fn refused(step: &str, error: DockerError) -> StepFailure {
     StepFailure::new(Code::Docker, step, error.to_string())
@@ -29,8 +29,8 @@ impl Exec<'_> {
     }
 
     pub(super) async fn pull_image(&self, image: &ImageRef) -> Result<(), StepFailure> {
-        let of_image = self.wanted()?.containers.values().find(|container| container.image == *image);
-        let credentials = of_image.and_then(|container| container.credentials.clone());
+        let of_image = self.wanted()?.containers.values().filter(|container| container.image == *image);
+        let credentials = of_image.filter_map(|container| container.credentials.clone()).next();
         let credentials = credentials.map(|(username, password)| Credentials { username, password });
         let pulled = self.engine.pull(image, credentials.as_ref(), self.say).await;
         pulled.map_err(|error| {
@@ -40,12 +40,16 @@ impl Exec<'_> {
     }
 
     pub(super) async fn run_container(&self, name: &ContainerName) -> Result<(), StepFailure> {
-        let unknown = || StepFailure::new(Code::Internal, "containers", format!("the release has no container {name}"));
-        let container = self.wanted()?.containers.get(name).ok_or_else(unknown)?;
+        let container = self.own_container(name)?;
         let places = self.allowed(name, container)?;
         self.engine.run(self.app, name, container, &places).await.map_err(|error| {
             StepFailure::new(Code::Docker, "run", format!("container {name} could not be run: {error}"))
         })
+    }
+
+    fn own_container(&self, name: &ContainerName) -> Result<&RenderedContainer, StepFailure> {
+        let unknown = || StepFailure::new(Code::Internal, "containers", format!("the release has no container {name}"));
+        self.wanted()?.containers.get(name).ok_or_else(unknown)
     }
 
     /// Looked at once more: since the plan was made a path may have come to lead elsewhere. Returns where they lead now.
@@ -62,16 +66,17 @@ impl Exec<'_> {
     }
 
     pub(super) async fn start_container(&self, name: &ContainerName) -> Result<(), StepFailure> {
+        self.allowed(name, self.own_container(name)?)?;
         self.engine.start(name).await.map_err(|error| {
             StepFailure::new(Code::Docker, "start", format!("container {name} could not be started: {error}"))
         })
     }
 
     pub(super) async fn remove_container(&self, name: &ContainerName) -> Result<(), StepFailure> {
-        match self.engine.remove(name).await {
+        match self.engine.remove(self.app, name).await {
             Ok(()) => Ok(()),
             // One that is only switched off brings its containers back.
-            Err(DockerError::Absent) if !Path::new(ENGINE_STATE).exists() => Ok(()),
+            Err(DockerError::Absent) if !ENGINES.iter().any(|engine| Path::new(engine).exists()) => Ok(()),
             Err(error) => {
                 let cause = format!("container {name} could not be removed: {error}");
                 Err(StepFailure::new(Code::Docker, "remove", cause))

@@ -21,6 +21,7 @@ use futures_util::StreamExt;
 pub use pull::Credentials;
 pub use state::{ContainerState, Health};
 
+use super::process::printable;
 use crate::{policy::Places, render::RenderedContainer};
 
 mod create;
@@ -37,6 +38,9 @@ const ANSWER: Duration = Duration::from_secs(20);
 const WORK: Duration = Duration::from_secs(120);
 /// Between the signal's end and the engine's own kill.
 const STOP_SLACK: Duration = Duration::from_secs(30);
+
+/// Of what the engine says about a failure, in characters.
+const MAX_WORDS: usize = 500;
 
 /// What of a container says whose it is.
 pub const APP_LABEL: &str = "io.drover.app";
@@ -96,12 +100,19 @@ impl Engine {
 
     /// A container as it is; `None` = there is none of that name.
     pub async fn container(&self, name: &ContainerName) -> Result<Option<ContainerState>> {
-        let client = self.client()?;
-        let seen = match within(ANSWER, client.inspect_container(name.as_str(), None)).await {
+        self.inspect(&self.client()?, name.as_str()).await
+    }
+
+    async fn inspect(&self, client: &Docker, name: &str) -> Result<Option<ContainerState>> {
+        let seen = match within(ANSWER, client.inspect_container(name, None)).await {
             Ok(seen) => seen,
             Err(DockerError::NotFound(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
+        // The engine finds one by the beginning of its id, too: somebody else's.
+        if seen.name.as_deref().map(|seen| seen.trim_start_matches('/')) != Some(name) {
+            return Ok(None);
+        }
         let mut state = ContainerState::from(seen);
         // An image that was removed from under its container has no digests any more.
         state.digests = match within(ANSWER, client.inspect_image(&state.image_id)).await {
@@ -145,17 +156,37 @@ impl Engine {
     ) -> Result<()> {
         let client = self.client()?;
         let next = format!("{name}{NEXT}");
-        self.remove_raw(&client, &next).await?;
+        self.remove_own(&client, app, &next).await?;
+        let old = self.inspect(&client, name.as_str()).await?;
+        if old.is_some_and(|old| old.app.as_ref() != Some(app)) {
+            return Err(DockerError::Refused(format!(
+                "a container {name} has come that is not drover's; it is left alone"
+            )));
+        }
+        let made = self.replace(&client, app, name, wanted, places).await;
+        if made.is_err() {
+            // What runs is another one, or none: the next attempt begins anew.
+            self.remove_own(&client, app, &next).await.ok();
+        }
+        made
+    }
+
+    async fn replace(
+        &self,
+        client: &Docker,
+        app: &AppName,
+        name: &ContainerName,
+        wanted: &RenderedContainer,
+        places: &Places,
+    ) -> Result<()> {
+        let next = format!("{name}{NEXT}");
         let (options, body) = create::container(app, &next, wanted, places);
         within(WORK, client.create_container(Some(options), body)).await?;
         for network in wanted.spec.networks.iter().skip(1) {
             let request = create::connection(name, &next);
             within(WORK, client.connect_network(network.as_str(), request)).await?;
         }
-        if let Some(old) = self.container(name).await? {
-            self.stop_raw(&client, &old.id, old.stop_timeout).await?;
-            self.remove_raw(&client, &old.id).await?;
-        }
+        self.remove_own(client, app, name.as_str()).await?;
         let rename = RenameContainerOptionsBuilder::new().name(name.as_str()).build();
         within(WORK, client.rename_container(&next, rename)).await?;
         within(WORK, client.start_container(name.as_str(), None)).await
@@ -167,32 +198,23 @@ impl Engine {
         within(WORK, client.start_container(name.as_str(), None)).await
     }
 
-    /// Stops and removes one, and what was being made for it. Volumes stay, also those without a name.
-    pub async fn remove(&self, name: &ContainerName) -> Result<()> {
+    /// Stops and removes one of the app's, and what was being made for it. Volumes stay, also those without a name; so does
+    /// a container that somebody else has put under that name.
+    pub async fn remove(&self, app: &AppName, name: &ContainerName) -> Result<()> {
         let client = self.client()?;
-        self.remove_raw(&client, &format!("{name}{NEXT}")).await?;
-        if let Some(old) = self.container(name).await? {
-            self.stop_raw(&client, &old.id, old.stop_timeout).await?;
-            self.remove_raw(&client, &old.id).await?;
-        }
-        Ok(())
+        self.remove_own(&client, app, &format!("{name}{NEXT}")).await?;
+        self.remove_own(&client, app, name.as_str()).await
     }
 
-    async fn stop_raw(&self, client: &Docker, id: &str, grace: Duration) -> Result<()> {
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+    async fn remove_own(&self, client: &Docker, app: &AppName, name: &str) -> Result<()> {
+        let Some(old) = self.inspect(client, name).await?.filter(|old| old.app.as_ref() == Some(app)) else {
+            return Ok(());
+        };
+        let seconds = i32::try_from(old.stop_timeout.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
-        match within(grace + STOP_SLACK, client.stop_container(id, Some(options))).await {
-            Err(DockerError::NotFound(_)) | Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn remove_raw(&self, client: &Docker, id: &str) -> Result<()> {
+        gone(within(old.stop_timeout + STOP_SLACK, client.stop_container(&old.id, Some(options))).await)?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(false).build();
-        match within(WORK, client.remove_container(id, Some(options))).await {
-            Err(DockerError::NotFound(_)) | Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        }
+        gone(within(WORK, client.remove_container(&old.id, Some(options))).await)
     }
 
     /// Whether there is a network of that name.
@@ -206,8 +228,11 @@ impl Engine {
         }
     }
 
-    /// Makes a network.
+    /// Makes a network unless it is there.
     pub async fn make_network(&self, app: &AppName, network: &NetworkName) -> Result<()> {
+        if self.has_network(network).await? {
+            return Ok(());
+        }
         let client = self.client()?;
         within(WORK, client.create_network(create::network(app, network))).await.map(drop)
     }
@@ -226,13 +251,14 @@ impl Engine {
             let mut text = Vec::new();
             while let Some(piece) = stream.next().await {
                 text.extend_from_slice(&piece?.into_bytes());
-                text.truncate(lines * drover_proto::limits::MAX_EVIDENCE_LINE_BYTES);
+                // The cause is in the last words.
+                let too_many = text.len().saturating_sub(lines * drover_proto::limits::MAX_EVIDENCE_LINE_BYTES);
+                text.drain(..too_many);
             }
             Ok(text)
         };
         let text = within(ANSWER, read).await?;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        Ok(text.lines().map(str::to_owned).collect())
+        Ok(text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(printable).collect())
     }
 }
 
@@ -246,9 +272,16 @@ async fn within<T>(most: Duration, call: impl Future<Output = std::result::Resul
 
 /// In the engine's own words, on one line.
 fn plain(error: Error) -> DockerError {
-    let one_line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // A registry's answer may be a whole page.
+    let one_line = |text: String| -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_WORDS).collect()
+    };
     match error {
         Error::DockerResponseServerError { status_code: 404, message } => DockerError::NotFound(one_line(message)),
+        // A name that nothing has, and with which several ids begin.
+        Error::DockerResponseServerError { message, .. } if message.contains("multiple IDs found") => {
+            DockerError::NotFound(one_line(message))
+        }
         // "Not modified": it is so already, and bollard takes it for success.
         Error::DockerResponseServerError { message, .. } => DockerError::Refused(one_line(message)),
         Error::DockerStreamError { error } => DockerError::Refused(one_line(error)),
@@ -268,6 +301,14 @@ fn said(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Missing is as good as removed.
+fn gone(done: Result<()>) -> Result<()> {
+    match done {
+        Err(DockerError::NotFound(_)) => Ok(()),
+        other => other,
+    }
 }
 
 fn labels(app: &AppName) -> HashMap<String, String> {

@@ -5,10 +5,7 @@ use std::{
     path::Path,
 };
 
-use drover_proto::{
-    digest::Digest,
-    name::{ContainerName, NetworkName},
-};
+use drover_proto::name::{ContainerName, NetworkName};
 
 use crate::{
     host::docker::{ContainerState, DockerError, Engine},
@@ -24,8 +21,8 @@ pub struct SeenContainers {
     pub engine: Result<(), String>,
     /// Wanted and owned ones that are there.
     pub states: BTreeMap<ContainerName, ContainerState>,
-    /// Digests of the release's images that are here.
-    pub images: BTreeSet<Digest>,
+    /// The release's images that are here, as they are asked for.
+    pub images: BTreeSet<String>,
     /// The release's networks that are there.
     pub networks: BTreeSet<NetworkName>,
     /// What containers may do here; why nothing may be allowed.
@@ -84,8 +81,9 @@ async fn ask(
         }
     }
     for container in wanted.iter().flat_map(|rendered| rendered.containers.values()) {
-        if !seen.images.contains(&container.digest) && engine.has_image(&container.image).await? {
-            seen.images.insert(container.digest);
+        let image = container.image.pullable();
+        if !seen.images.contains(&image) && engine.has_image(&container.image).await? {
+            seen.images.insert(image);
         }
         for network in &container.spec.networks {
             if !seen.networks.contains(network) && engine.has_network(network).await? {

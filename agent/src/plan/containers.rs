@@ -2,6 +2,8 @@
 //!
 //! A container is made anew exactly when what runs under its name was not made of what the release wants.
 
+use std::path::Path;
+
 use drover_proto::{
     code::Code,
     name::ContainerName,
@@ -12,7 +14,7 @@ use super::{Input, Refusals, step};
 use crate::{
     gate::containers::is_done,
     host::docker::ContainerState,
-    policy,
+    policy::{self, Places},
     render::{Rendered, RenderedContainer},
 };
 
@@ -35,11 +37,15 @@ pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> ContainerCh
     if let Err(why) = &seen.engine
         // Packages that are still to be installed may bring it.
         && input.observed.packages_missing.is_empty()
-        && let Some(name) = wanted.take().and_then(|wanted| wanted.containers.keys().next())
+        && let Some(release) = input.wanted
     {
         // What it did not say is not missing: nothing is planned from it.
-        let message = format!("{why}; containers need it: add docker.io under host.packages, or see to it there");
-        refusals.say(Code::Docker, name, message);
+        wanted = None;
+        let dropped = input.ledger.owned_containers.iter().filter(|name| !release.containers.contains_key(*name));
+        if let Some(name) = release.containers.keys().chain(dropped).next() {
+            let message = format!("{why}; containers need it: add docker.io under host.packages, or see to it there");
+            refusals.say(Code::Docker, name, message);
+        }
     }
     for (name, container) in wanted.iter().flat_map(|wanted| &wanted.containers) {
         if refuse(input, name, container, refusals) {
@@ -59,7 +65,7 @@ pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> ContainerCh
     changes
 }
 
-/// True = the name is somebody else's: nothing is planned for it.
+/// True = the name is somebody else's, or the host does not allow it: nothing is planned for it.
 fn refuse(input: &Input<'_>, name: &ContainerName, container: &RenderedContainer, refusals: &mut Refusals) -> bool {
     if let Some(other) = input.others.containers.get(name) {
         let message = format!("container {name} belongs to app {other}; remove it there first");
@@ -74,25 +80,47 @@ fn refuse(input: &Input<'_>, name: &ContainerName, container: &RenderedContainer
         refusals.say(Code::NotOwned, name, message);
         return true;
     }
-    let none = policy::Places::new();
-    match &seen.policy {
-        Ok(policy) => {
-            let places = seen.places.get(name).unwrap_or(&none);
-            // A directory that is still to be made leads nowhere yet.
-            let made =
-                |path: &str| input.wanted.is_some_and(|w| w.needs.directories.iter().any(|d| d.path.as_str() == path));
-            let places = places.iter().filter(|(path, real)| real.is_ok() || !made(path));
-            let places = places.map(|(path, real)| (path.clone(), real.clone())).collect();
-            for why in policy::refusals(policy, input.app, container, &places, input.layout) {
-                let message = format!("container {name}: {why}; {} on the host says what containers may", policy::FILE);
-                refusals.say(Code::Policy, name, message);
-            }
-        }
-        Err(why) => {
-            refusals.say(Code::Policy, name, format!("nothing is allowed while the policy cannot be read: {why}"))
-        }
+    let why = match &seen.policy {
+        Ok(policy) => policy::refusals(policy, input.app, container, &places(input, name), input.layout),
+        Err(why) => vec![format!("nothing is allowed while the policy cannot be read: {why}")],
+    };
+    let why: Vec<String> = why.into_iter().chain(nested(input, name)).collect();
+    for why in &why {
+        let message = format!("container {name}: {why}; {} on the host says what containers may", policy::FILE);
+        refusals.say(Code::Policy, name, message);
     }
-    false
+    !why.is_empty()
+}
+
+/// Where its paths lead. A directory that is still to be made is one, and leads nowhere else.
+fn places(input: &Input<'_>, name: &ContainerName) -> Places {
+    let seen = input.observed.containers.places.get(name);
+    let made = |path: &str| {
+        let directories = input.wanted.iter().flat_map(|wanted| &wanted.needs.directories);
+        directories.into_iter().any(|directory| directory.path.as_str() == path)
+    };
+    let lead = |(path, real): (&String, &Result<String, String>)| match real {
+        Err(_) if made(path) => (path.clone(), Ok(path.clone())),
+        real => (path.clone(), real.clone()),
+    };
+    seen.into_iter().flatten().map(lead).collect()
+}
+
+/// A path below one that a container of the app may write: it could be moved away and lead elsewhere, when nobody looks.
+fn nested(input: &Input<'_>, name: &ContainerName) -> Option<String> {
+    let all = &input.wanted?.containers;
+    let real = |name: &ContainerName, path: &str| places(input, name).get(path)?.clone().ok();
+    let writable = all.iter().flat_map(|(other, container)| {
+        let binds = container.binds().filter(|(mount, _)| !mount.read_only);
+        binds.filter_map(move |(_, path)| Some((other, real(other, &path)?)))
+    });
+    let writable: Vec<(&ContainerName, String)> = writable.collect();
+    all.get(name)?.binds().find_map(|(_, path)| {
+        let lies = real(name, &path)?;
+        let above = |(_, root): &&(&ContainerName, String)| lies != *root && Path::new(&lies).starts_with(root);
+        let (other, root) = writable.iter().find(above)?;
+        Some(format!("{path} lies in {root}, which container {other} may write: it could put something else there"))
+    })
 }
 
 impl ContainerChanges {
@@ -101,7 +129,7 @@ impl ContainerChanges {
         for network in container.spec.networks.iter().filter(|network| !seen.networks.contains(*network)) {
             self.ready_once(step(Action::MakeNetwork(network.clone()), Reason::Missing));
         }
-        if !seen.images.contains(&container.digest) {
+        if !seen.images.contains(&container.image.pullable()) {
             self.ready_once(step(Action::PullImage(container.image.clone()), Reason::New));
         }
     }
@@ -128,7 +156,12 @@ fn running(input: &Input<'_>, name: &ContainerName, container: &RenderedContaine
 
 /// Whether it was made of what the release wants, image and all.
 pub(crate) fn is_made_of(state: &ContainerState, container: &RenderedContainer) -> bool {
-    state.fingerprint == Some(container.fingerprint) && state.digests.contains(&container.digest)
+    state.fingerprint == Some(container.fingerprint) && is_of(state, container)
+}
+
+/// Whether its image is the release's. One that has lost all its names has no digests any more, and is what it was.
+fn is_of(state: &ContainerState, container: &RenderedContainer) -> bool {
+    state.digests.is_empty() || state.digests.contains(&container.digest)
 }
 
 /// Whether its program runs, or the engine is about to start it.
@@ -142,7 +175,7 @@ fn why_other(
     container: &RenderedContainer,
     state: &ContainerState,
 ) -> Reason {
-    if !state.digests.contains(&container.digest) {
+    if !is_of(state, container) {
         return Reason::ImageChanged;
     }
     let before = previous.and_then(|previous| previous.containers.get(name));

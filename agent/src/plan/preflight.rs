@@ -173,8 +173,12 @@ fn is_ours(listener: &Listener, input: &Input<'_>, wanted: &Rendered) -> bool {
     let active = |unit: &&UnitName| input.observed.units.get(*unit).is_some_and(|state| state.active_state == "active");
     let mut known = wanted.units.keys().chain(input.ledger.owned_units.keys()).filter(active);
     let by_socket = known.any(|unit| unit.kind() == "socket");
-    let mut own_containers =
-        input.observed.containers.states.values().filter(|state| state.app.as_ref() == Some(input.app));
+    let mut own_containers = input
+        .observed
+        .containers
+        .states
+        .values()
+        .filter(|state| state.running && state.app.as_ref() == Some(input.app));
     if own_containers.any(|state| state.ports.iter().any(|port| port.collides(&listener.port))) {
         return true;
     }

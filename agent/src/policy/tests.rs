@@ -134,3 +134,19 @@ fn of_drovers_own_files_a_container_gets_its_secrets_and_its_release_to_read() {
     let policy = Policy::default();
     assert_eq!(refusals(&policy, &"mono".parse().unwrap(), &readable, &places, &layout()), <[String; 0]>::default());
 }
+
+#[test]
+fn output_goes_nowhere_that_the_host_does_not_allow() {
+    let logging = |driver: &str| Some(drover_proto::app::Logging { driver: driver.to_owned(), options: [].into() });
+    assert!(judged("", |c| c.spec.logging = logging("journald"), &[]).is_empty());
+    assert!(judged("", |c| c.spec.logging = logging("syslog"), &[])[0].contains("log_drivers"));
+    assert!(judged("[containers]\nlog_drivers = ['syslog']", |c| c.spec.logging = logging("syslog"), &[]).is_empty());
+}
+
+#[test]
+fn a_path_of_the_policy_is_absolute() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.toml");
+    std::fs::write(&file, "[containers]\nbind_sources = ['/srv', '']\n").unwrap();
+    assert!(read(&file).unwrap_err().contains("no absolute path"));
+}

@@ -283,9 +283,9 @@ impl Work<'_> {
         let doing = exec.step(&step.action, ledger, undo);
         let done = match &step.action {
             // Something newer does not wait for it; what has come is kept.
-            Action::Fetch { .. } => tokio::select! {
+            Action::Fetch { .. } | Action::PullImage(_) => tokio::select! {
                 done = tokio::time::timeout(FETCH, doing) => done.unwrap_or_else(|_| {
-                    Err(StepFailure::new(Code::Fetch, "fetch", "the artifact is not here yet; the next look goes on with it"))
+                    Err(StepFailure::new(Code::Fetch, "fetch", "it is not here yet; the next look goes on with it"))
                 }),
                 _ = specs.changed() => Err(StepFailure::new(Code::Fetch, "fetch", "something newer was asked for")),
             },

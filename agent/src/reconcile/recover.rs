@@ -89,6 +89,7 @@ fn as_committed(desired: &DesiredApp, rendered: &Rendered, observed: &Observed, 
         };
         ledger.claim(file, original, unit.map(|state| AdoptedUnit { active: true, ..AdoptedUnit::from(state) }));
     }
+    ledger.claim_containers(rendered);
     ledger.commit(desired, rendered, now_unix_ms());
     ledger
 }
@@ -97,7 +98,9 @@ fn as_committed(desired: &DesiredApp, rendered: &Rendered, observed: &Observed, 
 /// it; no other step is taken for granted.
 fn nothing_to_do(plan: &Plan) -> Result<(), String> {
     activation::refuse(plan).map_err(|failed| failed.cause)?;
-    let due = |action: &Action| !matches!(action, Action::Start(_) | Action::Gate { .. } | Action::Commit);
+    let due = |action: &Action| {
+        !matches!(action, Action::Start(_) | Action::StartContainer(_) | Action::Gate { .. } | Action::Commit)
+    };
     match plan.steps.iter().find(|step| due(&step.action)) {
         Some(step) => Err(format!("{} would be needed", crate::exec::describe(&step.action))),
         None => Ok(()),

@@ -32,6 +32,8 @@ use crate::{
 const MIN_HEALTHY: Duration = Duration::from_secs(2);
 /// For the jobs of a removal.
 const JOBS: Duration = Duration::from_secs(120);
+/// For the Docker engine to be back.
+const ENGINE: Duration = Duration::from_secs(60);
 
 impl Work<'_> {
     /// Goes back from `desired`, for the reason in `failure`.
@@ -80,6 +82,7 @@ impl Work<'_> {
     async fn back_to(&mut self, previous: &DesiredApp, asked: &DesiredApp, shown: &Phase) -> Result<(), Stop> {
         let rendered = render(previous, &self.facts, &self.shared.parts.layout)
             .map_err(|error| StepFailure::new(Code::Invalid, "render", error.to_string()))?;
+        self.engine_is_back().await;
         let (observed, mut plan) = self.look(Some(&rendered)).await?;
         plan.refusals.retain(|refusal| forbids_going_back(refusal.code));
         activation::refuse(&plan)?;
@@ -108,6 +111,7 @@ impl Work<'_> {
     }
 
     async fn back_to_nothing(&mut self, asked: &DesiredApp, shown: &Phase) -> Result<(), Stop> {
+        self.engine_is_back().await;
         let (observed, plan) = self.look(None).await?;
         self.go_back(plan, None, &observed, asked, Instant::now() + JOBS).await?;
         self.shared.board.phase(&self.app, shown.clone());
@@ -132,7 +136,7 @@ impl Work<'_> {
             None => String::new(),
         };
         let setting = Setting { wanted, observed, jobs_until, asked: Some(asked), phase: None };
-        let mut undo = Undo::default();
+        let (mut undo, mut of_containers) = (Undo::default(), None);
         for step in plan.steps.iter().filter(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit)) {
             let done = self.step(step, &setting, &mut undo).await;
             self.shared.board.phase(&self.app, Phase::Reverting { cause: cause.clone() });
@@ -140,11 +144,37 @@ impl Work<'_> {
                 Err(Stop::Failed(failed)) if only_warns(&step.action, wanted) => {
                     tracing::warn!(app = %self.app, cause = failed.cause, "while going back");
                 }
+                // An image that is gone for good is no reason to leave everything else on the release that failed.
+                Err(Stop::Failed(failed)) if is_of_containers(&step.action) => {
+                    of_containers.get_or_insert(failed);
+                }
                 other => other?,
             }
         }
-        Ok(())
+        of_containers.map_or(Ok(()), |failed| Err(Stop::Failed(failed)))
     }
+
+    /// Of an engine that is just being restarted nothing could be said, and nothing brought back.
+    async fn engine_is_back(&self) {
+        if self.ledger.owned_containers.is_empty() {
+            return;
+        }
+        let until = Instant::now() + ENGINE;
+        while self.shared.parts.engine.ping().await.is_err() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+fn is_of_containers(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::MakeNetwork(_)
+            | Action::PullImage(_)
+            | Action::RunContainer { .. }
+            | Action::StartContainer(_)
+            | Action::RemoveContainer(_)
+    )
 }
 
 /// Steps on the way back whose failure is no reason to stop there: the hooks and checks of the release before, and units

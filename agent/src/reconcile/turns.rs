@@ -37,9 +37,11 @@ pub(super) enum Turn {
 /// Without a wildcard: a new action is a decision here.
 pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Option<Turn> {
     match action {
-        Action::InstallPackages(_) | Action::CreateUser(_) | Action::MakeSwap { .. } | Action::EnsureDirectory(_) => {
-            Some(Turn::Needs)
-        }
+        Action::InstallPackages(_)
+        | Action::CreateUser(_)
+        | Action::MakeSwap { .. }
+        | Action::EnsureDirectory(_)
+        | Action::MakeNetwork(_) => Some(Turn::Needs),
         Action::Fetch { .. } | Action::Unpack { .. } | Action::PullImage(_) => Some(Turn::Fetch),
         Action::Build { .. } => Some(Turn::Build),
         Action::WriteFile { .. }
@@ -51,7 +53,6 @@ pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Optio
         // A unit of others reads the files of all.
         Action::Reload(unit) | Action::Restart(unit) => (!own(unit)).then_some(Turn::Switch),
         Action::Hook { .. }
-        | Action::MakeNetwork(_)
         | Action::RunContainer { .. }
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)

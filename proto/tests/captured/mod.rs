@@ -103,8 +103,8 @@ impl Heard {
         let name = file.name.as_str();
         if name.starts_with("AgentLink.Session.") {
             return match name.rsplit('.').next() {
-                Some("up") => file.read().into_iter().for_each(|message| self.from_agent(message)),
-                _ => file.read().into_iter().for_each(|message| self.to_agent(message)),
+                Some("up") => file.read().into_iter().for_each(|message| self.agent_said(message)),
+                _ => file.read().into_iter().for_each(|message| self.agent_heard(message)),
             };
         }
         match name {
@@ -125,7 +125,7 @@ impl Heard {
         }
     }
 
-    fn from_agent(&mut self, message: wire::FromAgent) {
+    fn agent_said(&mut self, message: wire::FromAgent) {
         use from_agent::Message;
         let word = match message.message.unwrap() {
             Message::Hello(hello) => {
@@ -155,7 +155,7 @@ impl Heard {
         *self.words.entry(word).or_default() += 1;
     }
 
-    fn to_agent(&mut self, message: wire::ToAgent) {
+    fn agent_heard(&mut self, message: wire::ToAgent) {
         use to_agent::Message;
         let word = match message.message.unwrap() {
             Message::Welcome(welcome) => {

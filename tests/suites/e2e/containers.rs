@@ -223,4 +223,9 @@ fn what_is_done_to_a_container_by_hand_is_put_right() {
     });
     host.docker(&["rm", "-f", "shop-web"]).ok();
     eventually("it is made again", Duration::from_secs(90), || host.docker(&["exec", "shop-web", "true"]).success());
+
+    host.docker(&["rm", "-f", "shop-web"]).ok();
+    host.docker(&["run", "-d", "--name", "shop-web", &shop.registry.name("shop/web:1")]).ok();
+    shop.fleet.alice.run(&["remove", "shop", "--yes"]).ok();
+    host.docker(&["exec", "shop-web", "true"]).ok();
 }

@@ -17,7 +17,7 @@ use drover_proto::{
     template::Argv,
 };
 
-use super::{FINGERPRINT_LABEL, labels};
+use super::{FINGERPRINT_LABEL, labels as own_labels};
 use crate::{policy::Places, render::RenderedContainer};
 
 /// A container called `next` until it takes its own name.
@@ -28,9 +28,9 @@ pub(super) fn container(
     places: &Places,
 ) -> (CreateContainerOptions, ContainerCreateBody) {
     let spec = &wanted.spec;
-    let mut labels = labels(app);
+    let mut labels: HashMap<String, String> = spec.labels.clone().into_iter().collect();
+    labels.extend(own_labels(app));
     labels.insert(FINGERPRINT_LABEL.to_owned(), wanted.fingerprint.to_string());
-    labels.extend(spec.labels.clone());
     let alias = next.trim_end_matches(super::NEXT);
     let first = spec.networks.first().map(|network| {
         let settings = EndpointSettings { aliases: Some(vec![alias.to_owned()]), ..EndpointSettings::default() };
@@ -63,7 +63,7 @@ pub(super) fn connection(name: &ContainerName, next: &str) -> NetworkConnectRequ
 }
 
 pub(super) fn network(app: &AppName, network: &NetworkName) -> NetworkCreateRequest {
-    NetworkCreateRequest { name: network.to_string(), labels: Some(labels(app)), ..NetworkCreateRequest::default() }
+    NetworkCreateRequest { name: network.to_string(), labels: Some(own_labels(app)), ..NetworkCreateRequest::default() }
 }
 
 fn host(spec: &Container, places: &Places) -> HostConfig {

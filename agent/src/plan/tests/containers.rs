@@ -96,9 +96,51 @@ fn the_policy_of_the_host_is_asked() {
     desired.spec.containers.values_mut().for_each(|c| c.rights.privileged = true);
     let refusals = host.plan(Some(&desired)).refusals;
     assert!(refusals[0].code == Code::Policy && refusals[0].message.contains("policy.toml"), "{refusals:?}");
+    assert_eq!(of_containers(&words(&host.plan(Some(&desired)))), <[&str; 0]>::default(), "drift does nothing either");
     host.observed.containers.policy =
         Ok(Policy { containers: crate::policy::Containers { privileged: true, ..Default::default() } });
     assert_eq!(host.plan(Some(&desired)).refusals, vec![]);
     host.observed.containers.policy = Err("policy.toml cannot be read".to_owned());
     assert_eq!(host.plan(Some(&desired)).refusals[0].code, Code::Policy);
+}
+
+#[test]
+fn an_image_without_a_name_is_still_the_image() {
+    let (mut host, desired) = deployed();
+    host.observed.containers.states.values_mut().for_each(|state| state.digests.clear());
+    assert!(!host.plan(Some(&desired)).has_changes());
+}
+
+#[test]
+fn a_container_is_not_dropped_while_the_engine_is_silent() {
+    let (mut host, mut desired) = deployed();
+    host.observed.containers.engine = Err("the Docker engine does not answer".to_owned());
+    desired.spec.containers.clear();
+    assert_eq!(host.plan(Some(&desired)).refusals[0].code, Code::Docker, "before anything is touched");
+    assert!(host.plan(None).refusals.is_empty(), "a removal tries");
+}
+
+#[test]
+fn a_path_that_another_container_may_move_is_refused() {
+    let (mut host, mut desired) = (Host::new(), with_container());
+    let mount = |path: &str, read_only| drover_proto::app::Mount {
+        source: drover_proto::app::MountSource::Path(template(path)),
+        target: "/there".parse().unwrap(),
+        read_only,
+    };
+    let mut other = desired.spec.containers.values().next().unwrap().clone();
+    other.ports.clear();
+    other.volumes = vec![mount("/srv/shop/data", true)];
+    desired.spec.containers.insert("other".parse().unwrap(), other);
+    let mut with = |read_only: bool| {
+        let shop = desired.spec.containers.get_mut(&"shop".parse().unwrap()).unwrap();
+        shop.volumes = vec![mount("/srv/shop", read_only)];
+        let lead = |path: &str| std::collections::BTreeMap::from([(path.to_owned(), Ok(path.to_owned()))]);
+        host.observed.containers.places =
+            [("shop".parse().unwrap(), lead("/srv/shop")), ("other".parse().unwrap(), lead("/srv/shop/data"))].into();
+        host.plan(Some(&desired)).refusals
+    };
+    assert_eq!(with(true), vec![]);
+    let refusals = with(false);
+    assert!(refusals.len() == 1 && refusals[0].message.contains("which container shop may write"), "{refusals:?}");
 }

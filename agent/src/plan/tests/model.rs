@@ -131,10 +131,10 @@ impl Host {
                 self.observed.preflight.swap.iter_mut().for_each(|swap| swap.largest_bytes = *size_bytes);
             }
             Action::MakeNetwork(network) => drop(self.observed.containers.networks.insert(network.clone())),
-            Action::PullImage(image) => self.observed.containers.images.extend(image.digest),
+            Action::PullImage(image) => drop(self.observed.containers.images.insert(image.pullable())),
             Action::RunContainer { name, .. } => {
                 let container = &wanted.unwrap().containers[name];
-                assert!(self.observed.containers.images.contains(&container.digest), "its image is here");
+                assert!(self.observed.containers.images.contains(&container.image.pullable()), "its image is here");
                 let state = ContainerState {
                     app: Some("mono".parse().unwrap()),
                     fingerprint: Some(container.fingerprint),

@@ -61,52 +61,41 @@ async fn one(
         None => String::new(),
     };
     let username = credentials.and_then(|credentials| credentials.username.clone()).unwrap_or_default();
-    let job = ImageJob { image: image.to_string(), username, password };
+    let job = ImageJob { image: image.to_string(), username, password: password.clone() };
     let able = hosts.iter().filter(|host| services.sessions.protocol(&host.id).is_some_and(|spoken| spoken >= SINCE));
+    // Another host may reach the registry where one does not.
     let mut why = "none of its hosts is connected".to_owned();
     for host in able.take(HOSTS) {
         match ask(services, host, job.clone()).await {
-            Answer::Digest(digest) => return Ok(digest),
-            Answer::No(message) => {
-                let message = format!("image {image} cannot be looked up: {message} (asked by {})", host.name);
-                return Err(code::status(Code::Image, message));
-            }
-            Answer::Unable(message) => why = format!("{}: {message}", host.name),
+            Ok(digest) => return Ok(digest),
+            Err(message) => why = format!("{message} (asked by {})", host.name),
         }
     }
+    let why = if password.is_empty() { why } else { why.replace(&password, "[secret]") };
     let message = format!(
-        "nobody can say what image {image} means just now: {why}; name it by its digest ({}@sha256:…), or see to it that a \
+        "image {image} cannot be looked up: {why}; name it by its digest ({}@sha256:…), or see to it that a \
          host with these labels is connected and has Docker",
         image.repository
     );
     Err(code::status(Code::Image, message))
 }
 
-/// What a host said.
-enum Answer {
-    Digest(Digest),
-    /// The registry says no; it will to others, too.
-    No(String),
-    /// This host cannot tell.
-    Unable(String),
-}
-
-async fn ask(services: &Services, host: &Host, job: ImageJob) -> Answer {
+/// What a host said; why it said no, or nothing.
+async fn ask(services: &Services, host: &Host, job: ImageJob) -> Result<Digest, String> {
     let mut answers = match services.sessions.ask(&host.id, job::Job::Image(job), TTL_MS) {
         Ok(answers) => answers,
-        Err(error) => return Answer::Unable(error.to_string()),
+        Err(error) => return Err(error.to_string()),
     };
     let patience = Duration::from_millis(TTL_MS + 2_000);
     match tokio::time::timeout(patience, answers.next()).await {
-        Err(_) => Answer::Unable("it did not answer in time".to_owned()),
+        Err(_) => Err("it did not answer in time".to_owned()),
         Ok(Some(Reply::ImageDigest(text))) => match text.parse() {
-            Ok(digest) => Answer::Digest(digest),
-            Err(_) => Answer::Unable(format!("it answered {text:?}, which is no digest")),
+            Ok(digest) => Ok(digest),
+            Err(_) => Err(format!("it answered {text:?}, which is no digest")),
         },
-        Ok(Some(Reply::Error(error))) if error.code == Code::Image.as_str() => Answer::No(error.message),
-        Ok(Some(Reply::Error(error))) => Answer::Unable(error.message),
+        Ok(Some(Reply::Error(error))) => Err(error.message),
         Ok(Some(Reply::PlanJson(_) | Reply::LogLine(_) | Reply::Done(_)) | None) => {
-            Answer::Unable("it went away, or answered something else".to_owned())
+            Err("it went away, or answered something else".to_owned())
         }
     }
 }
