@@ -57,10 +57,10 @@ fn refused(reply: Reply) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_conflicting_and_replayed_instructions_change_nothing() {
-    let mut coordinator = Scripted::start().await;
+    let mut coordinator = Scripted::start(1).await;
     let mut talk = coordinator.talk().await;
     talk.welcome(2).await;
-    let held = HostSpec { generation: 5, ..spec() };
+    let held = HostSpec { generation: 5, ..spec(1) };
     let (app, release) =
         held.apps.iter().map(|(name, app)| (name.clone(), app.release.clone())).next().expect("an app");
     assert_eq!(answer(&mut talk, &held).await.0, Outcome::Accepted);

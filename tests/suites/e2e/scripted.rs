@@ -1,5 +1,5 @@
 //! A coordinator that says what a test has it say: a real agent enrols with it and opens its streams, and the test is at the
-//! other end. The artifacts and the spec that it has are those of tests/fixtures/protocol-1.
+//! other end. The artifacts and the spec that it has are those that were captured of a protocol (tests/fixtures).
 
 use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
@@ -34,8 +34,8 @@ pub const HOST: &str = "h-0123456789abcdef";
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The messages of one captured file.
-fn captured<M: Message + Default>(name: &str) -> Vec<M> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/protocol-1/{name}.grpc"));
+fn captured<M: Message + Default>(protocol: u32, name: &str) -> Vec<M> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/protocol-{protocol}/{name}.grpc"));
     let bytes = std::fs::read(path).expect("a fixture");
     let (mut rest, mut messages) = (bytes.as_slice(), Vec::new());
     while let [0, a, b, c, d, tail @ ..] = rest {
@@ -47,8 +47,9 @@ fn captured<M: Message + Default>(name: &str) -> Vec<M> {
 }
 
 /// The first captured host spec with an app in it, for the host of this test.
-pub fn spec() -> HostSpec {
-    let messages: Vec<ToAgent> = captured("AgentLink.Session.first.down");
+pub fn spec(protocol: u32) -> HostSpec {
+    let stream = if protocol == 1 { "first" } else { "1" };
+    let messages: Vec<ToAgent> = captured(protocol, &format!("AgentLink.Session.{stream}.down"));
     let mut specs = messages.into_iter().filter_map(|message| match message.message {
         Some(to_agent::Message::HostSpec(document)) => {
             Some(serde_json::from_slice::<HostSpec>(&document.document_json).expect("a host spec"))
@@ -70,8 +71,8 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// Starts both.
-    pub async fn start() -> Scripted {
+    /// Starts both, with the artifacts of a protocol.
+    pub async fn start(protocol: u32) -> Scripted {
         tls::install();
         let (lab, host) = tokio::task::block_in_place(|| {
             let lab = Lab::start();
@@ -85,7 +86,7 @@ impl Scripted {
         let config = listen::server_config(&ca).expect("a TLS configuration");
         let (address, connections) = listen::bind((RUNNER, 0).into(), config, stop.clone()).await.expect("an address");
         let (new_talk, talks) = mpsc::unbounded_channel();
-        let doors = Doors { ca: ca.clone(), new_talk };
+        let doors = Doors { ca: ca.clone(), new_talk, protocol };
         let served = Server::builder()
             .add_service(EnrolmentServer::new(doors.clone()))
             .add_service(AgentLinkServer::new(doors))
@@ -171,6 +172,7 @@ impl Talk {
 struct Doors {
     ca: Arc<Ca>,
     new_talk: mpsc::UnboundedSender<Talk>,
+    protocol: u32,
 }
 
 #[tonic::async_trait]
@@ -218,7 +220,7 @@ impl AgentLink for Doors {
 
     async fn fetch_blob(&self, request: Request<FetchBlobRequest>) -> Result<Response<Self::FetchBlobStream>, Status> {
         let wanted = request.into_inner().digest;
-        let all: Vec<BlobChunk> = captured("AgentLink.FetchBlob.down");
+        let all: Vec<BlobChunk> = captured(self.protocol, "AgentLink.FetchBlob.down");
         let chunk = all.into_iter().find(|chunk| Digest::of(&chunk.data).to_string() == wanted);
         Ok(Response::new(Box::pin(tokio_stream::once(chunk.ok_or_else(|| Status::not_found("no such blob"))))))
     }
