@@ -37,6 +37,8 @@ pub const MKSWAP: &str = "/sbin/mkswap";
 pub const USERADD: &str = "/usr/sbin/useradd";
 /// Reads the journal.
 pub const JOURNALCTL: &str = "/usr/bin/journalctl";
+/// Says what it makes of a timer's time.
+pub const SYSTEMD_ANALYZE: &str = "/usr/bin/systemd-analyze";
 /// Fetches commits; only ever started by the agent's own child `git`, which has given up what it could.
 pub const GIT: &str = "/usr/bin/git";
 /// Becomes an unprivileged user for good before it runs a program.

@@ -1,18 +1,20 @@
-//! What only planning a release asks: room on the file systems concerned, and who listens on the ports that it wants. Too
+//! What only planning a release asks: room on the file systems concerned, who listens on the ports that it wants, whether systemd
+//! knows the times of its timers. Too
 //! dear for every look at a host at rest. Beside `observe`; `plan/preflight` judges.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use drover_proto::{plan::Extent, port::Port};
+use drover_proto::{name::UnitName, plan::Extent, port::Port};
 
 use super::{ObserveError, failed};
 use crate::{
     host::{
+        calendar,
         listeners::{self, Listener},
         room::{self, Room},
         swap::{self, Swap},
     },
-    render::{Layout, Rendered},
+    render::{FileKind, Layout, Rendered},
 };
 
 /// What a release writes there.
@@ -45,6 +47,19 @@ pub struct Preflight {
     pub archive_is_here: bool,
     /// How large the artifact is when unpacked, if the one who asks has said so.
     pub extent: Option<Extent>,
+    /// Times that systemd does not know.
+    pub bad_times: Vec<BadTime>,
+}
+
+/// A time of a timer that systemd does not know.
+#[derive(Clone, Debug)]
+pub struct BadTime {
+    /// Whose.
+    pub timer: UnitName,
+    /// As the unit says it.
+    pub expression: String,
+    /// systemd's words.
+    pub why: String,
 }
 
 /// Looks for one release.
@@ -79,5 +94,45 @@ pub async fn preflight(
     let archive = rendered.tree.as_ref().map(|tree| layout.blob(&rendered.app, &tree.digest));
     let archive_is_here = archive.is_some_and(|archive| archive.exists());
     let swap = rendered.needs.swap_bytes.map(|_| swap::look()).transpose().map_err(|e| failed("swap", e))?;
-    Ok(Preflight { rooms, listeners, swap, archive_is_here, extent })
+    let mut bad_times = Vec::new();
+    for (timer, expression) in times(rendered) {
+        if let Some(why) = calendar::refused(&expression).await {
+            bad_times.push(BadTime { timer, expression, why });
+        }
+    }
+    Ok(Preflight { rooms, listeners, swap, archive_is_here, extent, bad_times })
+}
+
+/// Every `OnCalendar=` of the release's timers, typed or verbatim.
+fn times(rendered: &Rendered) -> Vec<(UnitName, String)> {
+    let mut all = Vec::new();
+    for file in &rendered.files {
+        let FileKind::Unit(name) = &file.kind else { continue };
+        let text = String::from_utf8_lossy(file.bytes.expose());
+        let value = |line: &str| {
+            Some(line.trim().strip_prefix("OnCalendar")?.trim_start().strip_prefix('=')?.trim().to_owned())
+        };
+        // An empty one takes back those before it.
+        let values = text.lines().filter_map(value).filter(|value| name.kind() == "timer" && !value.is_empty());
+        all.extend(values.map(|value| (name.clone(), value)));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    //! Which times are asked about.
+    use super::*;
+    use crate::render::tests::{desired, rendered, unit};
+
+    #[test]
+    fn every_time_of_every_timer_is_asked_about() {
+        let mut desired = desired();
+        let timer = unit("[Timer]\n OnCalendar = daily\nOnCalendar=\nOnCalendar=*:0/5\n#OnCalendar=no\nOnBootSec=1h\n");
+        desired.spec.units.insert("a.timer".parse().unwrap(), timer);
+        desired.spec.units.insert("a.service".parse().unwrap(), unit("[Service]\nOnCalendar=no\n"));
+        let asked = times(&rendered(&desired));
+        assert!(asked.iter().all(|(timer, _)| timer.as_str() == "a.timer"));
+        assert_eq!(asked.iter().map(|(_, time)| time.as_str()).collect::<Vec<_>>(), ["daily", "*:0/5"]);
+    }
 }

@@ -1,4 +1,5 @@
-//! What would stop a release later, on the host whose turn it is: room that is missing, ports that are taken. Beside `plan`;
+//! What would stop a release later, on the host whose turn it is: room that is missing, ports that are taken, times that systemd
+//! does not know. Beside `plan`;
 //! what was seen is `observe/preflight`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,13 @@ pub(super) fn judge(
     warnings: &mut Refusals,
 ) {
     room(wanted, input, steps, refusals, warnings);
+    for bad in &input.observed.preflight.bad_times {
+        let message = format!(
+            "on_calendar {:?} of {} is no time that systemd on this host knows: {}; `systemd-analyze calendar` tries others",
+            bad.expression, bad.timer, bad.why
+        );
+        refusals.say(Code::Systemd, &bad.timer, message);
+    }
     for (name, unit) in &wanted.units {
         for port in &unit.ports {
             port_is_free(name.as_str(), port, input, wanted, refusals);

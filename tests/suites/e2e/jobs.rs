@@ -99,6 +99,11 @@ fn scaling_starts_and_stops_only_the_difference() {
 fn a_timer_runs_its_service_and_the_status_tells_how_it_went() {
     let fleet = Fleet::start(&["web-1"]);
     let (host, worker) = (&fleet.hosts[0], Worker::new());
+    // A time that systemd does not know is found by the plan, not by the host whose turn it is.
+    worker.edit("on_calendar: hourly", "on_calendar: [daily, whenever]");
+    let said = fleet.alice.run(&["plan", "-f", &worker.manifest().display().to_string()]);
+    assert!(said.to_string().contains("on_calendar \"whenever\" of worker-report.timer is no time"), "{said}");
+    worker.edit("on_calendar: [daily, whenever]", "on_calendar: hourly");
     // The example's hour may be full at any moment.
     worker.edit("on_calendar: hourly", "on_calendar: \"2099-01-01 00:00:00\"");
     fleet.alice.apply(&worker.manifest()).ok();

@@ -15,7 +15,7 @@ use crate::{
         room::Room,
         swap::{Swap, SwapFile},
     },
-    observe::preflight::Place,
+    observe::preflight::{BadTime, Place},
     plan::forbids_going_back,
     render::tests::{desired, unit},
 };
@@ -190,4 +190,16 @@ fn swap_is_made_when_there_is_none_and_it_can_be() {
         assert_eq!(plan.steps.iter().any(|s| matches!(s.action, Action::MakeSwap { .. })), made, "{swap:?}");
         assert_eq!(plan.refusals.first().map(|refusal| refusal.code), refused, "{swap:?}: {:?}", plan.refusals);
     }
+}
+
+#[test]
+fn a_time_that_systemd_does_not_know_is_refused_by_name() {
+    let mut host = Host::new();
+    let (timer, expression, why) =
+        ("report.timer".parse().unwrap(), "now and then".to_owned(), "Invalid argument".to_owned());
+    host.observed.preflight.bad_times.push(BadTime { timer, expression, why });
+    let refusals = host.plan(Some(&desired())).refusals;
+    assert_eq!((refusals.len(), refusals[0].code, refusals[0].part.as_str()), (1, Code::Systemd, "report.timer"));
+    assert!(refusals[0].message.starts_with("on_calendar \"now and then\" of report.timer is no time"), "{refusals:?}");
+    assert!(!forbids_going_back(Code::Systemd), "on the way back it is what ran before");
 }
