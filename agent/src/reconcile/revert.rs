@@ -9,7 +9,7 @@ use drover_proto::{
     name::AbsPath,
     plan::{Action, Plan},
     spec::DesiredApp,
-    status::{Failure, Phase},
+    status::{Evidence, Failure, Phase},
 };
 use tokio::time::Instant;
 
@@ -57,10 +57,16 @@ impl Work<'_> {
             None => self.back_to_nothing(desired, &reverting).await,
         };
         let to = previous.map(|previous| previous.release);
+        // What ran was applied once more: there is nothing else to go back to.
+        let again = to.as_ref() == Some(&desired.release);
         match went {
             Ok(()) => {
-                let back = to.as_ref().map_or_else(|| "nothing, as before".to_owned(), ToString::to_string);
-                self.tell(EventKind::ActivationReverted, format!("back on {back}: {}", failure.cause));
+                let back = match &to {
+                    Some(release) if again => format!("{release} failed when it was applied again, and runs as before"),
+                    Some(release) => format!("back on {release}"),
+                    None => "back on nothing, as before".to_owned(),
+                };
+                self.tell(EventKind::ActivationReverted, format!("{back}: {}", failure.cause));
                 self.clean_up();
                 let phase = Phase::Reverted { to, cause: failure.cause.clone() };
                 self.settle_failed(desired, failure, phase).await;
@@ -68,10 +74,11 @@ impl Work<'_> {
             }
             Err(Stop::Superseded) => End::Superseded,
             Err(Stop::Failed(second)) => {
-                let failure = both(failure, second);
+                let failure = both(failure, second, again);
                 let there = |path: &AbsPath| !matches!(files::state(path), Ok(FileState::Missing));
                 self.ledger.gave_up(self.previous().as_ref(), there);
-                self.tell(EventKind::ActivationFailed, format!("going back failed: {}", failure.cause));
+                let what = if again { "it was applied again" } else { "going back failed" };
+                self.tell(EventKind::ActivationFailed, format!("{what}: {}", failure.cause));
                 let phase = Phase::Failed { cause: failure.cause.clone() };
                 self.settle_failed(desired, failure, phase).await;
                 End::Settled
@@ -187,18 +194,21 @@ fn only_warns(action: &Action, wanted: Option<&Rendered>) -> bool {
     }
 }
 
-/// One failure that tells of both.
-fn both(first: Failure, second: StepFailure) -> Failure {
+/// One failure that tells of both; `again`: going back was another try of the same release.
+fn both(first: Failure, second: StepFailure, again: bool) -> Failure {
     let mut evidence = first.evidence;
-    evidence.extend(second.evidence);
-    let cause = format!("{}; then going back failed: {}", first.cause, second.cause);
-    Failure {
-        code: Code::Revert,
-        cause,
-        evidence,
-        step: format!("{}, then revert ({})", first.step, second.step),
-        ..first
-    }
+    let told = |seen: &Evidence| evidence.iter().any(|before| before.title == seen.title);
+    let more: Vec<Evidence> = second.evidence.into_iter().filter(|seen| !(again && told(seen))).collect();
+    evidence.extend(more);
+    let cause = match again {
+        false => format!("{}; then going back failed: {}", first.cause, second.cause),
+        true if first.cause == second.cause => {
+            format!("{}; it is what ran before, and another try failed, too", first.cause)
+        }
+        true => format!("{}; it is what ran before, and another try failed: {}", first.cause, second.cause),
+    };
+    let step = if again { first.step.clone() } else { format!("{}, then revert ({})", first.step, second.step) };
+    Failure { code: Code::Revert, cause, evidence, step, ..first }
 }
 
 #[cfg(test)]
@@ -206,6 +216,31 @@ mod tests {
     //! What may fail on the way back.
     use super::*;
     use crate::render::tests::{desired, rendered};
+
+    #[test]
+    fn another_try_of_the_same_release_is_told_once() {
+        let evidence = |title: &str| Evidence { title: title.to_owned(), lines: vec!["x".to_owned()] };
+        let failure = |cause: &str| Failure {
+            code: Code::Gate,
+            release: desired().release,
+            rollout: 7,
+            at_unix_ms: 1,
+            step: "gate".to_owned(),
+            cause: cause.to_owned(),
+            evidence: vec![evidence("check api")],
+        };
+        let mut second = StepFailure::new(Code::Gate, "gate", "it answered 500");
+        second.evidence = vec![evidence("check api"), evidence("journal of a.service")];
+        let told = |first: &str, again| {
+            let both = both(failure(first), second.clone(), again);
+            (both.cause, both.step, both.evidence.len())
+        };
+        let cause = "it answered 500; it is what ran before, and another try failed, too";
+        assert_eq!(told("it answered 500", true), (cause.to_owned(), "gate".to_owned(), 2));
+        assert!(told("it was killed", true).0.ends_with("another try failed: it answered 500"));
+        let (cause, step, seen) = told("it was killed", false);
+        assert!(cause.contains("then going back failed") && step == "gate, then revert (gate)" && seen == 3, "{cause}");
+    }
 
     #[test]
     fn only_the_releases_own_units_must_come_back() {

@@ -240,6 +240,28 @@ async fn what_a_leaving_app_has_is_taken_over_whoever_comes_first() {
 }
 
 #[tokio::test]
+async fn a_release_that_fails_when_it_is_applied_again_does_not_go_back_from_itself_to_itself() {
+    let mut bench = Bench::new();
+    let go = bench.at("go");
+    let mut first = bench.release(1, "one\n");
+    first.spec.checks.insert("go".parse().unwrap(), command(&["/usr/bin/test", "-e", &go.to_string_lossy()]));
+    first.spec.strategy.healthy_deadline = Span::from_ms(600);
+    fs::write(&go, "").unwrap();
+    bench.ask(&[&first]);
+    bench.pass().await;
+    assert!(matches!(bench.status().phase, Phase::Healthy { .. }), "{:?}", bench.status());
+    fs::remove_file(go).unwrap();
+    first.rollout += 1;
+    bench.ask(&[&first]);
+    bench.pass().await;
+    let failure = bench.status().failure.unwrap();
+    assert!(failure.cause.contains("it is what ran before, and another try failed"), "{failure:?}");
+    assert!(!failure.cause.contains("going back"), "{failure:?}");
+    let titles: BTreeSet<&str> = failure.evidence.iter().map(|evidence| evidence.title.as_str()).collect();
+    assert_eq!(titles.len(), failure.evidence.len(), "{failure:?}");
+}
+
+#[tokio::test]
 async fn an_app_whose_file_others_need_stays_and_says_why() {
     let mut bench = Bench::new();
     let (site, done) = (bench.at("site").to_string_lossy().into_owned(), bench.at("done"));

@@ -177,6 +177,9 @@ fn story(status: &AppStatus, now_unix_ms: i64) -> String {
         }
         Phase::Degraded { .. } => format!("It was healthy once, and is not now: {detail}."),
         Phase::Reverting { .. } => format!("The new release failed, and the one before is coming back: {detail}."),
+        Phase::Reverted { to: Some(to), .. } if status.desired.as_ref() == Some(to) => {
+            format!("{to} failed when it was applied again, and runs as before: {detail}")
+        }
         Phase::Reverted { to: Some(to), .. } => format!("The new release failed, and {to} is back: {detail}"),
         Phase::Reverted { to: None, .. } => format!("The new release failed and was taken off again: {detail}"),
         Phase::Failed { .. } => format!("It failed: {detail}"),
@@ -247,6 +250,11 @@ mono: should run mono/17, but runs mono/16; reverted.
     drover rollout status 7
 ";
         assert_eq!(bare(&text(&detail, None, &Journals::new(), 100_000)), expected);
+        let mut again = detail.clone();
+        let status = again.apps_status.values_mut().next().unwrap();
+        status.desired = Some(release(16));
+        let said = bare(&text(&again, None, &Journals::new(), 100_000));
+        assert!(said.contains("mono/16 failed when it was applied again, and runs as before"), "{said}");
         // What no rollout has asked for leads to none.
         let mut unasked = detail.clone();
         let status = unasked.apps_status.values_mut().next().unwrap();

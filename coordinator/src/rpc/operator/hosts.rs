@@ -185,6 +185,7 @@ fn in_words(status: &AppStatus) -> String {
     let release = release.unwrap_or_default();
     let word = match &status.phase {
         Phase::Healthy { .. } => return release,
+        Phase::Reverted { to: Some(back), .. } if Some(back) == status.desired.as_ref() => "reverted",
         Phase::Reverted { to: Some(back), .. } => return format!("{} ({release} reverted)", back.number),
         Phase::Pending => "waiting",
         Phase::Fetching { .. } => "fetching",
