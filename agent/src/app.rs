@@ -15,6 +15,8 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
+use tracing::Level;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
     blob::Blobs,
@@ -146,12 +148,17 @@ pub fn print_status(config: &Config) -> anyhow::Result<()> {
 
 /// Logs go to stderr, which journald stamps with its own time.
 pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).context("log: not a filter")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let mut filter: Targets = filter.parse().context("log: not a level or filter")?;
+    // What it says of its requests has the environment of containers in it.
+    if filter.would_enable("bollard", &Level::DEBUG) {
+        filter = filter.with_target("bollard", Level::INFO);
+    }
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
-        builder.without_time().with_ansi(false).init();
+        registry.with(layer.without_time().with_ansi(false)).init();
     } else {
-        builder.init();
+        registry.with(layer).init();
     }
     Ok(())
 }

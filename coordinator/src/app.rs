@@ -14,6 +14,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
     blob::Blobs,
@@ -155,12 +156,13 @@ pub fn lock(dir: &StateDir) -> anyhow::Result<fs::File> {
 
 /// Logs go to stderr; journald stamps them with its own time.
 pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).context("log: not a level or filter")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let filter: Targets = filter.parse().context("log: not a level or filter")?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
-        builder.without_time().with_ansi(false).init();
+        registry.with(layer.without_time().with_ansi(false)).init();
     } else {
-        builder.with_ansi(io::stderr().is_terminal()).init();
+        registry.with(layer.with_ansi(io::stderr().is_terminal())).init();
     }
     Ok(())
 }
