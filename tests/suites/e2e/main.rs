@@ -5,6 +5,7 @@ mod certificates;
 mod containers;
 mod deploy;
 mod events;
+mod examples;
 mod failures;
 mod files;
 mod git;
