@@ -1,6 +1,7 @@
 //! The examples of the runbooks that run containers: each deployed as its README says, upgraded, broken and reverted, with the
 //! real programs in images made of Debian's packages, from a registry that stands in for the team's and for Docker Hub.
 
+mod loss_adjuster;
 mod theta;
 
 use std::path::{Path, PathBuf};
@@ -58,7 +59,8 @@ impl Example {
             (format!("app/{file}"), text)
         };
         let files: Vec<(String, String)> = files.iter().map(read).collect();
-        let files: Vec<(&str, u32, &str)> = files.iter().map(|(path, text)| (path.as_str(), 0o644, text.as_str())).collect();
+        let files: Vec<(&str, u32, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), 0o644, text.as_str())).collect();
         let image = Image::debian(recipe).files(&files);
         image.set("WorkingDir", json!("/app")).set("User", json!(user)).set("Cmd", json!(command))
     }
@@ -69,7 +71,18 @@ impl Example {
         self.host().exec(&["mkdir", "-p", &directory]).ok();
         let (key, certificate) = (format!("{directory}/privkey.pem"), format!("{directory}/fullchain.pem"));
         let (subject, name) = (format!("/CN={domain}"), format!("subjectAltName=DNS:{domain}"));
-        let make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90"];
+        let make = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "90",
+        ];
         let what = ["-subj", &subject, "-addext", &name, "-keyout", &key, "-out", &certificate];
         self.host().exec(&[make.as_slice(), what.as_slice()].concat()).ok();
     }
