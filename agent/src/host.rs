@@ -2,7 +2,7 @@
 //!
 //! `process` starts programs, `files` and `archive` write (`unpack` in a child without rights, which `confine` takes; in
 //! another `git` fetches), `systemd` speaks to PID 1, `docker` to its engine,
-//! `users` and `packages` meet host needs, `journal`, `facts`, `clock`, `listeners` and `room` only look. `swap`
+//! `users` and `packages` meet host needs, `journal`, `facts`, `clock`, `listeners`, `notice` and `room` only look. `swap`
 //! makes a swap file. No decisions are made here; `exec` and `check` call it.
 
 pub mod archive;
@@ -15,6 +15,7 @@ pub mod files;
 pub mod git;
 pub mod journal;
 pub mod listeners;
+pub mod notice;
 pub mod packages;
 pub mod process;
 pub mod room;

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod drift;
 pub mod budget;
 pub mod upkeep;
+pub mod watch;
 pub mod exec;
 pub mod outputs;
 pub mod gate;

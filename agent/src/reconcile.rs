@@ -3,7 +3,7 @@
 //!
 //! `workers` work on apps: `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `recover`
 //! works out what a damaged ledger said; `turns` keeps apart what concerns the whole host. What is committed is looked
-//! after by `refresh` and `mend`, and by `revive` and `listen` beside the loop. `handle` answers questions.
+//! after by `refresh` and `mend`, and by `revive`, `listen` and `watching` beside the loop. `handle` answers questions.
 
 mod activation;
 mod asked;
@@ -22,6 +22,7 @@ mod revive;
 mod steps;
 mod told;
 mod turns;
+mod watching;
 mod workers;
 
 use std::{
@@ -45,6 +46,7 @@ use self::{
     revive::{Revive, Wards},
     told::Told,
     turns::{Held, Turns},
+    watching::{Unread, Watching},
     workers::Workers,
 };
 use crate::{
@@ -111,6 +113,10 @@ struct Shared {
     turns: Turns,
     /// Units that were found down, for `revive`.
     down: Asked<UnitName>,
+    /// Apps of which perhaps other files are to be watched, for `watching`.
+    rewatch: Asked<AppName>,
+    /// Parts that run with older files than are there, and why.
+    unread: Unread,
     /// Apps to be looked at before their time.
     looks: Asked<AppName>,
 }
@@ -233,6 +239,8 @@ impl Reconciler {
             wards: watch::Sender::new(Wards::default()),
             turns: Turns::new(unproven),
             down: Asked::new(),
+            rewatch: Asked::new(),
+            unread: Unread::default(),
             looks: Asked::new(),
             parts,
             ledgers,
@@ -253,6 +261,7 @@ impl Reconciler {
         let mut beside = JoinSet::new();
         beside.spawn(Revive::new(self.shared.clone()).run());
         beside.spawn(listen::containers(self.shared.clone()));
+        beside.spawn(Watching::new(self.shared.clone()).run());
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.newer();

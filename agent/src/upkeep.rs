@@ -1,5 +1,6 @@
 //! What the agent remembers of looking after an app, durable: how often it put each part right and started each unit
-//! again, and which start of a unit was seen with everything right. Begins anew with every activation. `reconcile` uses it.
+//! again, which start of a unit was seen with everything right, and which watched files each part has read. All but the
+//! last begins anew with every activation. `reconcile` uses it.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use std::{
 use drover_proto::name::{AppName, ReleaseId, RolloutId, UnitName};
 use serde::{Deserialize, Serialize};
 
-use crate::{budget::Attempts, host::files};
+use crate::{budget::Attempts, host::files, watch::Applied};
 
 /// Of one app. What an older or newer agent left there is worth little: unknown fields are let through.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct Upkeep {
     pub repairs: BTreeMap<String, Attempts>,
     /// The invocation of each unit that was seen running while everything that it reads was right.
     pub proven: BTreeMap<UnitName, String>,
+    /// What is under the watched paths of a part, as far as the part knows, by its kind and name.
+    pub watched: BTreeMap<String, Applied>,
 }
 
 /// Of all apps: one small JSON file each.
@@ -47,7 +50,8 @@ impl Upkeeps {
         let upkeep = held.entry(app.clone()).or_insert_with(|| self.load(app));
         let before = upkeep.clone();
         if upkeep.since.as_ref() != Some(since) {
-            *upkeep = Upkeep { since: Some(since.clone()), ..Upkeep::default() };
+            let watched = std::mem::take(&mut upkeep.watched);
+            *upkeep = Upkeep { since: Some(since.clone()), watched, ..Upkeep::default() };
         }
         let answer = change(upkeep);
         if *upkeep != before

@@ -22,6 +22,7 @@ use crate::{
 
 pub use container::{Container, Healthcheck, Limits, Logging, Mount, MountSource, Namespace, Publish, Restart, Rights};
 pub use selfcare::{Drift, RestartBudget};
+pub use watch::{Signal, Watch};
 
 /// An app to be deployed; its immutable snapshot is a release.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -163,6 +164,9 @@ pub struct Unit {
     /// Its own; absent = the app's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_budget: Option<RestartBudget>,
+    /// Files that it reads and that are not drover's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_on_change: Option<Watch>,
 }
 
 impl Unit {
@@ -334,6 +338,7 @@ impl AppSpec {
         found.hooks(self);
         found.checks(self);
         found.budgets(self);
+        found.watches(self);
         found.0.extend(self.strategy.check());
         found.0
     }
@@ -362,3 +367,4 @@ mod since;
 mod templates;
 #[cfg(test)]
 mod tests;
+mod watch;

@@ -39,6 +39,8 @@ pub enum EventKind {
     UnitRestarted,
     /// The restart budget of a unit is spent: it is left, and reported.
     RestartsSpent,
+    /// Watched files have changed, and what reads them was restarted or told; or could not be, or some are not watched.
+    FilesChanged,
     /// A run of a unit that a timer starts failed.
     JobFailed,
     /// An activation has begun.

@@ -32,6 +32,8 @@ pub const SWAP_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=256 << 30;
 pub const MAX_PORTS_PER_UNIT: usize = 64;
 /// How often an agent starts one unit again within the window of its budget.
 pub const MAX_RESTART_ATTEMPTS: u32 = 100;
+/// Paths that one part is restarted for.
+pub const MAX_WATCHED_PATHS: usize = 32;
 /// Arguments of one program.
 pub const MAX_ARGV: usize = 256;
 /// A secret's value.

@@ -8,10 +8,12 @@ use bollard::{
     Docker,
     errors::Error,
     query_parameters::{
-        LogsOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+        KillContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
+        RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
     },
 };
 use drover_proto::{
+    app::Signal,
     digest::Digest,
     image::ImageRef,
     name::{AppName, ContainerName, NetworkName},
@@ -196,6 +198,21 @@ impl Engine {
     pub async fn start(&self, name: &ContainerName) -> Result<()> {
         let client = self.client()?;
         within(WORK, client.start_container(name.as_str(), None)).await
+    }
+
+    /// Stops one of the app's that is here, and starts it again.
+    pub async fn restart(&self, container: &ContainerState) -> Result<()> {
+        let client = self.client()?;
+        let seconds = i32::try_from(container.stop_timeout.as_secs()).unwrap_or(i32::MAX);
+        let options = RestartContainerOptionsBuilder::new().t(seconds).build();
+        let call = client.restart_container(&container.id, Some(options));
+        within(container.stop_timeout + STOP_SLACK + WORK, call).await
+    }
+
+    /// Sends a signal to the first process of a container.
+    pub async fn signal(&self, container: &ContainerState, signal: Signal) -> Result<()> {
+        let options = KillContainerOptionsBuilder::new().signal(signal.word()).build();
+        within(ANSWER, self.client()?.kill_container(&container.id, Some(options))).await
     }
 
     /// Stops and removes one of the app's, and what was being made for it. Volumes stay, also those without a name; so does

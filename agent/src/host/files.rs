@@ -29,6 +29,7 @@ use walk::Missing;
 use crate::report::now_unix_ms;
 
 mod known;
+pub mod tree;
 mod walk;
 
 /// A file larger than this is not read to be compared; drover writes none nearly as large.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use drover_proto::name::UnitName;
+use drover_proto::{app::Signal, name::UnitName};
 use zbus::{Message, OwnedObjectPath, OwnedVariant, Structure, Variant};
 
 use super::files;
@@ -175,6 +175,17 @@ impl Systemd {
         self.reset_failed(unit).await?;
         let what = format!("StartUnit {unit}");
         self.bus.call(&what, MANAGER_PATH, MANAGER, "StartUnit", &(unit.as_str(), "replace")).await.map(drop)
+    }
+    /// Asks for a restart and does not wait for its end. That it failed before, and how often it was started, is forgotten.
+    pub async fn restart_soon(&self, unit: &UnitName) -> Result<(), SystemdError> {
+        self.reset_failed(unit).await?;
+        let what = format!("RestartUnit {unit}");
+        self.bus.call(&what, MANAGER_PATH, MANAGER, "RestartUnit", &(unit.as_str(), "replace")).await.map(drop)
+    }
+    /// Sends a signal to the main process of a unit.
+    pub async fn signal(&self, unit: &UnitName, signal: Signal) -> Result<(), SystemdError> {
+        let (what, arguments) = (format!("KillUnit {unit}"), (unit.as_str(), "main", signal.number()));
+        self.bus.call(&what, MANAGER_PATH, MANAGER, "KillUnit", &arguments).await.map(drop)
     }
     /// Whether the host is going down: whatever stops now shall stop.
     pub async fn is_going_down(&self) -> Result<bool, SystemdError> {

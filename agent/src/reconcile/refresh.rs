@@ -49,6 +49,7 @@ impl Work<'_> {
         let parts = report::parts(rendered, observed, &failing, &self.answers(rendered).await);
         let mut notes = notes.clone();
         notes.extend(self.left_down(rendered, observed));
+        notes.extend(self.shared.unread.of(&self.app));
         notes.extend(failing.into_iter().map(|(job, how)| (Part::Unit(job), how)));
         let problems = report::problems(rendered, &parts, &notes);
         self.shared.board.app(&self.app, |status| status.parts = parts);

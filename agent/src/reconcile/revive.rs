@@ -80,6 +80,7 @@ fn wards_of(rendered: &Rendered) -> impl Iterator<Item = (UnitName, Ward)> {
 impl Shared {
     /// Who is looked after has changed, perhaps.
     pub(super) fn guard(&self, app: &AppName, facts: &HostFacts) {
+        self.rewatch.ask(app.clone());
         let ledger = self.ledger(app);
         let rendered =
             ledger.as_ref().and_then(|l| l.current.as_ref()).and_then(|c| render(c, facts, &self.parts.layout).ok());
@@ -288,12 +289,12 @@ impl Revive {
 }
 
 /// Since which activation an app is as it is.
-fn since(ledger: &AppLedger) -> Option<Since> {
+pub(super) fn since(ledger: &AppLedger) -> Option<Since> {
     ledger.settled.as_ref().map(|settled| (settled.release.clone(), settled.rollout))
 }
 
 /// Nothing of it is being changed, and no person has to decide what is to become of it.
-fn is_at_rest(ledger: &AppLedger) -> bool {
+pub(super) fn is_at_rest(ledger: &AppLedger) -> bool {
     let settled = ledger.settled.as_ref().map(|settled| &settled.phase);
     ledger.activation.is_none() && matches!(settled, Some(Phase::Healthy { .. } | Phase::Reverted { .. }))
 }

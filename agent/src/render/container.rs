@@ -155,7 +155,7 @@ fn own_env(name: &ContainerName, key: &EnvKey) -> String {
     format!("containers.{name}.environment.{key}")
 }
 
-/// What the tag is called, who may fetch it and what is done about drift make no other container.
+/// What the tag is called, who may fetch it and what is done about drift or for watched files make no other container.
 fn fingerprint(
     spec: &Container,
     digest: Digest,
@@ -165,8 +165,8 @@ fn fingerprint(
 ) -> Result<Digest, RenderError> {
     let image = ImageRef { tag: None, digest: Some(digest), ..spec.image.clone() };
     let (env_names, environment) = (None, BTreeMap::new());
-    let spec =
-        Container { image, credentials: None, env: env_names, environment, drift: Drift::Repair, ..spec.clone() };
+    let (credentials, drift, restart_on_change) = (None, Drift::Repair, None);
+    let spec = Container { image, credentials, env: env_names, environment, drift, restart_on_change, ..spec.clone() };
     let files: Vec<(&AbsPath, Digest)> = files.iter().map(|file| (&file.path, file.digest)).collect();
     let restart = (restart != 0).then_some(restart);
     Digest::of_json(&(spec, env, files, restart)).map_err(|e| error("containers", e.to_string()))

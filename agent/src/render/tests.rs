@@ -68,6 +68,7 @@ pub(crate) fn unit(text: &str) -> Unit {
         ports: BTreeSet::new(),
         drift: Drift::default(),
         restart_budget: None,
+        restart_on_change: None,
     }
 }
 
@@ -153,6 +154,7 @@ pub(crate) fn container_part() -> Container {
         stop_grace_period: Span::from_secs(10),
         labels: BTreeMap::new(),
         drift: Drift::Repair,
+        restart_on_change: None,
     }
 }
 

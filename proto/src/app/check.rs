@@ -234,6 +234,23 @@ impl Found {
         }
     }
 
+    pub(super) fn watches(&mut self, app: &AppSpec) {
+        let units = app.units.iter().map(|(name, unit)| (format!("units.{name}"), &unit.restart_on_change));
+        let containers = app.containers.iter().map(|(name, it)| (format!("containers.{name}"), &it.restart_on_change));
+        for (of, watch) in units.chain(containers).filter_map(|(of, watch)| Some((of, watch.as_ref()?))) {
+            let of = format!("{of}.restart_on_change");
+            if watch.paths.is_empty() || watch.paths.len() > limits::MAX_WATCHED_PATHS {
+                self.say(format!("{of}.paths"), format!("between 1 and {} paths", limits::MAX_WATCHED_PATHS));
+            }
+            for path in &watch.paths {
+                self.path(&format!("{of}.paths"), path);
+            }
+            if !(100..=3_600_000).contains(&watch.debounce.as_ms()) {
+                self.say(format!("{of}.debounce"), "between 100ms and 1h");
+            }
+        }
+    }
+
     pub(super) fn budgets(&mut self, app: &AppSpec) {
         let units = app.units.iter().filter_map(|(name, unit)| Some((format!("units.{name}."), unit.restart_budget?)));
         for (of, budget) in app.restart_budget.map(|budget| (String::new(), budget)).into_iter().chain(units) {

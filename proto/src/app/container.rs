@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Drift;
+use super::{Drift, Watch};
 use crate::{
     duration::Span,
     image::ImageRef,
@@ -82,6 +82,9 @@ pub struct Container {
     /// When it is stopped, removed or not what was started.
     #[serde(default, skip_serializing_if = "Drift::is_default")]
     pub drift: Drift,
+    /// Files that it reads and that are not drover's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_on_change: Option<Watch>,
 }
 
 /// What a container may use; absent = as much as there is.

@@ -36,6 +36,9 @@ impl AppSpec {
         if !self.containers.is_empty() {
             return Some("containers".to_owned());
         }
+        if let Some((unit, _)) = self.units.iter().find(|(_, unit)| unit.restart_on_change.is_some()) {
+            return Some(format!("units.{unit}.restart_on_change"));
+        }
         if protocol == 2 {
             return None;
         }

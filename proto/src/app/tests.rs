@@ -23,6 +23,7 @@ fn minimal() -> AppSpec {
                 ports: BTreeSet::new(),
                 drift: Drift::default(),
                 restart_budget: None,
+                restart_on_change: None,
             },
         )]),
         containers: BTreeMap::new(),
@@ -60,6 +61,37 @@ fn what_uses_no_newer_field_is_written_as_it_always_was() {
     let text = serde_json::to_string(&app).unwrap();
     assert_eq!(serde_json::from_str::<AppSpec>(&text).unwrap(), app);
     assert_eq!(app.check()[0].field, "restart_budget.attempts");
+}
+
+#[test]
+fn a_watch_names_what_a_part_may_read() {
+    let mut app = minimal();
+    let unit = app.units.values_mut().next().unwrap();
+    let watch = |paths: &[&str], debounce| Watch {
+        paths: paths.iter().map(|path| path.parse().unwrap()).collect(),
+        signal: Some(Signal::Hup),
+        debounce: Span::from_ms(debounce),
+    };
+    unit.restart_on_change = Some(watch(&["/srv/library"], 2000));
+    assert_eq!(app.check(), vec![]);
+    let text = serde_json::to_string(&app).unwrap();
+    assert_eq!(serde_json::from_str::<AppSpec>(&text).unwrap(), app);
+    for protocol in [1, 2] {
+        let unknown = app.unknown_to(protocol);
+        assert_eq!(unknown.as_deref(), Some("units.mono.service.restart_on_change"), "{protocol}");
+    }
+    assert_eq!(app.unknown_to(3), None);
+    let table: [(&[&str], u64, &str); 4] = [
+        (&[], 2000, "paths"),
+        (&["/proc/1"], 2000, "paths"),
+        (&["/var/lib/drover/releases"], 2000, "paths"),
+        (&["/srv"], 1, "debounce"),
+    ];
+    for (paths, debounce, field) in table {
+        app.units.values_mut().next().unwrap().restart_on_change = Some(watch(paths, debounce));
+        let found: Vec<String> = app.check().into_iter().map(|error| error.field).collect();
+        assert_eq!(found, [format!("units.mono.service.restart_on_change.{field}")], "{paths:?} {debounce}");
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod preflight;
 mod replayed;
 mod scripted;
 mod selfcare;
+mod watched;
 
 use drover_tests::{
     fleet::{Cli, Fleet},

@@ -16,7 +16,7 @@ use containers::{CONTAINER_LIMITS, HEALTHCHECK, LOGGING};
 pub(super) use parts::UNIT;
 use parts::{CHECK, FILE, HOOKS, RESTART_BUDGET};
 #[cfg(test)]
-use parts::{EXPECT, HOOK, LIMITS};
+use parts::{EXPECT, HOOK, LIMITS, WATCH};
 
 const fn f(name: &'static str, kind: Kind, doc: &'static str, example: &'static str) -> Field {
     Field::new(name, kind, doc, example)
@@ -313,6 +313,7 @@ pub(super) static ALL: &[&Object] = &[
     &UNIT,
     &LIMITS,
     &RESTART_BUDGET,
+    &WATCH,
     &CONTAINER,
     &CONTAINER_LIMITS,
     &HEALTHCHECK,

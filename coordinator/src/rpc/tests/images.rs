@@ -31,6 +31,7 @@ fn with(image: &str) -> AppSpec {
         stop_grace_period: "10s".parse().unwrap(),
         labels: [].into(),
         drift: drover_proto::app::Drift::Repair,
+        restart_on_change: None,
     };
     AppSpec { containers: [("shop".parse().unwrap(), container)].into(), ..spec("one") }
 }

@@ -60,6 +60,7 @@ impl Decoder<'_> {
             stop_grace_period: span(node, "stop_grace_period").unwrap_or(Span::from_secs(10)),
             labels,
             drift: drift(node),
+            restart_on_change: self.watch(node),
             image: self.name_of(node, "image")?,
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use drover_proto::{
-    app::{Content, RestartBudget, Unit},
+    app::{Content, RestartBudget, Signal, Unit, Watch},
     name::{EnvKey, UnitName, UserName},
     template::Template,
 };
@@ -19,7 +19,8 @@ use crate::manifest::{
 };
 
 /// Fields that go with every form of a unit.
-const COMMON: [&str; 9] = ["text", "from", "enable", "start", "adopt", "instances", "ports", "drift", "restart_budget"];
+const COMMON: [&str; 10] =
+    ["text", "from", "enable", "start", "adopt", "instances", "ports", "drift", "restart_budget", "restart_on_change"];
 /// Fields of any kind of typed unit; all others are a service's.
 const GENERAL: [&str; 5] = ["description", "after", "wants", "requires", "options"];
 
@@ -47,8 +48,10 @@ impl Decoder<'_> {
             let (instances, ports) = (self.names(node.get("instances")), self.names(node.get("ports")));
             if let Some(name) = name {
                 let (drift, restart_budget) = (drift(node), node.get("restart_budget").and_then(restart_budget));
-                let text = text.unwrap_or_default();
-                units.insert(name, Unit { text, enable, start, adopt, instances, ports, drift, restart_budget });
+                let (text, restart_on_change) = (text.unwrap_or_default(), self.watch(node));
+                let unit =
+                    Unit { text, enable, start, adopt, instances, ports, drift, restart_budget, restart_on_change };
+                units.insert(name, unit);
             }
         }
         units
@@ -296,6 +299,16 @@ impl Decoder<'_> {
                 }
             }
         }
+    }
+}
+
+impl Decoder<'_> {
+    /// `restart_on_change` of a unit or a container. What does not parse has been reported by the table's types.
+    pub(super) fn watch(&mut self, node: &Node) -> Option<Watch> {
+        let node = node.get("restart_on_change")?;
+        let word = node.get("signal").and_then(Node::scalar).map(|scalar| scalar.text.as_str());
+        let signal = Signal::ALL.into_iter().find(|signal| Some(signal.word()) == word);
+        Some(Watch { paths: self.names(node.get("paths")), signal, debounce: span(node, "debounce")? })
     }
 }
 

@@ -1,6 +1,9 @@
 //! The fields of containers, as compose and `docker run` call them. Part of `table`.
 
-use super::{CREDENTIALS, f, parts::DRIFT};
+use super::{
+    CREDENTIALS, f,
+    parts::{DRIFT, WATCH},
+};
 use crate::manifest::fields::{
     Kind::{self, Argv, Bool, Choice, Duration, Int, List, Map, Text},
     Object,
@@ -98,8 +101,14 @@ pub(in crate::manifest) static CONTAINER: Object = Object {
             "report",
         )
         .default("repair"),
+        f(
+            "restart_on_change",
+            Kind::Object(&WATCH),
+            "Files of the host for which it is restarted, or sent a signal, when they change.",
+            "{ paths: /srv/library, signal: SIGHUP }",
+        ),
     ],
-    not_built: &["build", "depends_on", "adopt", "handover", "restart_on_change", "pull", "logs", "restart_budget"],
+    not_built: &["build", "depends_on", "adopt", "handover", "pull", "logs", "restart_budget"],
 };
 
 pub(super) static CONTAINER_LIMITS: Object = Object {

@@ -97,8 +97,36 @@ pub(in crate::manifest) static UNIT: Object = Object {
             "{ attempts: 3 }",
         )
         .depends("the app's"),
+        f(
+            "restart_on_change",
+            Kind::Object(&WATCH),
+            "Files of the host for which it is restarted, or sent a signal, when they change.",
+            "{ paths: /srv/library }",
+        ),
     ],
-    not_built: &["logs", "run_once", "restart_on_change", "handover", "stop_signal"],
+    not_built: &["logs", "run_once", "handover", "stop_signal"],
+};
+
+/// Of units and containers.
+pub(super) static WATCH: Object = Object {
+    name: "restart_on_change",
+    fields: &[
+        f(
+            "paths",
+            OneOrMany(&Text("path")),
+            "Files, and directories with all below them; they need not be there yet.",
+            "[/srv/library, /etc/mono.d]",
+        )
+        .required(),
+        f(
+            "signal",
+            Choice(&["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGINT", "SIGQUIT", "SIGTERM"]),
+            "Sent to its main process instead of the restart.",
+            "SIGHUP",
+        ),
+        f("debounce", Duration, "When nothing has changed for so long.", "10s").default("2s"),
+    ],
+    not_built: &[],
 };
 
 pub(super) static LIMITS: Object = Object {

@@ -139,6 +139,39 @@ fn instances_and_ports_go_with_every_form_of_a_unit() {
 }
 
 #[test]
+fn what_is_restarted_for_files_names_them() {
+    let manifest = minimal(
+        "vars: { library: /srv/library }
+units:
+  a.service: { exec: /bin/a, restart_on_change: { paths: \"{{ library }}\" } }
+  b.service: { text: \"[Service]\", enable: false, restart_on_change: { paths: [/b, /c], signal: SIGHUP, debounce: 5s } }
+containers:
+  cc: { image: \"redis:7\", restart_on_change: { paths: /d } }
+",
+    );
+    let spec = loaded(&manifest).spec;
+    let watch = |unit: &str| spec.units[&unit.parse().unwrap()].restart_on_change.clone().unwrap();
+    let (a, b) = (watch("a.service"), watch("b.service"));
+    assert_eq!(
+        (a.paths.into_iter().next().unwrap().as_str(), a.signal, a.debounce.as_ms()),
+        ("/srv/library", None, 2000)
+    );
+    assert_eq!((b.paths.len(), b.signal, b.debounce.as_ms()), (2, Some(drover_proto::app::Signal::Hup), 5000));
+    assert!(spec.containers.values().all(|container| container.restart_on_change.is_some()));
+    let (said, _) = faults(&minimal(
+        "units:
+  a.service: { exec: /bin/a, restart_on_change: { signal: SIGHUP } }
+  b.service: { exec: /bin/a, restart_on_change: { paths: srv } }
+  c.service: { exec: /bin/a, restart_on_change: { paths: /srv, signal: SIGKILL } }
+  d.service: { exec: /bin/a, restart_on_change: { paths: /proc/1 } }
+  e.service: { exec: /bin/a, restart_on_change: { paths: /srv, debounce: 1ms } }
+",
+    ));
+    let at: Vec<&str> = said.iter().map(|s| s.split(": ").next().unwrap()).collect();
+    assert_eq!(at, ["5", "6", "7", "8", "9"], "{said:#?}");
+}
+
+#[test]
 fn verbatim_units_are_taken_as_they_are() {
     let text = "[Service]\n# {{ \"{{\" }}\nExecStart={{ release }}/run %i\n[Install]\nWantedBy=x.target\n";
     let indented = text.replace('\n', "\n      ");
