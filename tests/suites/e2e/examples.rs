@@ -1,6 +1,7 @@
 //! The examples of the runbooks that run containers: each deployed as its README says, upgraded, broken and reverted, with the
 //! real programs in images made of Debian's packages, from a registry that stands in for the team's and for Docker Hub.
 
+mod cadchat;
 mod loss_adjuster;
 mod theta;
 
