@@ -43,7 +43,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let desired =
         Desired::open(&config.state_dir, &own_ids(identity.as_ref())).context("cannot open the desired state")?;
     let (connection, connected) = watch::channel(None);
-    let layout = Layout::from(&config);
+    let (layout, ports) = (Layout::from(&config), config.handover.ports.clone());
     let blobs = Blobs::open(&layout, connected).context("cannot make the blob directory")?;
     let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
     let (events, outbox, spooling) = event::open(&config.state_dir, config.events.max_bytes);
@@ -64,6 +64,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         systemd,
         engine: Engine::default(),
         events,
+        ports,
     })
     .context("cannot read the ledgers")?;
     let link = Link {

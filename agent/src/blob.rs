@@ -270,8 +270,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (_nobody, connection) = watch::channel(None);
         let at = |name: &str| directory.path().join(name);
-        let layout =
-            Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
+        let layout = Layout {
+            state_dir: at("state"),
+            releases_dir: at("releases"),
+            env_dir: at("env"),
+            units_dir: at("units"),
+            upstreams_dir: at("upstreams"),
+        };
         let mut blobs = Blobs::open(&layout, connection).unwrap();
         blobs.alone = Duration::from_millis(20);
         let ensured = timeout(

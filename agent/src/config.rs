@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use crate::handover::PortRange;
+
 /// Where the settings are unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/drover/agent.toml";
 
@@ -22,6 +24,16 @@ pub struct Config {
     pub log: String,
     /// What is kept of events until the coordinator has them.
     pub events: EventsConfig,
+    /// What is replaced by another instance beside it.
+    pub handover: HandoverConfig,
+}
+
+/// `[handover]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HandoverConfig {
+    /// From where ports are allotted.
+    pub ports: PortRange,
 }
 
 /// `[events]`
@@ -49,6 +61,7 @@ impl Default for Config {
             env_dir: "/var/lib/drover/env".into(),
             log: "info".to_owned(),
             events: EventsConfig::default(),
+            handover: HandoverConfig::default(),
         }
     }
 }

@@ -160,6 +160,16 @@ impl Findings {
         }
     }
 
+    fn of_container(&mut self, wanted: &Rendered, name: &ContainerName, reason: &Reason) {
+        let what = match reason {
+            Reason::NotRunning => "was not running",
+            Reason::Missing | Reason::New => "was removed",
+            _ => "was not the one that drover had made",
+        };
+        let drift = wanted.containers.get(name).map(|container| container.spec.drift).unwrap_or_default();
+        self.say(Part::Container(name.clone()), what, drift, Cure::Steps);
+    }
+
     fn of_step(&mut self, sight: &Sight<'_>, step: &Step) {
         let (wanted, observed) = (sight.wanted, sight.observed);
         let own = |unit: &UnitName| wanted.units.contains_key(unit) && !observed.masked.contains(unit);
@@ -202,13 +212,7 @@ impl Findings {
                 self.say(Part::Tree(tree.directory.clone()), "was removed", Drift::Repair, cure);
             }
             Action::RunContainer { name, .. } | Action::StartContainer(name) => {
-                let what = match &step.reason {
-                    Reason::NotRunning => "was not running",
-                    Reason::Missing | Reason::New => "was removed",
-                    _ => "was not the one that drover had made",
-                };
-                let drift = wanted.containers.get(name).map(|container| container.spec.drift).unwrap_or_default();
-                self.say(Part::Container(name.clone()), what, drift, Cure::Steps);
+                self.of_container(wanted, name, &step.reason);
             }
             // What belongs to a part that has been found, or to nobody's drift.
             Action::InstallPackages(_)
@@ -226,6 +230,8 @@ impl Findings {
             | Action::RemoveContainer(_)
             | Action::Stop(_)
             | Action::Start(_)
+            | Action::Prove { .. }
+            | Action::Drain { .. }
             | Action::Gate { .. }
             | Action::Commit => {}
         }
@@ -325,6 +331,8 @@ fn served(sight: &Sight<'_>, allowed: &BTreeSet<Part>, step: &Step) -> Option<Pa
         | Action::RemoveFile { .. }
         | Action::Stop(_)
         | Action::Start(_)
+        | Action::Prove { .. }
+        | Action::Drain { .. }
         | Action::Gate { .. }
         | Action::Commit => None,
     }

@@ -4,6 +4,7 @@ mod accounts;
 mod containers;
 mod directories;
 mod files;
+mod handover;
 mod hooks;
 mod leftovers;
 mod needs;
@@ -130,7 +131,8 @@ impl Exec<'_> {
             Action::RunContainer { name, .. } => self.run_container(name).await,
             Action::StartContainer(name) => self.start_container(name).await,
             Action::RemoveContainer(name) => self.remove_container(name).await,
-            Action::Gate { .. } | Action::Commit => Ok(()),
+            Action::Drain { instance, port, at_most } => self.drain(instance, *port, at_most.as_duration()).await,
+            Action::Prove { .. } | Action::Gate { .. } | Action::Commit => Ok(()),
         }
     }
 
@@ -176,6 +178,8 @@ pub fn describe(action: &Action) -> String {
         Action::RunContainer { name, image } => format!("running container {name} of {}", image.short()),
         Action::StartContainer(name) => format!("starting container {name}"),
         Action::RemoveContainer(name) => format!("removing container {name}"),
+        Action::Prove { instance, .. } => format!("waiting until {instance} is healthy"),
+        Action::Drain { instance, .. } => format!("waiting for what {instance} has begun"),
         Action::Gate { .. } => "waiting for health".to_owned(),
         Action::Commit => "committing".to_owned(),
     }

@@ -15,6 +15,7 @@ pub mod files;
 pub mod git;
 pub mod journal;
 pub mod listeners;
+pub mod nginx;
 pub mod notice;
 pub mod packages;
 pub mod process;

@@ -3,6 +3,7 @@
 //!
 //! The transitions are here, pure, so that tests can carry out a plan without a host.
 
+mod handover;
 mod once;
 mod store;
 
@@ -10,12 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
     digest::Digest,
-    name::{AbsPath, AppName, ContainerName, ReleaseId, RolloutId, UnitName},
+    name::{AbsPath, AppName, ContainerName, ReleaseId, RolloutId, UnitName, UpstreamName},
     spec::DesiredApp,
     status::{Failure, Phase},
 };
 use serde::{Deserialize, Serialize};
 
+pub use handover::{Instances, is_expected};
 pub use once::{Once, OnceState};
 pub use store::{LedgerError, Ledgers, SetAside};
 
@@ -59,6 +61,9 @@ pub struct AppLedger {
     /// `current` was committed, and a crash may still take along that this was told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untold: bool,
+    /// The instances of what is replaced by another one beside it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub handovers: BTreeMap<UpstreamName, Instances>,
 }
 
 /// A file that an app has written.
@@ -208,6 +213,7 @@ impl AppLedger {
             settled: None,
             once: None,
             untold: false,
+            handovers: BTreeMap::new(),
         }
     }
 
@@ -235,6 +241,9 @@ impl AppLedger {
     pub fn claim(&mut self, file: &RenderedFile, original: Option<Original>, unit_before: Option<AdoptedUnit>) {
         let owned = OwnedFile { reload: file.reload.clone(), restart: file.restart.clone(), removed: false };
         self.owned_files.insert(file.path.clone(), owned);
+        if let Some((upstream, port)) = &file.leads_to {
+            self.point(upstream, *port);
+        }
         if let Some(original) = original {
             self.originals.insert(file.path.clone(), original);
         }
@@ -292,6 +301,7 @@ impl AppLedger {
     pub fn commit(&mut self, desired: &DesiredApp, rendered: &Rendered, now_unix_ms: i64) {
         self.forget_dropped(rendered);
         self.record_effects(rendered);
+        self.settle_handovers(rendered);
         if let Some(tree) = &rendered.tree {
             self.trees.retain(|key| *key != tree.key);
             self.trees.insert(0, tree.key.clone());
@@ -317,10 +327,12 @@ impl AppLedger {
                 self.owned_units.clear();
                 self.owned_containers.clear();
                 self.effects.clear();
+                self.handovers.clear();
             }
             Some(rendered) => {
                 self.forget_dropped(rendered);
                 self.record_effects(rendered);
+                self.settle_handovers(rendered);
             }
         }
     }

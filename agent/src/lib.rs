@@ -8,6 +8,7 @@ pub mod link;
 pub mod blob;
 pub mod desired;
 pub mod ledger;
+pub mod handover;
 pub mod reconcile;
 pub mod observe;
 pub mod render;

@@ -6,6 +6,7 @@
 pub(crate) mod containers;
 mod diff;
 mod files;
+mod handover;
 mod needs;
 mod preflight;
 mod units;
@@ -16,7 +17,7 @@ use drover_proto::{
     app::HookPoint,
     code::Code,
     digest::Digest,
-    name::{AbsPath, AppName, ContainerName, UnitName},
+    name::{AbsPath, AppName, ContainerName, UnitName, UpstreamName},
     plan::{Action, Plan, Reason, Refusal, Step},
 };
 
@@ -53,6 +54,8 @@ pub struct Owners {
     pub units: BTreeMap<UnitName, AppName>,
     /// Containers.
     pub containers: BTreeMap<ContainerName, AppName>,
+    /// Upstreams of nginx.
+    pub upstreams: BTreeMap<UpstreamName, AppName>,
 }
 
 impl Owners {
@@ -66,6 +69,7 @@ impl Owners {
             owners.files.extend(files.map(|(path, _)| (path.clone(), name.clone())));
             owners.containers.extend(ledger.owned_containers.iter().map(|it| (it.clone(), name.clone())));
             owners.units.extend(ledger.owned_units.keys().map(|unit| (unit.clone(), name.clone())));
+            owners.upstreams.extend(ledger.handovers.keys().map(|upstream| (upstream.clone(), name.clone())));
         }
         owners
     }
@@ -91,9 +95,10 @@ impl Refusals {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let mut refusals = Refusals::default();
-    let files = files::changes(input, &mut refusals);
-    let units = units::changes(input, &files, &mut refusals);
+    let mut files = files::changes(input, &mut refusals);
+    let mut units = units::changes(input, &files, &mut refusals);
     let containers = containers::changes(input, &mut refusals);
+    let handover = handover::split(input, &mut files, &mut units, &mut refusals);
     let mut steps = Vec::new();
     if let Some(wanted) = input.wanted {
         steps.extend(needs::steps(wanted, input, &mut refusals));
@@ -103,6 +108,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let staged = steps.len();
     steps.extend(files.validate_staged);
     let before_switch = steps.len();
+    steps.extend(handover.beside);
     steps.extend(files.write);
     steps.extend(files.remove_checked);
     steps.extend(files.validate_in_place);
@@ -125,6 +131,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
             steps.splice(before_switch..before_switch, before);
         }
         steps.push(gate(wanted));
+        steps.extend(handover.retire);
         steps.push(step(Action::Commit, Reason::ProveHealth));
     }
     debug_assert!(staged <= before_switch, "staging comes before the switch");
@@ -229,9 +236,20 @@ pub fn leg(action: &Action) -> Leg {
         | Action::RunContainer { .. }
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
+        | Action::Prove { .. }
+        | Action::Drain { .. }
         | Action::Gate { .. }
         | Action::Commit => Leg::Switch,
     }
+}
+
+/// The steps up to the gate, and those between gate and commit: what served before goes only then.
+#[must_use]
+pub fn around_gate(steps: &[Step]) -> (&[Step], &[Step]) {
+    let is_gate = |step: &Step| matches!(step.action, Action::Gate { .. });
+    let Some(gate) = steps.iter().position(is_gate) else { return (steps, &[]) };
+    let end = steps.iter().position(|step| step.action == Action::Commit).unwrap_or(steps.len());
+    (&steps[..gate], steps.get(gate + 1..end).unwrap_or(&[]))
 }
 
 /// The index of the first step that touches what runs; everything before only prepares.

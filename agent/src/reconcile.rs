@@ -11,6 +11,7 @@ mod beside;
 mod cleanup;
 mod decide;
 mod handle;
+mod handover;
 mod jobs;
 mod listen;
 mod mend;
@@ -54,6 +55,7 @@ use crate::{
     desired::Desired,
     event::Events,
     exec,
+    handover::PortRange,
     host::{docker::Engine, facts, files::Known, systemd::Systemd},
     ledger::{AppLedger, LedgerError, Ledgers},
     outputs,
@@ -80,6 +82,8 @@ pub struct Parts {
     pub engine: Engine,
     /// Told what is done unasked.
     pub events: Events,
+    /// From where the ports of instances are allotted.
+    pub ports: PortRange,
 }
 
 /// The reconciler could not be opened.

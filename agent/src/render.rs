@@ -4,6 +4,7 @@
 mod container;
 mod env;
 mod fill;
+mod handover;
 mod layout;
 mod origin;
 mod unit_text;
@@ -16,7 +17,7 @@ use drover_proto::{
     duration::Span,
     name::{
         AbsPath, AppName, CheckName, ContainerName, HostName, LabelKey, LabelValue, ReleaseId, RolloutId, UnitName,
-        UserName,
+        UpstreamName, UserName,
     },
     port::Port,
     secret::Secret,
@@ -26,6 +27,8 @@ use drover_proto::{
 };
 
 pub use container::RenderedContainer;
+pub(crate) use handover::NGINX;
+pub use handover::{Ports, RenderedHandover, port_in};
 pub use layout::Layout;
 pub use origin::{GitTree, Origin};
 pub use unit_text::Accounts;
@@ -87,6 +90,8 @@ pub struct Rendered {
     pub hooks: Vec<RenderedHook>,
     /// The checks.
     pub checks: BTreeMap<CheckName, RenderedCheck>,
+    /// What is replaced by another instance beside it, by the upstream that leads to it.
+    pub handovers: BTreeMap<UpstreamName, RenderedHandover>,
 }
 
 /// The directory of an unpacked and built artifact.
@@ -161,6 +166,8 @@ pub struct RenderedFile {
     pub adopt: bool,
     /// What is done by itself when it is gone, or not as written.
     pub drift: Drift,
+    /// It is the upstream of that name, and leads to that port.
+    pub leads_to: Option<(UpstreamName, u16)>,
 }
 
 /// A file's check, all holes filled but `{{ path }}`.
@@ -242,8 +249,8 @@ impl Rendered {
     }
 }
 
-/// Renders a release for one host.
-pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result<Rendered, RenderError> {
+/// Renders a release for one host. `ports`: where the instances are of what is replaced by another one beside it.
+pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout, ports: &Ports) -> Result<Rendered, RenderError> {
     let spec = &desired.spec;
     let key = tree_key(spec)?;
     let directory = match &key {
@@ -251,7 +258,7 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
         None => None,
     };
     let env_file = layout.env_file(&spec.app).map_err(|e| error("env", e.to_string()))?;
-    let filler = Filler { desired, host, layout, directory: directory.as_ref(), env_file: &env_file };
+    let filler = Filler { desired, host, layout, directory: directory.as_ref(), env_file: &env_file, ports };
     let env = filler.env()?;
     let mut files = Vec::new();
     if !env.is_empty() || spec.templates().iter().any(|(_, t, _)| t.holes().any(|h| *h == Hole::EnvFile)) {
@@ -259,11 +266,14 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
     }
     let mut texts = BTreeMap::new();
     for (name, unit) in &spec.units {
-        let text = filler.fill(&format!("units.{name}"), &unit.text)?;
-        let path = layout.unit_file(name).map_err(|e| error(&format!("units.{name}"), e.to_string()))?;
-        files.push(unit_file(name, &text, path, unit)?);
-        texts.insert(name.clone(), text);
+        let field = format!("units.{name}");
+        let (name, text) = (filler.runs_as(name)?, filler.unit_text(&field, unit)?);
+        let path = layout.unit_file(&name).map_err(|e| error(&field, e.to_string()))?;
+        files.push(unit_file(&name, &text, path, unit)?);
+        texts.insert(name, (text, unit));
     }
+    let (handovers, upstreams) = filler.handovers(layout)?;
+    files.extend(upstreams);
     for (i, part) in spec.files.iter().enumerate() {
         files.push(filler.file(i, part)?);
     }
@@ -273,9 +283,9 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
         containers.insert(name.clone(), container);
         files.extend(secrets);
     }
-    let units = texts.into_iter().flat_map(|(name, text)| {
-        let unit = &spec.units[&name];
-        let print = fingerprint(&text, &files, desired.restart);
+    let asked = handover::take_restarts(&mut files, &handovers);
+    let units = texts.into_iter().flat_map(|(name, (text, unit))| {
+        let print = fingerprint(&text, &files, asked.get(&name), desired.restart);
         units(&name, unit, unit.restart_budget.or(spec.restart_budget).unwrap_or_default(), text, print)
     });
     let units = units.collect();
@@ -292,6 +302,7 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout) -> Result
         containers,
         hooks: filler.hooks(&env)?,
         checks: filler.checks()?,
+        handovers,
         files,
     })
 }
@@ -317,7 +328,8 @@ fn units(
     (fingerprint, names): (Digest, BTreeSet<AbsPath>),
 ) -> Vec<(UnitName, RenderedUnit)> {
     let (enable, start, adopt, drift, file) = (unit.enable, unit.start, unit.adopt, unit.drift, name.clone());
-    let ports = unit.ports.iter().copied().chain(unit_text::ports(name, &text)).collect();
+    let own = handover::port_of(name).filter(|_| unit.handover.is_some());
+    let ports = unit.ports.iter().copied().chain(unit_text::ports(name, &text)).chain(own).collect();
     let accounts = Accounts::of(&text);
     let whole = RenderedUnit { text, enable, start, adopt, drift, budget, fingerprint, names, file, ports, accounts };
     if unit.instances.is_empty() {
@@ -345,6 +357,7 @@ fn unit_file(name: &UnitName, text: &str, path: AbsPath, unit: &Unit) -> Result<
         restart: BTreeSet::new(),
         adopt: unit.adopt,
         drift: unit.drift,
+        leads_to: None,
     })
 }
 
@@ -352,12 +365,21 @@ fn root() -> Result<UserName, RenderError> {
     "root".parse().map_err(|_| error("owner", "root is no user name"))
 }
 
-fn fingerprint(text: &str, files: &[RenderedFile], restart: RolloutId) -> (Digest, BTreeSet<AbsPath>) {
+/// `asked`: files that the manifest restarts it for, beside those that its text names.
+fn fingerprint(
+    text: &str,
+    files: &[RenderedFile],
+    asked: Option<&BTreeSet<AbsPath>>,
+    restart: RolloutId,
+) -> (Digest, BTreeSet<AbsPath>) {
     let mut hasher = Hasher::new();
     hasher.update(text.as_bytes());
     let named: BTreeMap<&AbsPath, Digest> = files
         .iter()
-        .filter(|file| !matches!(file.kind, FileKind::Unit(_)) && text.contains(file.path.as_str()))
+        .filter(|file| {
+            let named = !matches!(file.kind, FileKind::Unit(_)) && text.contains(file.path.as_str());
+            named || asked.is_some_and(|asked| asked.contains(&file.path))
+        })
         .map(|file| (&file.path, file.digest))
         .collect();
     for (path, digest) in &named {

@@ -151,6 +151,9 @@ pub fn parts(
         if let Some(state) = observed.units.get(name).filter(|_| !name.is_template()) {
             let mut part = unit_part(name, unit, state);
             part.in_sync &= !failing.contains_key(name);
+            if let Some((upstream, its)) = rendered.handovers.iter().find(|(_, its)| its.instance == *name) {
+                part.desired.push_str(&format!(", serves {upstream} on port {}", its.port));
+            }
             if name.kind() == "timer" {
                 let job = state.triggers.parse().ok().and_then(|job: UnitName| observed.units.get_key_value(&job));
                 part.observed.push_str(&timer::runs(state, job, timer::Now::read()));

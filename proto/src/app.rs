@@ -21,6 +21,7 @@ use crate::{
 };
 
 pub use container::{Container, Healthcheck, Limits, Logging, Mount, MountSource, Namespace, Publish, Restart, Rights};
+pub use handover::BlueGreen;
 pub use selfcare::{Drift, RestartBudget};
 pub use watch::{Signal, Watch};
 
@@ -167,6 +168,9 @@ pub struct Unit {
     /// Files that it reads and that are not drover's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_on_change: Option<Watch>,
+    /// It is replaced by another instance beside it; absent = stopped and started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<BlueGreen>,
 }
 
 impl Unit {
@@ -339,6 +343,7 @@ impl AppSpec {
         found.checks(self);
         found.budgets(self);
         found.watches(self);
+        found.0.extend(handover::check(self));
         found.0.extend(self.strategy.check());
         found.0
     }
@@ -362,6 +367,7 @@ impl AppSpec {
 
 mod check;
 mod container;
+mod handover;
 mod selfcare;
 mod since;
 mod templates;

@@ -30,6 +30,8 @@ pub const MIN_CONTAINER_MEMORY_BYTES: u64 = 6 << 20;
 pub const SWAP_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=256 << 30;
 /// Ports of one unit.
 pub const MAX_PORTS_PER_UNIT: usize = 64;
+/// For how long at most an instance that is replaced may finish what it has begun.
+pub const MAX_DRAIN_MS: u64 = 60 * 60 * 1000;
 /// How often an agent starts one unit again within the window of its budget.
 pub const MAX_RESTART_ATTEMPTS: u32 = 100;
 /// Paths that one part is restarted for.

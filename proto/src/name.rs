@@ -143,6 +143,10 @@ name!(
     NetworkName, "network name", check_docker
 );
 name!(
+    /// An upstream of nginx that drover writes, e.g. `mono-api`.
+    UpstreamName, "upstream name", check_word
+);
+name!(
     /// A Debian package, optionally `name=version`.
     PackageName, "package name", check_package
 );

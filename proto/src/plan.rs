@@ -219,6 +219,26 @@ pub enum Action {
         /** From the switch. */
         healthy_deadline: Span,
     },
+    /// A new instance beside the one that serves is healthy without a break for that long, before anything is sent to it.
+    Prove {
+        /** Its name, e.g. `mono-api@20001.service`. */
+        instance: String,
+        /** Where it accepts connections, on 127.0.0.1. */
+        port: u16,
+        /** The checks that ask it. */
+        checks: BTreeSet<CheckName>,
+        /** Without a break. */
+        min_healthy_time: Span,
+    },
+    /// What an instance that serves no more has begun is waited for.
+    Drain {
+        /** Its name. */
+        instance: String,
+        /** Where it listens, if that is known. */
+        port: Option<u16>,
+        /** Then it is stopped all the same. */
+        at_most: Span,
+    },
     /// The release is now the host's current one.
     Commit,
 }
@@ -263,6 +283,10 @@ pub enum Reason {
     RestartAsked,
     /// The manifest says so, for every activation that changes something.
     Declared,
+    /// That instance has taken its place.
+    Replaced(String),
+    /// Nothing is sent to a new instance that has not been seen healthy.
+    ProveBeside,
     /// No host counts as updated before it has been seen healthy.
     ProveHealth,
 }
@@ -288,6 +312,8 @@ impl fmt::Display for Reason {
             Self::StaleProcess => f.write_str("not the process that drover started"),
             Self::RestartAsked => f.write_str("a restart was asked for"),
             Self::Declared => f.write_str("the manifest says so"),
+            Self::Replaced(by) => write!(f, "{by} has taken its place"),
+            Self::ProveBeside => f.write_str("nothing is sent to it before it is seen healthy"),
             Self::ProveHealth => f.write_str("a host counts only when seen healthy"),
         }
     }

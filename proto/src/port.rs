@@ -1,7 +1,11 @@
 //! A port that a unit listens on, as a manifest says it: `5000`, `127.0.0.1:5000`, `[::1]:5000`, each perhaps with `/udp`.
 //! Beside `name`; held by `app::Unit`, compared with a host's open sockets by the agent.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +37,12 @@ pub struct Port {
 }
 
 impl Port {
+    /// TCP, for whoever is on the same host.
+    #[must_use]
+    pub fn of_this_host(number: u16) -> Self {
+        Self { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), number, transport: Transport::Tcp }
+    }
+
     /// Whether two cannot listen at the same time. A wildcard of IPv6 takes IPv4's ports, too, unless it says otherwise,
     /// which cannot be seen from outside.
     #[must_use]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{LabelKey, SecretName};
+use crate::name::{LabelKey, SecretName, UpstreamName};
 
 /// What a hole asks for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub enum Hole {
     Secret(SecretName),
     /// The staged copy of the file being checked; only in that file's `validate:`.
     Path,
+    /// The port of an instance that stands beside the one before: in such a part its own, in a check that of the only one.
+    Port,
+    /// The same, of the part behind that upstream; only in checks.
+    PortOf(UpstreamName),
 }
 
 /// A piece of a template.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::render::{
-    render,
+    Ports, render,
     tests::{argv, desired, facts, file_part, template},
 };
 
@@ -31,8 +31,13 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         directories::make(dir.path(), 0o755).unwrap();
         let at = |name: &str| dir.path().join(name);
-        let layout =
-            Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
+        let layout = Layout {
+            state_dir: at("state"),
+            releases_dir: at("releases"),
+            env_dir: at("env"),
+            units_dir: at("units"),
+            upstreams_dir: at("upstreams"),
+        };
         directories::prepare(&layout).unwrap();
         directories::make(&layout.units_dir, 0o755).unwrap();
         let blobs = Blobs::open(&layout, watch::channel(None).1).unwrap();
@@ -46,7 +51,7 @@ impl Bench {
     }
 
     async fn step(&self, action: Action, ledger: &mut AppLedger, undo: &mut Undo) -> Result<(), StepFailure> {
-        let rendered = render(&self.desired, &facts(), &self.layout).unwrap();
+        let rendered = render(&self.desired, &facts(), &self.layout, &Ports::new()).unwrap();
         let exec = Exec {
             layout: &self.layout,
             systemd: &self.systemd,
@@ -98,7 +103,7 @@ impl Bench {
     }
 
     fn tree(&self) -> crate::render::Tree {
-        render(&self.desired, &facts(), &self.layout).unwrap().tree.unwrap()
+        render(&self.desired, &facts(), &self.layout, &Ports::new()).unwrap().tree.unwrap()
     }
 
     async fn stage(&self) -> Result<(), StepFailure> {
@@ -222,7 +227,7 @@ async fn a_build_that_fails_or_hangs_says_so_and_leaves_nothing() {
     assert_eq!(failed.code, Code::Build);
     assert!(failed.cause.contains("failed (exit code 7): no wheels here"), "{}", failed.cause);
     let tree = bench.tree();
-    discard_unsealed(&bench.layout, &render(&bench.desired, &facts(), &bench.layout).unwrap());
+    discard_unsealed(&bench.layout, &render(&bench.desired, &facts(), &bench.layout, &Ports::new()).unwrap());
     assert!(!tree.directory.as_path().exists());
     bench.archive("#!/bin/sh\nsleep 60\n");
     bench.desired.spec.artifact.as_mut().unwrap().build.as_mut().unwrap().timeout =

@@ -101,6 +101,10 @@ impl Exec<'_> {
     }
 
     pub(super) async fn reload(&self, unit: &UnitName) -> Result<(), StepFailure> {
+        if self.leads_by(unit) { self.reload_nginx(unit).await } else { self.reload_job(unit).await }
+    }
+
+    pub(super) async fn reload_job(&self, unit: &UnitName) -> Result<(), StepFailure> {
         let result = self.systemd.reload_or_restart(unit, self.patience()).await.map_err(|e| refused("reload", e))?;
         if result == JobResult::Done {
             return Ok(());

@@ -24,6 +24,9 @@ const LISTENING: [(&str, Transport, &str); 4] = [
     ("udp6", Transport::Udp, "07"),
 ];
 
+/// `TCP_ESTABLISHED`.
+const ESTABLISHED: &str = "01";
+
 /// A socket that something listens on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listener {
@@ -42,6 +45,22 @@ pub struct Owner {
     pub name: String,
     /// Its unit, such as `nginx.service` or `session-3.scope`.
     pub unit: Option<String>,
+}
+
+/// How many connections there are to a port of this host that both ends still have open, those included that nobody has
+/// accepted yet.
+pub fn connections_to(port: u16) -> io::Result<usize> {
+    let mut open = 0;
+    for table in ["tcp", "tcp6"] {
+        let text = match read(&Path::new("/proc/net").join(table)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let sockets = text.lines().skip(1).filter_map(|line| socket(line, Transport::Tcp, ESTABLISHED));
+        open += sockets.filter(|(_, local)| local.number == port).count();
+    }
+    Ok(open)
 }
 
 /// What listens where one of `ports` wants to.
@@ -181,6 +200,11 @@ mod tests {
         let found = on(&[wanted].into()).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].owners.iter().any(|owner| owner.pid == std::process::id()), "{found:?}");
+        assert_eq!(connections_to(wanted.number).unwrap(), 0);
+        let client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        assert_eq!(connections_to(wanted.number).unwrap(), 1, "also before it is accepted");
+        drop(client);
+        assert_eq!(connections_to(wanted.number).unwrap(), 0);
         drop(socket);
         assert_eq!(on(&[wanted].into()).unwrap(), vec![]);
     }

@@ -2,6 +2,7 @@
 
 mod asked;
 mod containers;
+mod handover;
 mod instances;
 pub(crate) mod model;
 mod neighbours;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use drover_proto::{
     app::HookPoint,
-    code::Code,
     event::EventKind,
     name::{AbsPath, UnitName},
     plan::{Action, Plan, Step},
@@ -25,8 +24,8 @@ use crate::{
     host::clock::Moment,
     ledger::{Activation, AdoptedUnit, Settled, Stage},
     observe::Observed,
-    plan::{Leg, leg, switch_at},
-    render::{FileKind, Rendered, render},
+    plan::{Leg, around_gate, leg, switch_at},
+    render::{FileKind, Rendered},
     report::now_unix_ms,
 };
 
@@ -70,12 +69,9 @@ impl Work<'_> {
             // Told once it is on disk: what is told as begun is told as gone on with, too.
             self.tell(EventKind::ActivationStarted, format!("activating {}", desired.release));
         }
-        let rendered = match render(desired, &self.facts, &self.shared.parts.layout) {
+        let rendered = match self.rendered(desired).await {
             Ok(rendered) => rendered,
-            Err(error) => {
-                let failed = StepFailure::new(Code::Invalid, "render", error.to_string());
-                return self.give_up(desired, failed).await;
-            }
+            Err(failed) => return self.give_up(desired, failed).await,
         };
         let resumed = interrupted.is_some();
         if self.others_have_left(desired, &rendered).await == End::Superseded {
@@ -148,7 +144,8 @@ impl Work<'_> {
         interrupted: Option<Activation>,
     ) -> End {
         let gating = interrupted.as_ref().is_some_and(|activation| activation.stage == Stage::Gating);
-        let steps = left_to_do(&plan.steps[switch_at(&plan.steps)..], gating);
+        let (switch, retire) = around_gate(&plan.steps[switch_at(&plan.steps)..]);
+        let steps = left_to_do(switch, gating);
         let before = self.ledger.clone();
         let mut specs = self.specs.clone();
         tokio::select! {
@@ -159,7 +156,7 @@ impl Work<'_> {
         if let Err(failed) = self.still_free(rendered) {
             return self.give_up(desired, failed).await;
         }
-        let times = match self.journal(desired, rendered, observed, &steps, interrupted) {
+        let times = match self.journal(desired, rendered, observed, [&steps[..], retire].concat(), interrupted) {
             Ok(times) => times,
             Err(failed) => {
                 // What is not on disk has not begun.
@@ -175,7 +172,7 @@ impl Work<'_> {
             phase: None,
         };
         let (mut undo, mut seen_by_nobody) = (Undo::default(), true);
-        for step in steps.iter().filter(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit)) {
+        for step in &steps {
             seen_by_nobody &=
                 matches!(step.action, Action::WriteFile { .. } | Action::RemoveFile { .. } | Action::Validate { .. });
             match self.step(step, &setting, &mut undo).await {
@@ -199,7 +196,8 @@ impl Work<'_> {
             }
         }
         let left = (setting.jobs_until + self.held.waited()).saturating_duration_since(Instant::now());
-        self.prove(desired, rendered, GateTimes { waited: times.left.saturating_sub(left), left, ..times }).await
+        let times = GateTimes { waited: times.left.saturating_sub(left), left, ..times };
+        self.prove(desired, rendered, times, observed, retire).await
     }
 
     /// Unit files were written and put back: their times changed, and systemd would call them changed from now on.
@@ -215,10 +213,10 @@ impl Work<'_> {
         desired: &DesiredApp,
         rendered: &Rendered,
         observed: &Observed,
-        steps: &[Step],
+        steps: Vec<Step>,
         interrupted: Option<Activation>,
     ) -> Result<GateTimes, StepFailure> {
-        let changing = steps.iter().any(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit));
+        let changing = !steps.is_empty();
         let stage = if changing { Stage::Switching } else { Stage::Gating };
         let units: Vec<UnitName> = steps.iter().filter_map(|step| run_by(&step.action, rendered)).collect();
         let files: Vec<AbsPath> = steps.iter().filter_map(|step| written_by(&step.action, rendered)).collect();
@@ -253,7 +251,14 @@ impl Work<'_> {
         })
     }
 
-    async fn prove(&mut self, desired: &DesiredApp, rendered: &Rendered, times: GateTimes) -> End {
+    async fn prove(
+        &mut self,
+        desired: &DesiredApp,
+        rendered: &Rendered,
+        times: GateTimes,
+        observed: &Observed,
+        retire: &[Step],
+    ) -> End {
         self.ledger.switched(rendered);
         if let Err(failed) = self.keep() {
             return self.give_up(desired, failed).await;
@@ -264,6 +269,11 @@ impl Work<'_> {
             GateEnd::Superseded => End::Superseded,
             GateEnd::Failed(failed) => self.give_up(desired, failed).await,
             GateEnd::Healthy => {
+                match self.retire(retire, rendered, observed, desired, None).await {
+                    Ok(()) => {}
+                    Err(Stop::Superseded) => return End::Superseded,
+                    Err(Stop::Failed(failed)) => return self.give_up(desired, failed).await,
+                }
                 let uncommitted = self.ledger.clone();
                 self.ledger.commit(desired, rendered, now_unix_ms());
                 self.ledger.untold = true;
@@ -316,6 +326,7 @@ impl Work<'_> {
         self.let_go(desired).await;
         tracing::error!(app = %self.app, release = %desired.release, code = %failure.code, step = failure.step, "{}", failure.cause);
         self.ledger.activation = None;
+        self.ledger.forget_allotted();
         self.ledger.failed_attempt = Some((desired.release.clone(), desired.rollout));
         self.ledger.failure = Some(failure);
         self.ledger.settled = Some(Settled { release: desired.release.clone(), rollout: desired.rollout, phase });
@@ -334,12 +345,11 @@ pub(super) fn refuse(plan: &Plan) -> Result<(), StepFailure> {
     Err(StepFailure::new(first.code, "plan", first.message.clone()).with("refused", all))
 }
 
-/// The steps from the switch on. An activation that was interrupted in the gate (`gating`) had carried all of them out,
+/// The steps from the switch to the gate. An activation that was interrupted in the gate (`gating`) had carried all of them out,
 /// hooks too: if the host is still so that only hooks are left, they have run.
 fn left_to_do(steps: &[Step], gating: bool) -> Vec<Step> {
     let hook = |step: &Step| matches!(step.action, Action::Hook { .. });
-    let proof = |step: &Step| matches!(step.action, Action::Gate { .. } | Action::Commit);
-    let hooks_only = steps.iter().all(|step| hook(step) || proof(step));
+    let hooks_only = steps.iter().all(hook);
     steps.iter().filter(|step| !(gating && hooks_only && hook(step))).cloned().collect()
 }
 

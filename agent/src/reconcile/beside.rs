@@ -16,7 +16,9 @@ impl Work<'_> {
         let units = rendered.units.keys().filter_map(|unit| Some((unit.to_string(), others.units.get(unit)?)));
         let containers = rendered.containers.keys();
         let containers = containers.filter_map(|name| Some((name.to_string(), others.containers.get(name)?)));
-        files.chain(units).chain(containers).map(|(part, app)| (part, app.clone())).collect()
+        let upstreams = rendered.handovers.keys();
+        let upstreams = upstreams.filter_map(|name| Some((format!("upstream {name}"), others.upstreams.get(name)?)));
+        files.chain(units).chain(containers).chain(upstreams).map(|(part, app)| (part, app.clone())).collect()
     }
 
     /// Other apps were at work since the plan was made.

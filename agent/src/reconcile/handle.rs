@@ -18,7 +18,6 @@ use crate::{
     host::docker::Engine,
     ledger::AppLedger,
     outputs::{self, HookRun},
-    render::render,
     report::{Redactor, now_unix_ms},
 };
 
@@ -45,9 +44,7 @@ impl Handle {
         let specs = shared.parts.desired.subscribe();
         let work = Work::new(shared, specs, app.clone(), shared.facts(), ledger);
         let mut rendered = match &desired {
-            Some(desired) => {
-                Some(render(desired, &work.facts, &shared.parts.layout).map_err(|error| error.to_string())?)
-            }
+            Some(desired) => Some(work.sketched(desired).await.map_err(|failed| failed.cause)?),
             None => None,
         };
         let cause = |failed: StepFailure| failed.cause;

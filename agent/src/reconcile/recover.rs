@@ -13,6 +13,7 @@ use drover_proto::{
 use super::{Work, activation};
 use crate::{
     event::Events,
+    handover::on_disk,
     ledger::{AdoptedUnit, AppLedger, Original, SetAside},
     observe::Observed,
     render::{FileKind, Layout, Rendered, render},
@@ -58,7 +59,9 @@ impl Work<'_> {
     }
 
     async fn take_over(&mut self, desired: &DesiredApp, aside: &Path) -> Result<(), String> {
-        let rendered = render(desired, &self.facts, &self.shared.parts.layout).map_err(|error| error.to_string())?;
+        let layout = &self.shared.parts.layout;
+        let ports = on_disk(desired, layout, |path| std::fs::read_to_string(path).ok());
+        let rendered = render(desired, &self.facts, layout, &ports).map_err(|error| error.to_string())?;
         let empty = self.ledger.clone();
         let (observed, _) = self.look(Some(&rendered)).await.map_err(|failed| failed.cause)?;
         self.ledger = as_committed(desired, &rendered, &observed, &self.shared.parts.layout);

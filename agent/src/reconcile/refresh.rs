@@ -6,14 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use drover_proto::{name::CheckName, spec::DesiredApp, status::Phase};
 
 use super::{Work, mend::Notes};
-use crate::{
-    check,
-    drift::Part,
-    ledger::AppLedger,
-    observe::Observed,
-    render::{Rendered, render},
-    report,
-};
+use crate::{check, drift::Part, ledger::AppLedger, observe::Observed, render::Rendered, report};
 
 /// A check that fails is asked once more after this: one sample is no news.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -28,7 +21,7 @@ impl Work<'_> {
     }
 
     pub(super) async fn inspect(&mut self, current: &DesiredApp) -> Option<(Rendered, Observed, Notes)> {
-        let rendered = match render(current, &self.facts, &self.shared.parts.layout) {
+        let rendered = match self.committed(current) {
             Ok(rendered) => rendered,
             Err(error) => {
                 self.degrade(vec![error.to_string()]);

@@ -7,7 +7,7 @@ use drover_proto::{
     code::Code,
     event::EventKind,
     name::AbsPath,
-    plan::{Action, Plan},
+    plan::{Action, Step},
     spec::DesiredApp,
     status::{Evidence, Failure, Phase},
 };
@@ -23,13 +23,13 @@ use crate::{
     host::files::{self, FileState},
     ledger::Stage,
     observe::Observed,
-    plan::forbids_going_back,
-    render::{Rendered, render},
+    plan::{around_gate, forbids_going_back},
+    render::Rendered,
     report::now_unix_ms,
 };
 
 /// What ran before has been proven once; it need not prove itself for as long again.
-const MIN_HEALTHY: Duration = Duration::from_secs(2);
+pub(super) const MIN_HEALTHY: Duration = Duration::from_secs(2);
 /// For the jobs of a removal.
 const JOBS: Duration = Duration::from_secs(120);
 /// For the Docker engine to be back.
@@ -87,8 +87,7 @@ impl Work<'_> {
     }
 
     async fn back_to(&mut self, previous: &DesiredApp, asked: &DesiredApp, shown: &Phase) -> Result<(), Stop> {
-        let rendered = render(previous, &self.facts, &self.shared.parts.layout)
-            .map_err(|error| StepFailure::new(Code::Invalid, "render", error.to_string()))?;
+        let rendered = self.rendered(previous).await?;
         self.engine_is_back().await;
         let (observed, mut plan) = self.look(Some(&rendered)).await?;
         plan.refusals.retain(|refusal| forbids_going_back(refusal.code));
@@ -98,7 +97,8 @@ impl Work<'_> {
         let started = Instant::now();
         let until = started + strategy.healthy_deadline.as_duration();
         self.held.begin_to_count();
-        self.go_back(plan, Some(&rendered), &observed, asked, until).await?;
+        let (back, retire) = around_gate(&plan.steps);
+        self.go_back(back, Some(&rendered), &observed, asked, until).await?;
         let until = until + self.held.waited();
         self.shared.board.phase(&self.app, shown.clone());
         let times = GateTimes {
@@ -109,6 +109,8 @@ impl Work<'_> {
         };
         match self.gate(&rendered, asked, times, |_, _| shown.clone()).await {
             GateEnd::Healthy => {
+                let phase = |step| Phase::Reverting { cause: step };
+                self.retire(retire, &rendered, &observed, asked, Some(phase)).await?;
                 self.ledger.reverted(Some(&rendered));
                 Ok(())
             }
@@ -120,7 +122,7 @@ impl Work<'_> {
     async fn back_to_nothing(&mut self, asked: &DesiredApp, shown: &Phase) -> Result<(), Stop> {
         self.engine_is_back().await;
         let (observed, plan) = self.look(None).await?;
-        self.go_back(plan, None, &observed, asked, Instant::now() + JOBS).await?;
+        self.go_back(&plan.steps, None, &observed, asked, Instant::now() + JOBS).await?;
         self.shared.board.phase(&self.app, shown.clone());
         self.ledger.reverted(None);
         Ok(())
@@ -129,7 +131,7 @@ impl Work<'_> {
     /// The steps of the plan. Hooks and checks of files of the release before may warn, never block.
     async fn go_back(
         &mut self,
-        plan: Plan,
+        steps: &[Step],
         wanted: Option<&Rendered>,
         observed: &Observed,
         asked: &DesiredApp,
@@ -144,7 +146,7 @@ impl Work<'_> {
         };
         let setting = Setting { wanted, observed, jobs_until, asked: Some(asked), phase: None };
         let (mut undo, mut of_containers) = (Undo::default(), None);
-        for step in plan.steps.iter().filter(|step| !matches!(step.action, Action::Gate { .. } | Action::Commit)) {
+        for step in steps {
             let done = self.step(step, &setting, &mut undo).await;
             self.shared.board.phase(&self.app, Phase::Reverting { cause: cause.clone() });
             match done {

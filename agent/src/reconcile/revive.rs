@@ -82,8 +82,9 @@ impl Shared {
     pub(super) fn guard(&self, app: &AppName, facts: &HostFacts) {
         self.rewatch.ask(app.clone());
         let ledger = self.ledger(app);
-        let rendered =
-            ledger.as_ref().and_then(|l| l.current.as_ref()).and_then(|c| render(c, facts, &self.parts.layout).ok());
+        let rendered = ledger
+            .as_ref()
+            .and_then(|ledger| render(ledger.current.as_ref()?, facts, &self.parts.layout, &ledger.live_ports()).ok());
         let of_app: BTreeMap<UnitName, Ward> = rendered.iter().flat_map(wards_of).collect();
         self.wards.send_if_modified(|wards| {
             let others =

@@ -20,7 +20,7 @@ use crate::{
     ledger::AppLedger,
     observe::{Depth, Observed, observe, preflight::preflight},
     plan::{Input, Leg, leg, plan},
-    render::{Rendered, render},
+    render::Rendered,
     report::{Redactor, now_unix_ms},
 };
 
@@ -85,7 +85,7 @@ impl Work<'_> {
     }
 
     fn planned(&self, wanted: Option<&Rendered>, observed: Observed) -> (Observed, Plan) {
-        let previous = self.previous();
+        let previous = self.previous_beside(wanted);
         let others = self.shared.owners_beside(&self.app);
         let input = Input {
             app: &self.app,
@@ -102,8 +102,7 @@ impl Work<'_> {
 
     /// The committed release, as this host has it.
     pub(super) fn previous(&self) -> Option<Rendered> {
-        let current = self.ledger.current.as_ref()?;
-        render(current, &self.facts, &self.shared.parts.layout).ok()
+        self.previous_beside(None)
     }
 
     /// Whether a unit is this app's, on the host or in the release.
@@ -128,7 +127,12 @@ impl Work<'_> {
         // Dropped halfway these do no harm; everything else is brought to its end.
         let harmless = matches!(
             step.action,
-            Action::Fetch { .. } | Action::PullImage(_) | Action::Build { .. } | Action::Start(_) | Action::Restart(_)
+            Action::Fetch { .. }
+                | Action::PullImage(_)
+                | Action::Build { .. }
+                | Action::Start(_)
+                | Action::Restart(_)
+                | Action::Drain { .. }
         );
         let mut specs = self.specs.clone();
         let turn = turn_of(&step.action, |unit| self.is_own(unit, setting.wanted));
@@ -144,6 +148,9 @@ impl Work<'_> {
             () = self.shared.turns.take(turn, &mut self.held) => {}
         }
         self.shared.board.phase(&self.app, phase(words.clone()));
+        if let Action::Prove { instance, .. } = &step.action {
+            return self.prove_beside(instance, setting).await;
+        }
         let redactor = self.redactor();
         let parts = &self.shared.parts;
         let (board, hide) = (&self.shared.board, self.redactor());
@@ -323,6 +330,8 @@ fn phase_of(action: &Action, step: String) -> Phase {
         | Action::RunContainer { .. }
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
+        | Action::Prove { .. }
+        | Action::Drain { .. }
         | Action::Commit => Phase::Activating { step },
         Action::Gate { .. } => Phase::Gating { healthy_for_ms: 0, waiting_for: Vec::new() },
     }

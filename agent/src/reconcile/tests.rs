@@ -99,8 +99,13 @@ fn app() -> AppName {
 
 fn open(dir: &TempDir) -> (Desired, Reconciler) {
     let at = |name: &str| dir.path().join(name);
-    let layout =
-        Layout { state_dir: at("state"), releases_dir: at("releases"), env_dir: at("env"), units_dir: at("units") };
+    let layout = Layout {
+        state_dir: at("state"),
+        releases_dir: at("releases"),
+        env_dir: at("env"),
+        units_dir: at("units"),
+        upstreams_dir: at("upstreams"),
+    };
     let desired = Desired::open(&layout.state_dir, &[]).unwrap();
     let blobs = Blobs::open(&layout, watch::channel(None).1).unwrap();
     let systemd = Systemd::connect_to("unix:path=/nonexistent");
@@ -111,6 +116,7 @@ fn open(dir: &TempDir) -> (Desired, Reconciler) {
         systemd,
         engine: Engine::default(),
         events: crate::event::Events::default(),
+        ports: Default::default(),
     };
     (desired, Reconciler::open(parts).unwrap().1)
 }
@@ -251,6 +257,8 @@ async fn a_release_that_fails_when_it_is_applied_again_does_not_go_back_from_its
     bench.pass().await;
     assert!(matches!(bench.status().phase, Phase::Healthy { .. }), "{:?}", bench.status());
     fs::remove_file(go).unwrap();
+    // Something is to be done: where nothing is touched there is nothing to go back from.
+    fs::write(bench.at("site"), "by hand\n").unwrap();
     first.rollout += 1;
     bench.ask(&[&first]);
     bench.pass().await;

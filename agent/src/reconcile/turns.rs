@@ -58,6 +58,8 @@ pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Optio
         | Action::RemoveContainer(_)
         | Action::Stop(_)
         | Action::Start(_)
+        | Action::Prove { .. }
+        | Action::Drain { .. }
         | Action::Gate { .. }
         | Action::Commit => None,
     }

@@ -145,6 +145,7 @@ impl Filler<'_> {
                 restart: BTreeSet::new(),
                 adopt: false,
                 drift: Drift::Repair,
+                leads_to: None,
             });
         }
         Ok(files)

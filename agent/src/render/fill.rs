@@ -13,8 +13,8 @@ use drover_proto::{
 };
 
 use super::{
-    FileKind, HostFacts, Layout, RenderError, RenderedBuild, RenderedFile, RenderedHook, Tree, Validate, env, error,
-    root,
+    FileKind, HostFacts, Layout, Ports, RenderError, RenderedBuild, RenderedFile, RenderedHook, Tree, Validate, env,
+    error, root,
 };
 use crate::check::{RenderedCheck, RenderedHttp, RenderedProbe};
 
@@ -25,6 +25,7 @@ pub(super) struct Filler<'a> {
     pub(super) layout: &'a Layout,
     pub(super) directory: Option<&'a AbsPath>,
     pub(super) env_file: &'a AbsPath,
+    pub(super) ports: &'a Ports,
 }
 
 impl Filler<'_> {
@@ -57,6 +58,7 @@ impl Filler<'_> {
                 value.ok_or_else(|| error(field, format!("the value of secret {name} did not come with the release")))
             }
             Hole::Path => Err(error(field, "{{ path }} means something only in a file's validate:")),
+            Hole::Port | Hole::PortOf(_) => self.port(field, hole).map(|port| port.to_string()),
         }
     }
 
@@ -94,6 +96,7 @@ impl Filler<'_> {
             restart: BTreeSet::new(),
             adopt: false,
             drift: Drift::Repair,
+            leads_to: None,
         })
     }
 
@@ -129,13 +132,13 @@ impl Filler<'_> {
             restart: self.running(&part.restart),
             adopt: part.adopt,
             drift: part.drift,
+            leads_to: None,
         })
     }
 
     /// The units to be told of a change: of a template of this app its instances.
     fn running(&self, units: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
-        let own = &self.desired.spec.units;
-        units.iter().flat_map(|name| own.get(name).map_or_else(|| [name.clone()].into(), |u| u.runs_as(name))).collect()
+        units.iter().flat_map(|name| self.running_of(name)).collect()
     }
 
     fn validate(&self, field: &str, argv: &Argv) -> Result<Validate, RenderError> {
@@ -219,7 +222,7 @@ impl Filler<'_> {
                 Probe::Command { run, user } => {
                     RenderedProbe::Command { run: self.argv(&field, run)?, user: user.clone() }
                 }
-                Probe::Unit(unit) => RenderedProbe::Unit(unit.clone()),
+                Probe::Unit(unit) => RenderedProbe::Unit(self.runs_as(unit)?),
             };
             checks.insert(name.clone(), RenderedCheck { probe, interval: check.interval, timeout: check.timeout });
         }

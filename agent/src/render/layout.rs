@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use drover_proto::{
     digest::Digest,
-    name::{AbsPath, AppName, ContainerName, NameError, SecretName, UnitName},
+    name::{AbsPath, AppName, ContainerName, NameError, SecretName, UnitName, UpstreamName},
 };
 
 use crate::config::Config;
@@ -20,6 +20,8 @@ pub struct Layout {
     pub env_dir: PathBuf,
     /// Where unit files are written.
     pub units_dir: PathBuf,
+    /// Where upstreams of nginx are written, which includes all of them.
+    pub upstreams_dir: PathBuf,
 }
 
 impl From<&Config> for Layout {
@@ -29,6 +31,7 @@ impl From<&Config> for Layout {
             releases_dir: config.releases_dir.clone(),
             env_dir: config.env_dir.clone(),
             units_dir: "/etc/systemd/system".into(),
+            upstreams_dir: "/etc/nginx/conf.d".into(),
         }
     }
 }
@@ -64,6 +67,10 @@ impl Layout {
     /// A unit's file.
     pub fn unit_file(&self, unit: &UnitName) -> Result<AbsPath, NameError> {
         text(&self.units_dir.join(unit.as_str())).parse()
+    }
+    /// The file of an upstream.
+    pub fn upstream(&self, app: &AppName, name: &UpstreamName) -> Result<AbsPath, NameError> {
+        text(&self.upstreams_dir.join(format!("drover-{app}-{name}.conf"))).parse()
     }
     /// Whether `path` lies in a directory that is drover's alone, wherever the settings put it.
     #[must_use]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
     app::{
-        Artifact, Build, Container, Content, Drift, FilePart, Hook, HookPoint, Limits, Restart, Rights, SecretSource,
-        Unit,
+        Artifact, BlueGreen, Build, Container, Content, Drift, FilePart, Hook, HookPoint, Limits, Restart, Rights,
+        SecretSource, Unit,
     },
     digest::Digest,
     duration::Span,
@@ -27,6 +27,7 @@ pub(crate) fn template(text: &str) -> Template {
             "env_file" => Hole::EnvFile,
             "host.name" => Hole::HostName,
             "path" => Hole::Path,
+            "port" => Hole::Port,
             other => match other.strip_prefix("secret.") {
                 Some(secret) => Hole::Secret(secret.parse().unwrap()),
                 None => Hole::HostLabel(other.strip_prefix("host.labels.").unwrap().parse().unwrap()),
@@ -40,6 +41,19 @@ pub(crate) fn template(text: &str) -> Template {
 
 pub(crate) fn argv(args: &[&str]) -> Argv {
     args.iter().map(|arg| template(arg)).collect()
+}
+
+/// The example with its unit replaced by another instance beside it.
+pub(crate) fn handing_over() -> DesiredApp {
+    let mut desired = desired();
+    for unit in desired.spec.units.values_mut() {
+        unit.text = template(
+            "[Service]\nEnvironmentFile={{ env_file }}\nExecStart={{ release }}/venv/bin/gunicorn -b 127.0.0.1:{{ port }}\n",
+        );
+        let (upstream, drain) = ("mono-api".parse().unwrap(), Span::from_secs(30));
+        unit.handover = Some(BlueGreen { upstream, drain });
+    }
+    desired
 }
 
 /// A file of root's.
@@ -69,6 +83,7 @@ pub(crate) fn unit(text: &str) -> Unit {
         drift: Drift::default(),
         restart_budget: None,
         restart_on_change: None,
+        handover: None,
     }
 }
 
@@ -182,11 +197,12 @@ pub(crate) fn layout() -> Layout {
         releases_dir: "/var/lib/drover/releases".into(),
         env_dir: "/var/lib/drover/env".into(),
         units_dir: "/etc/systemd/system".into(),
+        upstreams_dir: "/etc/nginx/conf.d".into(),
     }
 }
 
 pub(crate) fn rendered(desired: &DesiredApp) -> Rendered {
-    render(desired, &facts(), &layout()).unwrap()
+    render(desired, &facts(), &layout(), &Ports::new()).unwrap()
 }
 
 fn text(rendered: &Rendered, path: &str) -> String {
@@ -265,7 +281,7 @@ fn what_cannot_be_filled_is_said_with_its_field() {
         (secret, "env.KEY", "secret KEY"),
         (base64, "files[0].content", "base64"),
     ] {
-        let error = render(&desired, &facts(), &layout()).unwrap_err();
+        let error = render(&desired, &facts(), &layout(), &Ports::new()).unwrap_err();
         assert_eq!(error.field, field);
         assert!(error.what.contains(what), "{error}");
     }
@@ -329,5 +345,5 @@ fn a_container_is_another_when_anything_it_is_made_of_is() {
     }
     let mut tagged = with_container();
     shop(&mut tagged, &|c| c.image.digest = None);
-    assert!(render(&tagged, &facts(), &layout()).unwrap_err().to_string().contains("has no digest"));
+    assert!(render(&tagged, &facts(), &layout(), &Ports::new()).unwrap_err().to_string().contains("has no digest"));
 }

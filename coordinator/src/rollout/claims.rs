@@ -1,4 +1,4 @@
-//! Units, containers and paths that two apps would both claim on one host. Its agent refuses a host spec with such a pair, and with it
+//! Units, containers, upstreams and paths that two apps would both claim on one host. Its agent refuses a host spec with such a pair, and with it
 //! every change for that host: so none is ever written.
 //!
 //! `rpc/operator/plan` asks before a plan or a rollout, so that nothing is written in vain. `keeper` asks before it gives a
@@ -41,7 +41,12 @@ pub fn claims(spec: &AppSpec) -> BTreeSet<String> {
     let names = spec.units.iter().flat_map(|(name, unit)| unit.runs_as(name).into_iter().chain([name.clone()]));
     let units = names.map(|unit| format!("unit {unit}"));
     let containers = spec.containers.keys().map(|name| format!("container {name}"));
-    units.chain(containers).chain(spec.files.iter().map(|file| format!("file {}", file.path))).collect()
+    let upstreams = spec.handovers().map(|(_, _, own)| format!("upstream {}", own.upstream));
+    units
+        .chain(containers)
+        .chain(upstreams)
+        .chain(spec.files.iter().map(|file| format!("file {}", file.path)))
+        .collect()
 }
 
 impl Rollouts {

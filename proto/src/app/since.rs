@@ -25,25 +25,54 @@ const FIRST: [(&[&str], &[&str]); 9] = [
     ),
 ];
 
+/// The same of protocol 2.
+const SECOND: [(&[&str], &[&str]); 10] = [
+    (
+        &[],
+        &[
+            "app",
+            "targets",
+            "strategy",
+            "host",
+            "artifact",
+            "env",
+            "secrets",
+            "units",
+            "files",
+            "hooks",
+            "checks",
+            "restart_budget",
+        ],
+    ),
+    (&["host"], &["packages", "users", "directories", "swap_bytes"]),
+    (&["artifact"], &["digest", "size_bytes", "build", "source"]),
+    (&["artifact", "build"], &["user", "run", "env", "timeout"]),
+    (&["units", ANY], &["text", "enable", "start", "adopt", "instances", "ports", "drift", "restart_budget"]),
+    (
+        &["files", ANY],
+        &["path", "content", "owner", "group", "mode", "validate", "reload", "restart", "adopt", "drift"],
+    ),
+    (&["hooks", ANY], &["name", "when", "run", "user", "timeout", "env", "run_once"]),
+    (&["checks", ANY], &["probe", "interval", "timeout"]),
+    (&["checks", ANY, "probe"], &["http", "tcp", "command", "unit"]),
+    (
+        &["strategy"],
+        &["max_parallel", "min_healthy_time", "healthy_deadline", "progress_deadline", "max_failures", "on_failure"],
+    ),
+];
+
 impl AppSpec {
     /// A field that whoever speaks only `protocol` would refuse, e.g. `units.worker@.service.instances`; `None` = it can
     /// read all.
     #[must_use]
     pub fn unknown_to(&self, protocol: u32) -> Option<String> {
-        if protocol >= 3 {
-            return None;
-        }
-        if !self.containers.is_empty() {
-            return Some("containers".to_owned());
-        }
-        if let Some((unit, _)) = self.units.iter().find(|(_, unit)| unit.restart_on_change.is_some()) {
-            return Some(format!("units.{unit}.restart_on_change"));
-        }
-        if protocol == 2 {
-            return None;
-        }
+        let known: &[(&[&str], &[&str])] = match protocol {
+            0 | 1 => &FIRST,
+            2 => &SECOND,
+            _ => return None,
+        };
         let document = serde_json::to_value(self).ok()?;
-        FIRST.iter().find_map(|(place, fields)| later(&document, place, fields, String::new()))
+        known.iter().find_map(|(place, fields)| later(&document, place, fields, String::new()))
     }
 }
 

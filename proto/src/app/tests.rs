@@ -24,6 +24,7 @@ fn minimal() -> AppSpec {
                 drift: Drift::default(),
                 restart_budget: None,
                 restart_on_change: None,
+                handover: None,
             },
         )]),
         containers: BTreeMap::new(),
@@ -195,6 +196,71 @@ fn an_older_protocol_does_not_know_later_fields() {
     unit.ports = ["80".parse().unwrap()].into();
     assert_eq!(app.unknown_to(1).as_deref(), Some("units.mono.service.ports"));
     assert_eq!(app.unknown_to(2), None);
+    let unit = handing_over("mono-api");
+    app.units.insert("mono.service".parse().unwrap(), unit);
+    assert_eq!(app.unknown_to(2).as_deref(), Some("units.mono.service.handover"));
+    assert_eq!(app.unknown_to(3), None);
+}
+
+fn handing_over(upstream: &str) -> Unit {
+    let mut unit = minimal().units.into_values().next().unwrap();
+    unit.text.0.push(Segment::Hole(Hole::Port));
+    unit.handover = Some(BlueGreen { upstream: upstream.parse().unwrap(), drain: Span::from_secs(30) });
+    unit
+}
+
+#[test]
+fn what_two_instances_at_once_cannot_have_is_refused() {
+    let name = |text: &str| text.parse::<UnitName>().unwrap();
+    assert_eq!(name("mono-api.service").on_port(20001), Some(name("mono-api@20001.service")));
+    let said = |change: &dyn Fn(&mut AppSpec)| -> Vec<String> {
+        let mut app = minimal();
+        app.units = [(name("mono.service"), handing_over("mono"))].into();
+        change(&mut app);
+        app.check().into_iter().map(|error| error.field).collect()
+    };
+    let unit = |change: fn(&mut Unit)| said(&|app| app.units.values_mut().for_each(change));
+    let port = |hole: Hole| Template(vec![Segment::Text("http://127.0.0.1:".into()), Segment::Hole(hole)]);
+    let check = |app: &mut AppSpec, hole: Hole| {
+        let http = HttpProbe {
+            url: port(hole),
+            method: "GET".into(),
+            headers: BTreeMap::new(),
+            status: None,
+            expect_headers: BTreeMap::new(),
+            body_contains: None,
+            json: BTreeMap::new(),
+        };
+        let (interval, timeout) = (Span::from_secs(1), Span::from_secs(1));
+        app.checks.insert("api".parse().unwrap(), Check { probe: Probe::Http(http), interval, timeout });
+    };
+    let of = |upstream: &str| Hole::PortOf(upstream.parse().unwrap());
+    assert_eq!(said(&|app| check(app, Hole::Port)), [""; 0]);
+    assert_eq!(unit(|unit| unit.adopt = true), ["units.mono.service.adopt"]);
+    assert_eq!(unit(|unit| unit.start = false), ["units.mono.service.start"]);
+    assert_eq!(unit(|unit| unit.ports = ["80".parse().unwrap()].into()), ["units.mono.service.ports"]);
+    const WATCH: &str = r#"{"paths": ["/srv/x"], "debounce": 2000}"#;
+    let watched = unit(|unit| unit.restart_on_change = Some(serde_json::from_str(WATCH).unwrap()));
+    assert_eq!(watched, ["units.mono.service.restart_on_change"]);
+    assert_eq!(unit(|unit| drop(unit.text.0.pop())), ["units.mono.service"]);
+    let drain =
+        |span: Span| said(&|app| app.units.values_mut().for_each(|u| u.handover.as_mut().unwrap().drain = span));
+    assert_eq!(drain(Span::from_secs(300)), ["units.mono.service.drain"], "with healthy_deadline it is too long");
+    let hasty = said(&|app| app.strategy.min_healthy_time = Span::from_secs(200));
+    assert_eq!(hasty, ["units.mono.service.handover"], "twice that is more than healthy_deadline");
+    let two = |app: &mut AppSpec, upstream: &str| {
+        app.units.insert(name("web.service"), handing_over(upstream));
+    };
+    assert_eq!(said(&|app| two(app, "mono")), ["units.web.service.upstream"]);
+    assert_eq!(said(&|app| (two(app, "web"), check(app, Hole::Port)).0), ["checks.api.http"], "whose");
+    assert_eq!(said(&|app| (two(app, "web"), check(app, of("web"))).0), [""; 0]);
+    assert_eq!(said(&|app| check(app, of("other"))), ["checks.api.http"]);
+    assert_eq!(said(&|app| app.files = vec![file("/etc/x", port(Hole::Port), 0o644)]), ["files[0].content"]);
+    let plain = minimal().units.into_values().next().unwrap();
+    assert_eq!(
+        said(&|app| drop(app.units.insert(name("mono@a.service"), plain.clone()))),
+        ["units.mono.service.handover"]
+    );
 }
 
 #[test]

@@ -8,13 +8,14 @@ use drover_proto::{
 };
 
 use crate::{
+    handover::Choice,
     host::{docker::ContainerState, files::FileState, systemd::UnitState},
     ledger::{AdoptedUnit, AppLedger, Original},
     observe::{Observed, Seen, SeenFile},
     plan::{Input, Owners, plan},
     render::{
-        FileKind, Rendered,
-        tests::{desired, layout, rendered},
+        FileKind, Rendered, render,
+        tests::{desired, facts, layout},
     },
 };
 
@@ -43,9 +44,21 @@ impl Host {
         (host, desired)
     }
 
+    /// A release as it would be here.
+    pub(crate) fn rendered(&self, desired: &DesiredApp) -> Rendered {
+        let (facts, layout, taken, range) = (facts(), layout(), Default::default(), Default::default());
+        let choice =
+            Choice { desired, facts: &facts, layout: &layout, ledger: &self.ledger, taken: &taken, range: &range };
+        render(desired, &facts, &layout, &choice.ports().unwrap()).unwrap()
+    }
+
     pub(crate) fn plan(&self, desired: Option<&DesiredApp>) -> Plan {
-        let wanted = desired.map(rendered);
-        let previous = self.ledger.current.as_ref().map(rendered);
+        let wanted = desired.map(|desired| self.rendered(desired));
+        let of = wanted.iter().flat_map(|wanted| &wanted.handovers);
+        let ports =
+            self.ledger.live_ports().into_iter().chain(of.map(|(name, its)| (name.clone(), its.port))).collect();
+        let previous =
+            self.ledger.current.as_ref().and_then(|current| render(current, &facts(), &layout(), &ports).ok());
         let mut observed = self.observed.clone();
         observed.tree_sealed = wanted
             .as_ref()
@@ -78,7 +91,8 @@ impl Host {
     pub(crate) fn apply(&mut self, desired: &DesiredApp) -> Plan {
         let plan = self.plan(Some(desired));
         assert_eq!(plan.refusals, vec![]);
-        let wanted = rendered(desired);
+        let wanted = self.rendered(desired);
+        self.ledger.allot(&wanted);
         self.ledger.claim_containers(&wanted);
         self.ledger.claim_instances(&wanted, |_| None);
         for step in &plan.steps {
@@ -156,6 +170,8 @@ impl Host {
             | Action::Hook { .. }
             | Action::Validate { .. }
             | Action::Reload(_)
+            | Action::Prove { .. }
+            | Action::Drain { .. }
             | Action::Gate { .. }
             | Action::Commit => {}
         }
@@ -215,6 +231,8 @@ pub(crate) fn words(plan: &Plan) -> Vec<String> {
         Action::RunContainer { name, .. } => format!("run {name}"),
         Action::StartContainer(name) => format!("start container {name}"),
         Action::RemoveContainer(name) => format!("remove container {name}"),
+        Action::Prove { instance, .. } => format!("prove {instance}"),
+        Action::Drain { instance, .. } => format!("drain {instance}"),
         Action::Gate { .. } => "gate".to_owned(),
         Action::Commit => "commit".to_owned(),
     };

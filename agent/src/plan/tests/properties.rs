@@ -99,6 +99,8 @@ fn side(action: &Action) -> Option<bool> {
         | Action::RemoveContainer(_)
         | Action::Validate { staged: false, .. }
         | Action::Hook { when: HookPoint::AfterSwitch, .. }
+        | Action::Prove { .. }
+        | Action::Drain { .. }
         | Action::Gate { .. }
         | Action::Commit => Some(true),
     }

@@ -24,6 +24,7 @@ mod artifact;
 mod container;
 mod content;
 mod env;
+mod handover;
 mod health;
 mod host;
 mod timer;

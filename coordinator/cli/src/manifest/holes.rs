@@ -26,7 +26,9 @@ impl Allow {
     pub const VALIDATE: Self = Self(1 | 2 | 4);
     /// Those of `HOST` and `secret.…`.
     pub const SECRET: Self = Self(1 | 2 | 8);
-    const ALL: Self = Self(15);
+    /// Those of `HOST` and `port`.
+    pub const PORT: Self = Self(1 | 2 | 16);
+    const ALL: Self = Self(31);
 
     fn lets(self, hole: &Hole) -> bool {
         let needed = match hole {
@@ -34,6 +36,7 @@ impl Allow {
             Hole::EnvFile | Hole::HostName | Hole::HostLabel(_) => 2,
             Hole::Path => 4,
             Hole::Secret(_) => 8,
+            Hole::Port | Hole::PortOf(_) => 16,
         };
         self.0 & needed != 0
     }
@@ -228,13 +231,17 @@ impl Names {
         if let Some(key) = inner.strip_prefix("host.label.") {
             return key.parse().map(Hole::HostLabel).map_err(|e| (e.to_string(), None));
         }
+        if let Some(upstream) = inner.strip_prefix("port.") {
+            return upstream.parse().map(Hole::PortOf).map_err(|e| (e.to_string(), None));
+        }
         match inner {
+            "port" => Ok(Hole::Port),
             "release" => Ok(Hole::Release),
             "env_file" => Ok(Hole::EnvFile),
             "host.name" => Ok(Hole::HostName),
             "path" => Ok(Hole::Path),
             _ => {
-                const HOLES: [&str; 6] = ["app", "environment", "release", "env_file", "host.name", "path"];
+                const HOLES: [&str; 7] = ["app", "environment", "release", "env_file", "host.name", "path", "port"];
                 let known = self.vars.keys().map(String::as_str).chain(HOLES);
                 let hint = did_you_mean(inner, known).map_or_else(
                     || "declare it under vars, or for two braces as they are write {{ \"{{\" }}".to_owned(),
@@ -255,6 +262,10 @@ impl Names {
                     Some("give it to the program by env or by a file of mode 0600".into()),
                 ),
                 Hole::Path => ("{{ path }} means something only in a file's validate:".into(), None),
+                Hole::Port | Hole::PortOf(_) => (
+                    "{{ port }} means something only in a unit with handover: blue_green and in checks".into(),
+                    Some("it differs from instance to instance; sites name the upstream instead".into()),
+                ),
                 Hole::Release => ("{{ release }} cannot stand here".into(), None),
                 Hole::EnvFile | Hole::HostName | Hole::HostLabel(_) => (
                     "what differs from host to host cannot stand here".into(),

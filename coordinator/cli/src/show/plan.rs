@@ -262,6 +262,11 @@ pub fn words(action: &Action) -> String {
                 .collect();
             format!("wait until healthy for {min_healthy_time}, at most {healthy_deadline}: {}", all.join(", "))
         }
+        Action::Prove { instance, port, checks, min_healthy_time } => {
+            let checks: String = checks.iter().map(|check| format!(", check {check}")).collect();
+            format!("wait until {instance} is healthy on port {port} for {min_healthy_time}{checks}")
+        }
+        Action::Drain { instance, at_most, .. } => format!("wait for what {instance} has begun, at most {at_most}"),
         Action::Commit => "commit the release".to_owned(),
     }
 }

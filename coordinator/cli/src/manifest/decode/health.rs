@@ -73,7 +73,7 @@ impl Decoder<'_> {
             "tcp" => self.plain(target).map(Probe::Tcp),
             "unit" => self.name(target).map(Probe::Unit),
             _ => {
-                let run = self.argv(target, Allow::HOST);
+                let run = self.argv(target, Allow::PORT);
                 if node.get("user").is_none() {
                     self.reports.at(node, "a command needs its user", "add user: nobody, or the user of the app");
                 }
@@ -83,8 +83,8 @@ impl Decoder<'_> {
     }
 
     fn http(&mut self, node: &Node, target: &Node) -> Option<HttpProbe> {
-        let url = self.line(target, Allow::HOST);
-        let headers = self.headers(node.get("header"), Allow::HOST);
+        let url = self.line(target, Allow::PORT);
+        let headers = self.headers(node.get("header"), Allow::PORT);
         let mut probe = HttpProbe {
             url: Template::default(),
             method: node.get("method").and_then(|n| self.plain(n)).unwrap_or_else(|| "GET".into()),

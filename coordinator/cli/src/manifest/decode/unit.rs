@@ -19,8 +19,21 @@ use crate::manifest::{
 };
 
 /// Fields that go with every form of a unit.
-const COMMON: [&str; 10] =
-    ["text", "from", "enable", "start", "adopt", "instances", "ports", "drift", "restart_budget", "restart_on_change"];
+const COMMON: [&str; 13] = [
+    "text",
+    "from",
+    "enable",
+    "start",
+    "adopt",
+    "instances",
+    "ports",
+    "drift",
+    "restart_budget",
+    "restart_on_change",
+    "handover",
+    "upstream",
+    "drain",
+];
 /// Fields of any kind of typed unit; all others are a service's.
 const GENERAL: [&str; 5] = ["description", "after", "wants", "requires", "options"];
 
@@ -46,11 +59,22 @@ impl Decoder<'_> {
             };
             let (Course { enable, start, .. }, adopt) = (course, flag(node, "adopt"));
             let (instances, ports) = (self.names(node.get("instances")), self.names(node.get("ports")));
+            let handover = self.handover(name.as_ref(), node);
             if let Some(name) = name {
                 let (drift, restart_budget) = (drift(node), node.get("restart_budget").and_then(restart_budget));
                 let (text, restart_on_change) = (text.unwrap_or_default(), self.watch(node));
-                let unit =
-                    Unit { text, enable, start, adopt, instances, ports, drift, restart_budget, restart_on_change };
+                let unit = Unit {
+                    text,
+                    enable,
+                    start,
+                    adopt,
+                    instances,
+                    ports,
+                    drift,
+                    restart_budget,
+                    restart_on_change,
+                    handover,
+                };
                 units.insert(name, unit);
             }
         }
@@ -63,8 +87,8 @@ impl Decoder<'_> {
             self.reports.at(value, message, "write it into the unit's text, or describe the whole unit by fields");
         }
         let (template, place) = match (text, from) {
-            (Some(text), None) => (self.template(text, Allow::HOST)?, text),
-            (None, Some(from)) => match self.content_from(from, Some(Allow::HOST))? {
+            (Some(text), None) => (self.template(text, Allow::PORT)?, text),
+            (None, Some(from)) => match self.content_from(from, Some(Allow::PORT))? {
                 Content::Text(template) => (template, from),
                 Content::Base64(_) => {
                     self.reports.at(from, "is not text", "a unit file is UTF-8 text");
@@ -121,7 +145,7 @@ impl Decoder<'_> {
 
     fn unit_section(&mut self, node: &Node, unit: &mut UnitText) {
         let description = match node.get("description") {
-            Some(node) => self.line(node, Allow::HOST),
+            Some(node) => self.line(node, Allow::PORT),
             None => Some(Template::literal(&self.names.app)),
         };
         if let Some(description) = description {
@@ -218,14 +242,14 @@ impl Decoder<'_> {
     }
 
     fn directive(&mut self, unit: &mut UnitText, section: &str, key: &str, node: &Node) {
-        if let Some(value) = self.line(node, Allow::HOST) {
+        if let Some(value) = self.line(node, Allow::PORT) {
             unit.set(section, key, value);
         }
     }
 
     /// A command line as systemd reads it; it would refuse a relative path only on the host.
     fn command(&mut self, unit: &mut UnitText, key: &str, node: &Node) {
-        let Some(line) = self.line(node, Allow::HOST) else { return };
+        let Some(line) = self.line(node, Allow::PORT) else { return };
         if let Some(drover_proto::template::Segment::Text(text)) = line.0.first() {
             let program = text.trim_start_matches(['@', '-', ':', '+', '!', '|', '"', '\'', ' ']);
             let program = program.split_whitespace().next().unwrap_or_default();
@@ -243,7 +267,7 @@ impl Decoder<'_> {
     fn environment(&mut self, node: &Node, unit: &mut UnitText) {
         for (key, value) in node.get("environment").into_iter().flat_map(Node::entries) {
             let name: Option<EnvKey> = self.parse_at(key.at, &value.path, &key.text);
-            if let (Some(name), Some(text)) = (name, self.line(value, Allow::HOST)) {
+            if let (Some(name), Some(text)) = (name, self.line(value, Allow::PORT)) {
                 let mut assignment = Template::literal(format!("{name}="));
                 assignment.0.extend(text.0);
                 unit.set("Service", "Environment", quote(&assignment, false));
@@ -264,7 +288,7 @@ impl Decoder<'_> {
         }
         let mut words = Vec::new();
         for (i, item) in exec.items().iter().enumerate() {
-            let Some(word) = self.line(item, Allow::HOST) else { continue };
+            let Some(word) = self.line(item, Allow::PORT) else { continue };
             if i == 0 && word.plain_text().starts_with(['@', '-', ':', '+', '!', '|']) {
                 let hint = "systemd gives it a special meaning there: to use that, write exec as one text";
                 self.reports.at(item, "a program cannot begin with that character", hint);
@@ -292,7 +316,7 @@ impl Decoder<'_> {
                     self.reports.say(key.at, &values.path, message, Some(hint));
                 } else {
                     for value in one_or_many(Some(values)) {
-                        if let Some(text) = self.line(value, Allow::HOST) {
+                        if let Some(text) = self.line(value, Allow::PORT) {
                             unit.add_option(&section.text, &key.text, text);
                         }
                     }

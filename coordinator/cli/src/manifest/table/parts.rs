@@ -10,7 +10,7 @@ use crate::manifest::fields::{
 pub(in crate::manifest) static UNIT: Object = Object {
     name: "unit",
     fields: &[
-        f("text", Text("text"), "The whole unit file, verbatim. Holes: `release`, `env_file`, `host.…`.", "|"),
+        f("text", Text("text"), "The whole unit file, verbatim. Holes: `release`, `env_file`, `host.…`, `port`.", "|"),
         f("from", Text("path"), "The whole unit file, from beside the manifest. Same holes.", "mono.service"),
         f("description", Text("line"), "`Description=`", "mono API").depends("the app's name"),
         f("after", OneOrMany(&Text("unit")), "`After=`", "network-online.target"),
@@ -103,8 +103,29 @@ pub(in crate::manifest) static UNIT: Object = Object {
             "Files of the host for which it is restarted, or sent a signal, when they change.",
             "{ paths: /srv/library }",
         ),
+        f(
+            "handover",
+            Choice(&["recreate", "blue_green"]),
+            "How another release takes its place: it is stopped and started, or a new instance starts beside it.",
+            "blue_green",
+        )
+        .default("recreate"),
+        f(
+            "upstream",
+            Text("upstream"),
+            "With `blue_green`: the upstream of nginx that leads to the instance that serves.",
+            "mono-api",
+        )
+        .depends("the unit's name without its suffix"),
+        f(
+            "drain",
+            Duration,
+            "With `blue_green`: for so long at most the instance before may finish what it has begun.",
+            "2m",
+        )
+        .depends("`30s`"),
     ],
-    not_built: &["logs", "run_once", "handover", "stop_signal"],
+    not_built: &["logs", "run_once", "stop_signal"],
 };
 
 /// Of units and containers.

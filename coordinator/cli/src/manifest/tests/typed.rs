@@ -211,3 +211,33 @@ checks:
         ["5", "5", "6", "7", "8", "9", "9", "10", "11", "12", "13", "14", "16", "17", "18", "19", "20", "21"];
     assert_eq!(at, expected, "{said:#?}");
 }
+
+#[test]
+fn a_unit_that_hands_over_names_its_port_and_has_an_upstream() {
+    let manifest = |unit: &str, more: &str| {
+        let unit =
+            format!("{{ exec: [/bin/a, \"{{{{ port }}}}\"], environment: {{ PORT: \"{{{{ port }}}}\" }}, {unit} }}");
+        minimal(&format!("units:\n  mono-api.service: {unit}\n{more}"))
+    };
+    let check = "checks:\n  a: { http: \"http://127.0.0.1:{{ port }}/\" }\n  \
+                 b: { command: [/bin/b, \"{{ port.mono-api }}\"], user: nobody }\n";
+    let read = loaded(&manifest("handover: blue_green", check));
+    let unit = &read.spec.units[&"mono-api.service".parse().unwrap()];
+    let handover = unit.handover.clone().unwrap();
+    assert_eq!((handover.upstream.as_str(), handover.drain.to_string().as_str()), ("mono-api", "30s"));
+    assert!(shown(&unit.text).contains("ExecStart=/bin/a <Port>\n"), "{}", shown(&unit.text));
+    assert!(shown(&unit.text).contains("Environment=PORT=<Port>\n"), "{}", shown(&unit.text));
+    let said = |unit: &str, more: &str| faults(&manifest(unit, more)).0.join("; ");
+    loaded(&manifest("handover: blue_green, upstream: api, drain: 2m", ""));
+    assert!(said("upstream: api", "").contains("upstream: upstream belongs to handover: blue_green"));
+    assert!(said("drain: 2m, handover: recreate", "").contains("drain belongs to handover: blue_green"));
+    assert!(said("handover: recreate", "").contains("{{ port }} means something only in a unit with handover"));
+    assert!(said("handover: blue_green, upstream: Mono", "").contains("upstream name \"Mono\""));
+    assert!(said("handover: green", "").contains("\"green\" is not one of its values"));
+    let files = "files:\n  - { path: /etc/a, content: \"{{ port }}\" }\n";
+    assert!(said("handover: blue_green", files).contains("files[0].content: {{ port }} means something only"));
+    let hidden = said("handover: blue_green", "vars: { port: 80 }\n");
+    assert!(hidden.contains("a variable of that name would hide it"), "{hidden}");
+    let (odd, _) = faults(&minimal("units:\n  Mono.service: { exec: \"/bin/a {{ port }}\", handover: blue_green }\n"));
+    assert!(odd.join("").contains("Mono is no name for an upstream of nginx"), "{odd:?}");
+}
