@@ -3,6 +3,7 @@
 
 pub mod fleet;
 pub mod lab;
+pub mod load;
 pub mod recorder;
 pub mod servers;
 pub mod tiny;

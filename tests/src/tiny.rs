@@ -17,10 +17,20 @@ pub const MANIFEST: &str = include_str!("../fixtures/tiny/drover.yaml");
 impl Tiny {
     /// A healthy version 1.
     pub fn new() -> Tiny {
+        Tiny::of(SERVER, MANIFEST)
+    }
+
+    /// A healthy version 1 of an app behind nginx, `shop`, which is replaced by another instance beside it. It is quick, knows
+    /// ok | 500 and is rude when it is stopped.
+    pub fn shop() -> Tiny {
+        Tiny::of(include_str!("../fixtures/shop/server.py"), include_str!("../fixtures/shop/drover.yaml"))
+    }
+
+    fn of(server: &str, manifest: &str) -> Tiny {
         let tiny = Tiny { directory: tempfile::tempdir().expect("a temporary directory") };
         std::fs::create_dir(tiny.path().join("app")).expect("a new directory");
-        tiny.write("app/server.py", SERVER);
-        tiny.write("drover.yaml", MANIFEST);
+        tiny.write("app/server.py", server);
+        tiny.write("drover.yaml", manifest);
         tiny.version("1").behave("ok")
     }
 

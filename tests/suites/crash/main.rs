@@ -48,6 +48,16 @@ fn upgrades_killed_at_every_even_boundary() {
     upgrades(2);
 }
 
+/// A service that is replaced by another instance beside it. There and back are the same: one has the odd, the other the even.
+#[test]
+fn handovers_killed_at_every_boundary() {
+    const NORTH: Move = Move::Apply(Release::North);
+    const SOUTH: Move = Move::Apply(Release::South);
+    let mut stage = Stage::set();
+    stage.rehearse(&[NORTH, SOUTH, NORTH, SOUTH]);
+    walk(&stage, [(NORTH, 1), (SOUTH, 2)]);
+}
+
 /// From where it begins to differ from an upgrade; another host for each half.
 fn failing(first: u64) {
     let mut stage = Stage::set();

@@ -17,6 +17,10 @@ pub enum Release {
     Blue,
     /// Like `Blue`; its last hook fails.
     Broken,
+    /// Of another kind: a service that is replaced by another instance beside it, behind nginx.
+    North,
+    /// The same in another version.
+    South,
 }
 
 /// Appends what happens to a log: `shop.py NAME`; it fails when there is a file `fails` beside it.
@@ -57,6 +61,24 @@ checks:"#;
 
 /// The manifest folder of a release.
 pub fn release(release: Release) -> Tiny {
+    match release {
+        Release::Red | Release::Blue | Release::Broken => colourful(release),
+        Release::North | Release::South => handing_over(&format!("{release:?}").to_lowercase()),
+    }
+}
+
+fn handing_over(version: &str) -> Tiny {
+    Tiny::shop()
+        .version(version)
+        .edit("app: shop", "app: tiny")
+        .edit("min_healthy_time: 1s, healthy_deadline: 20s", "min_healthy_time: 200ms, healthy_deadline: 30s")
+        .edit("shop.service:", "tiny.service:")
+        .edit("http://shop;", "http://tiny;")
+        .edit("{{ port }} 1", "{{ port }} 0")
+        .edit("interval: 500ms", "interval: 100ms")
+}
+
+fn colourful(release: Release) -> Tiny {
     let colour = format!("{release:?}").to_lowercase();
     let worker = release == Release::Red;
     let more = if worker { "  - { path: /etc/motd, content: \"the shop is red\\n\", adopt: true }" } else { "" };

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// what counts generations is left out.
 const LOOK: &str = r#"
 cd /
-places='etc/systemd/system etc/nginx/sites-enabled etc/motd etc/shop srv/shop var/lib/drover'
+places='etc/systemd/system etc/nginx/sites-enabled etc/nginx/conf.d etc/motd etc/shop srv/shop var/lib/drover'
 state=var/lib/drover/agent
 find $places -xdev \( -path $state/output -o -path $state/events -o -name 'status.json' -o -name 'desired.json' \) -prune \
   -o -printf '%y %m %u:%g /%p %l\n' 2>/dev/null | sort
@@ -23,6 +23,7 @@ processes="$(ps -eo user:12,args --no-headers)" # before grep, which would be am
 echo "$processes" | grep -E 'server\.py|sleep|shop\.py|nginx: (m|w)' | grep -v places= | sort
 curl -s -m 2 http://127.0.0.1:8000/ | sed -E 's/"pid": [0-9]+, //'; echo
 curl -s -m 2 http://127.0.0.1:8088/ || true; echo
+curl -s -m 2 http://127.0.0.1/ | sed -E 's/, "pid": [0-9]+//'; echo
 for app in tiny bystander; do cat $state/ledger/$app.json 2>/dev/null && echo; done
 true
 "#;

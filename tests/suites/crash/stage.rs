@@ -49,9 +49,9 @@ const RESTART_SOON: &str = "[Service]\nRestartSec=100ms\n";
 /// All but the release that runs.
 const FORGET_TREES: &str = r#"
 cd /var/lib/drover/releases/tiny 2>/dev/null || exit 0
-now=$(systemctl show --value -p ExecStart tiny.service | grep -o 'tiny/[0-9a-f]*' | head -n 1)
+now=$(systemctl show --value -p ExecStart tiny.service 'tiny@*.service' | grep -o 'tiny/[0-9a-f]*' || true)
 for tree in *; do
-  if [ "tiny/$tree" != "$now" ]; then rm -rf "$tree" /var/lib/drover/agent/releases/tiny/"$tree"; fi
+  if ! echo "$now" | grep -qx "tiny/$tree"; then rm -rf "$tree" /var/lib/drover/agent/releases/tiny/"$tree"; fi
 done
 "#;
 
@@ -72,7 +72,8 @@ impl Stage {
         host.sh("echo 'the original' > /etc/motd; systemctl daemon-reload");
         let (_kept, manifest) = shop::bystander();
         fleet.alice.apply(&manifest).ok();
-        let releases = [Release::Red, Release::Blue, Release::Broken].map(|release| (release, shop::release(release)));
+        let releases = [Release::Red, Release::Blue, Release::Broken, Release::North, Release::South];
+        let releases = releases.map(|release| (release, shop::release(release)));
         let untouched = (host.main_pid("nginx.service"), host.main_pid("bystander.service"));
         Stage {
             fleet,

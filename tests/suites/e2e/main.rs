@@ -9,6 +9,7 @@ mod examples;
 mod failures;
 mod files;
 mod git;
+mod handover;
 mod hooks;
 mod identity;
 mod interruptions;
