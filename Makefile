@@ -44,8 +44,8 @@ shipped: setup deb ## the packages that ship, installed and used on Debian 11 ho
 	DROVER_PACKAGES=$(CURDIR)/target/debian/dist LAB_ROOTFS=$$(tests/lab/mkrootfs --suite bullseye --path) \
 	  $(NEXTEST) -E 'test(deploy::a_release_reaches_three_hosts) + test(failures::what_fails_before_the_switch) + test(the_binaries_need_no_glibc)'
 
-crash: setup deb-dev ## hundreds of random points at which the agent is killed, then a virtual machine whose power is cut (POINTS=, SEED=)
-	DROVER_CRASH_POINTS=$(or $(POINTS),300) DROVER_CRASH_SEED=$(or $(SEED),$(shell date +%s)) \
+crash: setup deb-dev ## the agent killed at every boundary and at hundreds of random points, then a virtual machine whose power is cut (POINTS=, SEED=)
+	DROVER_CRASH_STRIDE=2 DROVER_CRASH_POINTS=$(or $(POINTS),300) DROVER_CRASH_SEED=$(or $(SEED),$(shell date +%s)) \
 	  $(CARGO) nextest run --locked --package drover-tests --target $(TARGET) --profile crash -E 'binary(crash)' $(T)
 	tests/lab/powercut 20
 

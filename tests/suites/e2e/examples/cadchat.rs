@@ -48,6 +48,8 @@ fn cadchat_is_deployed_upgraded_broken_and_reverted_and_reads_its_library_anew()
     let theirs = String::from_utf8(host.read_file("/etc/docker/daemon.json")).expect("text");
     let insecure = format!("{{\n  \"insecure-registries\": [\"{}\"],\n", example.registry.address());
     example.edit("docker/daemon.json", "{\n  \"log-driver\"", &format!("{insecure}  \"log-driver\""));
+    // Nor may they raise a limit above this machine's own.
+    example.edit("docker/daemon.json", "64000", "1024");
     example.push_cadchat("1.0.0");
     alice.apply(&example.manifest()).ok();
     example.has_commands(0, "1.0.0");
