@@ -1,6 +1,8 @@
 //! Pure: what is not as the committed release says, and what the agent does about it by itself. It reads the plan of the
 //! release that is committed already: what that would change is drift. `reconcile` asks the budget, and carries it out.
 
+mod containers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -8,15 +10,17 @@ use std::{
 
 use drover_proto::{
     app::Drift,
-    name::{AbsPath, ContainerName, UnitName},
+    name::{AbsPath, ContainerName, ProjectName, UnitName},
     plan::{Action, Plan, Reason, Step},
 };
+
+use containers::{how, needed_by};
 
 use crate::{
     host::systemd::UnitState,
     observe::Observed,
     plan::{runs, step},
-    render::{FileKind, Rendered, RenderedContainer, RenderedUnit},
+    render::{FileKind, Rendered, RenderedUnit},
 };
 
 /// A part that can drift.
@@ -28,6 +32,8 @@ pub enum Part {
     Unit(UnitName),
     /// A container.
     Container(ContainerName),
+    /// A compose project.
+    Project(ProjectName),
     /// The last run of a unit that a timer starts.
     Run(UnitName),
     /// The release's tree.
@@ -44,6 +50,7 @@ impl Part {
             Self::File(path) => ("file", path.as_str()),
             Self::Unit(unit) => ("unit", unit.as_str()),
             Self::Container(name) => ("container", name.as_str()),
+            Self::Project(name) => ("compose project", name.as_str()),
             Self::Run(unit) => ("run of", unit.as_str()),
             Self::Tree(directory) => ("artifact", directory.as_str()),
             Self::Need(name) => ("host need", name),
@@ -125,12 +132,13 @@ pub fn find(sight: &Sight<'_>) -> Vec<Found> {
         let file = wanted.files.iter().find(|file| {
             file.path.as_str() == refusal.part || unit.is_some_and(|unit| file.kind == FileKind::Unit(unit.clone()))
         });
-        let container = wanted.containers.iter().find(|(name, _)| name.as_str() == refusal.part);
-        let (part, drift) = match (file, container) {
-            (Some(file), _) => (Part::File(file.path.clone()), file.drift),
-            (None, Some((name, container))) => (Part::Container(name.clone()), container.spec.drift),
-            (None, None) => (Part::Need(refusal.part.clone()), Drift::Report),
-        };
+        let named = |name: &str| name == refusal.part;
+        let container = wanted.containers.iter().find(|(name, _)| named(name.as_str()));
+        let project = wanted.compose.iter().find(|(name, _)| named(name.as_str()));
+        let (part, drift) = (file.map(|file| (Part::File(file.path.clone()), file.drift)))
+            .or_else(|| container.map(|(name, container)| (Part::Container(name.clone()), container.spec.drift)))
+            .or_else(|| project.map(|(name, project)| (Part::Project(name.clone()), project.drift)))
+            .unwrap_or_else(|| (Part::Need(refusal.part.clone()), Drift::Report));
         all.say(part, "is in the way of the release", drift, Cure::Nobody(refusal.message.clone()));
     }
     all.0
@@ -161,13 +169,8 @@ impl Findings {
     }
 
     fn of_container(&mut self, wanted: &Rendered, name: &ContainerName, reason: &Reason) {
-        let what = match reason {
-            Reason::NotRunning => "was not running",
-            Reason::Missing | Reason::New => "was removed",
-            _ => "was not the one that drover had made",
-        };
         let drift = wanted.containers.get(name).map(|container| container.spec.drift).unwrap_or_default();
-        self.say(Part::Container(name.clone()), what, drift, Cure::Steps);
+        self.say(Part::Container(name.clone()), how(reason), drift, Cure::Steps);
     }
 
     fn of_step(&mut self, sight: &Sight<'_>, step: &Step) {
@@ -214,6 +217,7 @@ impl Findings {
             Action::RunContainer { name, .. } | Action::StartContainer(name) => {
                 self.of_container(wanted, name, &step.reason);
             }
+            Action::UpProject { name, .. } => self.of_project(wanted, name, &step.reason),
             // What belongs to a part that has been found, or to nobody's drift.
             Action::InstallPackages(_)
             | Action::MakeSwap { .. }
@@ -227,7 +231,9 @@ impl Findings {
             | Action::Disable(_)
             | Action::MakeNetwork(_)
             | Action::PullImage(_)
+            | Action::BuildProject(_)
             | Action::RemoveContainer(_)
+            | Action::RemoveProject(_)
             | Action::Stop(_)
             | Action::Start(_)
             | Action::Prove { .. }
@@ -323,10 +329,13 @@ fn served(sight: &Sight<'_>, allowed: &BTreeSet<Part>, step: &Step) -> Option<Pa
             if_allowed(Part::Tree(wanted.tree.as_ref()?.directory.clone()))
         }
         Action::RunContainer { name, .. } | Action::StartContainer(name) => if_allowed(Part::Container(name.clone())),
+        Action::UpProject { name, .. } => if_allowed(Part::Project(name.clone())),
         Action::MakeNetwork(_) | Action::PullImage(_) => needed_by(wanted, &step.action).find_map(if_allowed),
         Action::InstallPackages(_)
         | Action::MakeSwap { .. }
+        | Action::BuildProject(_)
         | Action::RemoveContainer(_)
+        | Action::RemoveProject(_)
         | Action::Hook { .. }
         | Action::RemoveFile { .. }
         | Action::Stop(_)
@@ -336,17 +345,6 @@ fn served(sight: &Sight<'_>, allowed: &BTreeSet<Part>, step: &Step) -> Option<Pa
         | Action::Gate { .. }
         | Action::Commit => None,
     }
-}
-
-/// The containers that want a network or an image.
-fn needed_by(wanted: &Rendered, action: &Action) -> impl Iterator<Item = Part> {
-    let wants = move |container: &RenderedContainer| match action {
-        Action::MakeNetwork(network) => container.spec.networks.contains(network),
-        Action::PullImage(image) => container.image == *image,
-        _ => false,
-    };
-    let names = wanted.containers.iter().filter(move |(_, container)| wants(container));
-    names.map(|(name, _)| Part::Container(name.clone()))
 }
 
 /// The units of the release that may run with what stood in the file that is written now.

@@ -1,6 +1,7 @@
 //! Carries out the steps of a plan, one file per kind; decides nothing. `reconcile` calls it step by step.
 
 mod accounts;
+mod compose;
 mod containers;
 mod directories;
 mod files;
@@ -132,6 +133,9 @@ impl Exec<'_> {
             Action::StartContainer(name) => self.start_container(name).await,
             Action::RemoveContainer(name) => self.remove_container(name).await,
             Action::Drain { instance, port, at_most } => self.drain(instance, *port, at_most.as_duration()).await,
+            Action::BuildProject(name) => self.build_project(name, ledger).await,
+            Action::UpProject { name, recreate } => self.up_project(name, *recreate, ledger).await,
+            Action::RemoveProject(name) => self.remove_project(name).await,
             Action::Prove { .. } | Action::Gate { .. } | Action::Commit => Ok(()),
         }
     }
@@ -180,6 +184,9 @@ pub fn describe(action: &Action) -> String {
         Action::RemoveContainer(name) => format!("removing container {name}"),
         Action::Prove { instance, .. } => format!("waiting until {instance} is healthy"),
         Action::Drain { instance, .. } => format!("waiting for what {instance} has begun"),
+        Action::BuildProject(name) => format!("building the images of compose project {name}"),
+        Action::UpProject { name, .. } => format!("bringing compose project {name} up"),
+        Action::RemoveProject(name) => format!("removing compose project {name}"),
         Action::Gate { .. } => "waiting for health".to_owned(),
         Action::Commit => "committing".to_owned(),
     }

@@ -2,6 +2,7 @@
 //! by `reconcile` after the switch; `verdict` and `stretch` decide, this looks.
 
 mod checks;
+pub mod compose;
 pub mod containers;
 mod stretch;
 pub mod verdict;
@@ -31,6 +32,7 @@ use crate::{
         journal,
         systemd::{Systemd, UnitState},
     },
+    ledger::Projects,
     render::Rendered,
 };
 
@@ -76,6 +78,8 @@ pub struct Gate<'a> {
     pub systemd: &'a Systemd,
     /// Docker.
     pub engine: &'a Engine,
+    /// What was brought up of the release's compose projects.
+    pub brought: &'a Projects,
     /// Without a break.
     pub min_healthy: Duration,
     /// What is left of the deadline.
@@ -109,12 +113,16 @@ impl Gate<'_> {
             last_look = now;
             let units = self.units().await;
             let containers = containers::seen(self.wanted, self.engine).await;
+            let projects = compose::seen(self.wanted, self.engine).await;
             if watch.files_at.is_none_or(|at| now - at >= FILES_EVERY) {
                 watch.files_at = Some(now);
                 watch.files = self.files().await;
             }
             let (mut look, mut hopeless) = self.look(&units, &checks, &mut watch, now);
             hopeless |= self.look_at(&containers, &mut look, &mut watch, now);
+            for (of, standing) in compose::standings(self.brought, &projects) {
+                hopeless |= watch.judged(&of, standing, &mut look, now);
+            }
             let at_ms = u64::try_from((now - begun).as_millis()).unwrap_or(u64::MAX);
             match stretch.see(at_ms, look) {
                 Verdict::Healthy => return GateEnd::Healthy,
@@ -126,7 +134,7 @@ impl Gate<'_> {
                 }
             }
             if hopeless || left.is_zero() {
-                let seen = LookedAt { units: &units, containers: &containers, checks: &checks };
+                let seen = LookedAt { units: &units, containers: &containers, projects: &projects, checks: &checks };
                 return GateEnd::Failed(self.failure(self.waited + (now - begun), stretch.cause(), seen).await);
             }
         }
@@ -213,14 +221,15 @@ impl Gate<'_> {
     }
 
     async fn failure(&self, waited: Duration, cause: Option<Problem>, seen: LookedAt<'_>) -> StepFailure {
-        let LookedAt { units, containers, checks } = seen;
+        let LookedAt { units, containers, projects, checks } = seen;
         let deadline = self.wanted.strategy.healthy_deadline;
         let culprit = cause.as_ref().and_then(|problem| units.keys().find(|unit| unit.as_str() == problem.of));
         let container =
             cause.as_ref().and_then(|problem| containers.keys().find(|name| of_container(name) == problem.of));
+        let service = cause.as_ref().map(|problem| problem.of.clone()).filter(|of| of.starts_with("service "));
         let blamed: BTreeSet<&UnitName> = match culprit {
             Some(unit) => BTreeSet::from([unit]),
-            None if container.is_some() => BTreeSet::new(),
+            None if container.is_some() || service.is_some() => BTreeSet::new(),
             None => units.keys().take(EVIDENCE_UNITS).collect(),
         };
         let mut failure = StepFailure::new(Code::Gate, "gate", String::new());
@@ -238,9 +247,11 @@ impl Gate<'_> {
             failure = failure.with(format!("journal of {unit}"), lines);
         }
         if culprit.is_none() {
-            let blamed = |name: &ContainerName| container.is_none_or(|culprit| culprit == name);
+            let blamed = |name: &ContainerName| container.map_or(service.is_none(), |culprit| culprit == name);
             let since = self.since_unix_ms;
             failure = containers::evidence(failure, containers, blamed, since, self.engine).await;
+            let blamed = |name: &str| service.as_ref().map_or(container.is_none(), |culprit| culprit == name);
+            failure = compose::evidence(failure, projects, blamed, since, self.engine).await;
         }
         for (name, answer) in checks.answers().into_iter().filter(|(_, answer)| !answer.ok || answer.failures > 0) {
             failure = failure.with(format!("check {name}"), std::iter::once(answer.text).chain(answer.body).collect());
@@ -264,6 +275,7 @@ struct Watch {
 struct LookedAt<'a> {
     units: &'a BTreeMap<UnitName, Result<UnitState, String>>,
     containers: &'a containers::Seen,
+    projects: &'a compose::Seen,
     checks: &'a Checks,
 }
 

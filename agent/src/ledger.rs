@@ -5,13 +5,14 @@
 
 mod handover;
 mod once;
+mod projects;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
     digest::Digest,
-    name::{AbsPath, AppName, ContainerName, ReleaseId, RolloutId, UnitName, UpstreamName},
+    name::{AbsPath, AppName, ContainerName, ProjectName, ReleaseId, RolloutId, UnitName, UpstreamName},
     spec::DesiredApp,
     status::{Failure, Phase},
 };
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use handover::{Instances, is_expected};
 pub use once::{Once, OnceState};
+pub use projects::{Brought, Built, Projects, ServiceRecord};
 pub use store::{LedgerError, Ledgers, SetAside};
 
 use crate::{
@@ -43,6 +45,12 @@ pub struct AppLedger {
     /// Containers that this app has made, or is about to.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub owned_containers: BTreeSet<ContainerName>,
+    /// Compose projects that this app has brought up, or is about to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub projects: Projects,
+    /// What was built of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub built: BTreeMap<ProjectName, Vec<Built>>,
     /// Files of somebody else that this app took over; their content lies in `originals/`.
     pub originals: BTreeMap<AbsPath, Original>,
     /// `unit:X` → what it was last (re)started with, `reload:PATH` → what was last validated and reloaded.
@@ -205,6 +213,8 @@ impl AppLedger {
             owned_files: BTreeMap::new(),
             owned_units: BTreeMap::new(),
             owned_containers: BTreeSet::new(),
+            projects: Projects::new(),
+            built: BTreeMap::new(),
             originals: BTreeMap::new(),
             effects: BTreeMap::new(),
             activation: None,
@@ -261,9 +271,10 @@ impl AppLedger {
         }
     }
 
-    /// The containers of a release are this app's from now on.
+    /// The containers and compose projects of a release are this app's from now on.
     pub fn claim_containers(&mut self, rendered: &Rendered) {
         self.owned_containers.extend(rendered.containers.keys().cloned());
+        self.claim_projects(rendered);
     }
 
     /// A file is gone, or the original is back.
@@ -326,6 +337,7 @@ impl AppLedger {
                 self.owned_files.clear();
                 self.owned_units.clear();
                 self.owned_containers.clear();
+                self.projects.clear();
                 self.effects.clear();
                 self.handovers.clear();
             }
@@ -351,6 +363,7 @@ impl AppLedger {
     }
 
     fn record_effects(&mut self, rendered: &Rendered) {
+        self.record_projects(rendered);
         for (name, unit) in &rendered.units {
             self.effects.insert(unit_effect(name), unit.fingerprint);
         }
@@ -368,6 +381,8 @@ impl AppLedger {
         self.owned_files.retain(|_, file| !file.removed);
         self.owned_units.retain(|name, _| rendered.units.contains_key(name));
         self.owned_containers.retain(|name| rendered.containers.contains_key(name));
+        self.projects.retain(|name, _| rendered.compose.contains_key(name));
+        self.built.retain(|name, _| rendered.compose.contains_key(name));
         let wanted: BTreeSet<String> = rendered
             .units
             .keys()

@@ -1,6 +1,7 @@
 //! Reads what is there: files, directories, units, packages, users, trees. Changes nothing, decides nothing; `plan` and
 //! `report` read the result.
 
+pub mod compose;
 pub mod containers;
 pub mod preflight;
 
@@ -16,7 +17,7 @@ use drover_proto::{
     secret::Secret,
 };
 
-use self::{containers::SeenContainers, preflight::Preflight};
+use self::{compose::SeenProjects, containers::SeenContainers, preflight::Preflight};
 use crate::{
     host::{
         docker::Engine,
@@ -50,6 +51,8 @@ pub struct Observed {
     pub neighbours: BTreeMap<UnitName, UnitState>,
     /// What the engine has of the app's containers.
     pub containers: SeenContainers,
+    /// What the host has of the app's compose projects.
+    pub projects: SeenProjects,
     /// Units of the release that somebody has masked.
     pub masked: BTreeSet<UnitName>,
     /// The release's tree is complete and sealed.
@@ -113,6 +116,7 @@ pub async fn observe(
     let mut observed = Observed { units: units(wanted, ledger, systemd).await?, ..Observed::default() };
     neighbours(wanted, ledger, systemd, &mut observed).await?;
     observed.containers = containers::look(wanted, ledger, layout, engine).await;
+    observed.projects = compose::look(wanted, ledger, layout, engine, matches!(depth, Depth::Whole)).await;
     if let Some(rendered) = wanted {
         if !rendered.needs.packages.is_empty() && matches!(depth, Depth::Whole) {
             let missing = packages::missing(&rendered.needs.packages).await;

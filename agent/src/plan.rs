@@ -3,6 +3,7 @@
 //! `reconcile` carries the very value out that `drover plan` prints. The order keeps one promise: nothing that works is
 //! touched before everything that replaces it has been fetched, built and checked.
 
+pub(crate) mod compose;
 pub(crate) mod containers;
 mod diff;
 mod files;
@@ -17,7 +18,7 @@ use drover_proto::{
     app::HookPoint,
     code::Code,
     digest::Digest,
-    name::{AbsPath, AppName, ContainerName, UnitName, UpstreamName},
+    name::{AbsPath, AppName, ContainerName, ProjectName, UnitName, UpstreamName},
     plan::{Action, Plan, Reason, Refusal, Step},
 };
 
@@ -56,6 +57,8 @@ pub struct Owners {
     pub containers: BTreeMap<ContainerName, AppName>,
     /// Upstreams of nginx.
     pub upstreams: BTreeMap<UpstreamName, AppName>,
+    /// Compose projects.
+    pub projects: BTreeMap<ProjectName, AppName>,
 }
 
 impl Owners {
@@ -68,6 +71,7 @@ impl Owners {
             let files = ledger.owned_files.iter().filter(|(_, file)| !file.removed);
             owners.files.extend(files.map(|(path, _)| (path.clone(), name.clone())));
             owners.containers.extend(ledger.owned_containers.iter().map(|it| (it.clone(), name.clone())));
+            owners.projects.extend(ledger.projects.keys().map(|it| (it.clone(), name.clone())));
             owners.units.extend(ledger.owned_units.keys().map(|unit| (unit.clone(), name.clone())));
             owners.upstreams.extend(ledger.handovers.keys().map(|upstream| (upstream.clone(), name.clone())));
         }
@@ -99,11 +103,13 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let mut units = units::changes(input, &files, &mut refusals);
     let containers = containers::changes(input, &mut refusals);
     let handover = handover::split(input, &mut files, &mut units, &mut refusals);
+    let projects = compose::changes(input, &mut refusals);
     let mut steps = Vec::new();
     if let Some(wanted) = input.wanted {
         steps.extend(needs::steps(wanted, input, &mut refusals));
         steps.extend(needs::tree(wanted, input.observed));
         steps.extend(containers.ready);
+        steps.extend(projects.ready);
     }
     let staged = steps.len();
     steps.extend(files.validate_staged);
@@ -114,6 +120,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     steps.extend(files.validate_in_place);
     steps.extend(units.stop);
     steps.extend(containers.remove);
+    steps.extend(projects.remove);
     steps.extend(files.remove);
     if units.daemon_reload || files.units_changed {
         steps.push(step(Action::DaemonReload, Reason::UnitChanged));
@@ -121,6 +128,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     steps.extend(units.enable);
     // What units of the app ask of them is there when they come up.
     steps.extend(containers.run);
+    steps.extend(projects.run);
     steps.extend(units.run);
     let from = input.ledger.current.as_ref().map(|current| current.release.clone());
     let to = input.wanted.map(|wanted| wanted.release.clone());
@@ -176,6 +184,7 @@ fn is_news(previous: &Rendered, wanted: &Rendered) -> bool {
         || files(previous) != files(wanted)
         || units(previous) != units(wanted)
         || made_of(previous) != made_of(wanted)
+        || compose::differ(previous, wanted)
         || previous.hooks != wanted.hooks
 }
 
@@ -183,6 +192,7 @@ fn gate(wanted: &Rendered) -> Step {
     let action = Action::Gate {
         units: wanted.started().map(|(name, _)| name.clone()).collect(),
         containers: wanted.containers.keys().cloned().collect(),
+        projects: wanted.compose.keys().cloned().collect(),
         checks: wanted.checks.keys().cloned().collect(),
         min_healthy_time: wanted.strategy.min_healthy_time,
         healthy_deadline: wanted.strategy.healthy_deadline,
@@ -220,7 +230,8 @@ pub fn leg(action: &Action) -> Leg {
         | Action::Unpack { .. }
         | Action::Build { .. }
         | Action::MakeNetwork(_)
-        | Action::PullImage(_) => Leg::Ready,
+        | Action::PullImage(_)
+        | Action::BuildProject(_) => Leg::Ready,
         Action::Validate { staged: true, .. } | Action::Hook { when: HookPoint::BeforeSwitch, .. } => Leg::Check,
         Action::Hook { when: HookPoint::AfterSwitch, .. }
         | Action::Validate { staged: false, .. }
@@ -238,6 +249,8 @@ pub fn leg(action: &Action) -> Leg {
         | Action::RemoveContainer(_)
         | Action::Prove { .. }
         | Action::Drain { .. }
+        | Action::UpProject { .. }
+        | Action::RemoveProject(_)
         | Action::Gate { .. }
         | Action::Commit => Leg::Switch,
     }

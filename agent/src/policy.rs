@@ -10,6 +10,7 @@ use drover_proto::{
 use serde::Deserialize;
 
 use crate::render::{Layout, RenderedContainer};
+pub use compose::{of_project, places_of_project};
 
 /// Where it lies.
 pub const FILE: &str = "/etc/drover/policy.toml";
@@ -194,5 +195,6 @@ fn of_path(allowed: &Containers, path: &str, real: &str, layout: &Layout) -> Opt
     Some(format!("{shown} is in none of the directories that containers may see (bind_sources)"))
 }
 
+mod compose;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Pure: a release as one host will have it. `DesiredApp` and the host's facts in; exact file contents, unit texts, env
 //! file, release path, fingerprints, hooks and checks out. `observe` and `plan` read it, `exec` writes it.
 
+mod compose;
 mod container;
 mod env;
 mod fill;
@@ -8,16 +9,17 @@ mod handover;
 mod layout;
 mod origin;
 mod unit_text;
+mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
-    app::{AppSpec, Drift, HookPoint, HostNeeds, RestartBudget, Unit},
-    digest::{Digest, Hasher},
+    app::{AppSpec, Drift, HookPoint, HostNeeds, RestartBudget},
+    digest::Digest,
     duration::Span,
     name::{
-        AbsPath, AppName, CheckName, ContainerName, HostName, LabelKey, LabelValue, ReleaseId, RolloutId, UnitName,
-        UpstreamName, UserName,
+        AbsPath, AppName, CheckName, ContainerName, HostName, LabelKey, LabelValue, ProjectName, ReleaseId, RolloutId,
+        UnitName, UpstreamName, UserName,
     },
     port::Port,
     secret::Secret,
@@ -26,6 +28,7 @@ use drover_proto::{
     template::{Hole, Segment, Template},
 };
 
+pub use compose::RenderedProject;
 pub use container::RenderedContainer;
 pub(crate) use handover::NGINX;
 pub use handover::{Ports, RenderedHandover, port_in};
@@ -86,6 +89,8 @@ pub struct Rendered {
     pub units: BTreeMap<UnitName, RenderedUnit>,
     /// The containers.
     pub containers: BTreeMap<ContainerName, RenderedContainer>,
+    /// The compose projects.
+    pub compose: BTreeMap<ProjectName, RenderedProject>,
     /// The hooks, in order.
     pub hooks: Vec<RenderedHook>,
     /// The checks.
@@ -269,7 +274,7 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout, ports: &P
         let field = format!("units.{name}");
         let (name, text) = (filler.runs_as(name)?, filler.unit_text(&field, unit)?);
         let path = layout.unit_file(&name).map_err(|e| error(&field, e.to_string()))?;
-        files.push(unit_file(&name, &text, path, unit)?);
+        files.push(units::file(&name, &text, path, unit)?);
         texts.insert(name, (text, unit));
     }
     let (handovers, upstreams) = filler.handovers(layout)?;
@@ -285,8 +290,8 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout, ports: &P
     }
     let asked = handover::take_restarts(&mut files, &handovers);
     let units = texts.into_iter().flat_map(|(name, (text, unit))| {
-        let print = fingerprint(&text, &files, asked.get(&name), desired.restart);
-        units(&name, unit, unit.restart_budget.or(spec.restart_budget).unwrap_or_default(), text, print)
+        let print = units::fingerprint(&text, &files, asked.get(&name), desired.restart);
+        units::with_instances(&name, unit, unit.restart_budget.or(spec.restart_budget).unwrap_or_default(), text, print)
     });
     let units = units.collect();
     Ok(Rendered {
@@ -297,9 +302,10 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout, ports: &P
         restart: desired.restart,
         needs: spec.host.clone(),
         strategy: spec.strategy.clone(),
-        tree: filler.tree(key)?,
+        tree: filler.tree(key.clone())?,
         units,
         containers,
+        compose: filler.projects(&env, &files, key.as_deref())?,
         hooks: filler.hooks(&env)?,
         checks: filler.checks()?,
         handovers,
@@ -319,78 +325,8 @@ fn tree_key(spec: &AppSpec) -> Result<Option<String>, RenderError> {
     Ok(Some(digest.hex()[..24].to_owned()))
 }
 
-/// A unit; a template and its instances, each of which is a unit that runs.
-fn units(
-    name: &UnitName,
-    unit: &Unit,
-    budget: RestartBudget,
-    text: String,
-    (fingerprint, names): (Digest, BTreeSet<AbsPath>),
-) -> Vec<(UnitName, RenderedUnit)> {
-    let (enable, start, adopt, drift, file) = (unit.enable, unit.start, unit.adopt, unit.drift, name.clone());
-    let own = handover::port_of(name).filter(|_| unit.handover.is_some());
-    let ports = unit.ports.iter().copied().chain(unit_text::ports(name, &text)).chain(own).collect();
-    let accounts = Accounts::of(&text);
-    let whole = RenderedUnit { text, enable, start, adopt, drift, budget, fingerprint, names, file, ports, accounts };
-    if unit.instances.is_empty() {
-        return vec![(name.clone(), whole)];
-    }
-    let instances = unit.runs_as(name).into_iter().map(|instance| (instance, whole.clone()));
-    let pattern = RenderedUnit { enable: false, start: false, ports: BTreeSet::new(), ..whole.clone() };
-    instances.chain([(name.clone(), pattern)]).collect()
-}
-
-fn unit_file(name: &UnitName, text: &str, path: AbsPath, unit: &Unit) -> Result<RenderedFile, RenderError> {
-    let root = root()?;
-    Ok(RenderedFile {
-        path,
-        kind: FileKind::Unit(name.clone()),
-        digest: Digest::of(text.as_bytes()),
-        bytes: Secret::new(text.as_bytes().to_vec()),
-        masked: Some(text.to_owned()),
-        secret: false,
-        owner: root.clone(),
-        group: root,
-        mode: 0o644,
-        validate: None,
-        reload: BTreeSet::new(),
-        restart: BTreeSet::new(),
-        adopt: unit.adopt,
-        drift: unit.drift,
-        leads_to: None,
-    })
-}
-
 fn root() -> Result<UserName, RenderError> {
     "root".parse().map_err(|_| error("owner", "root is no user name"))
-}
-
-/// `asked`: files that the manifest restarts it for, beside those that its text names.
-fn fingerprint(
-    text: &str,
-    files: &[RenderedFile],
-    asked: Option<&BTreeSet<AbsPath>>,
-    restart: RolloutId,
-) -> (Digest, BTreeSet<AbsPath>) {
-    let mut hasher = Hasher::new();
-    hasher.update(text.as_bytes());
-    let named: BTreeMap<&AbsPath, Digest> = files
-        .iter()
-        .filter(|file| {
-            let named = !matches!(file.kind, FileKind::Unit(_)) && text.contains(file.path.as_str());
-            named || asked.is_some_and(|asked| asked.contains(&file.path))
-        })
-        .map(|file| (&file.path, file.digest))
-        .collect();
-    for (path, digest) in &named {
-        hasher.update(path.as_str().as_bytes());
-        hasher.update(digest.as_bytes());
-    }
-    // Without one the fingerprint stays what it always was: nothing is restarted because the agent is newer.
-    if restart != 0 {
-        hasher.update(format!("restart {restart}").as_bytes());
-    }
-    (hasher.finish(), named.into_keys().cloned().collect())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(crate) use timer::failing;
 use crate::{
     drift::Part,
     gate::{
-        containers,
+        compose, containers,
         verdict::{self, Standing},
     },
     host::{files::FileState, systemd::UnitState},
@@ -164,6 +164,7 @@ pub fn parts(
     for (name, container) in &rendered.containers {
         parts.push(container_part(name, container, observed));
     }
+    parts.extend(service_parts(rendered, observed));
     for file in &rendered.files {
         let (seen, in_sync) = match observed.files.get(&file.path).map(|seen| &seen.seen) {
             Some(Seen::Is(FileState::File { digest, uid, gid, mode, .. })) if *digest == Some(file.digest) => {
@@ -240,6 +241,34 @@ fn container_part(name: &ContainerName, container: &RenderedContainer, observed:
     part("container", name.as_str(), desired, seen, in_sync)
 }
 
+/// The services of compose projects, one by one.
+fn service_parts(rendered: &Rendered, observed: &Observed) -> Vec<PartStatus> {
+    let (seen, mut parts) = (&observed.projects, Vec::new());
+    for name in rendered.compose.keys() {
+        let Some(Some(brought)) = seen.brought.get(name) else {
+            let words = "not brought up".to_owned();
+            parts.push(part("compose project", name.as_str(), "up".to_owned(), words, false));
+            continue;
+        };
+        let members = seen.members.get(name).map(Vec::as_slice).unwrap_or_default();
+        for (service, record) in &brought.services {
+            let shown = format!("{name}/{service}");
+            let desired = record.image_name.clone();
+            let (words, good) = match &seen.engine {
+                Err(why) => (why.clone(), false),
+                Ok(()) => {
+                    let standing = compose::judge(&shown, record, members, service);
+                    let image = compose::image_of(record, members, service);
+                    let words = format!("{}, {image}", compose::service_line(members, service));
+                    (words, matches!(standing, Standing::Healthy(_)))
+                }
+            };
+            parts.push(part("service", &shown, desired, words, good));
+        }
+    }
+    parts
+}
+
 /// What is not as it should be, one line each; `notes` say more of some parts, or of what is no part.
 #[must_use]
 pub fn problems(rendered: &Rendered, parts: &[PartStatus], notes: &BTreeMap<Part, String>) -> Vec<String> {
@@ -248,9 +277,15 @@ pub fn problems(rendered: &Rendered, parts: &[PartStatus], notes: &BTreeMap<Part
         let files = rendered.files.iter().filter(|file| file.drift == Drift::Ignore);
         let boxes = rendered.containers.iter().filter(|(_, container)| container.spec.drift == Drift::Ignore);
         let boxes = boxes.map(|(name, _)| ("container", name.as_str()));
+        let projects = rendered.compose.iter().filter(|(_, project)| project.drift == Drift::Ignore);
+        let projects: BTreeSet<&str> = projects.map(|(name, _)| name.as_str()).collect();
+        let of_project = |part: &&PartStatus| part.name.split('/').next().is_some_and(|name| projects.contains(name));
+        let services = parts.iter().filter(|part| part.kind == "service" || part.kind == "compose project");
+        let services = services.filter(of_project).map(|part| (part.kind.as_str(), part.name.as_str()));
         units
             .map(|(name, _)| ("unit", name.as_str()))
             .chain(boxes)
+            .chain(services)
             .chain(files.map(|f| ("file", f.path.as_str())))
             .collect()
     };

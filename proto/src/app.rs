@@ -12,7 +12,7 @@ use crate::{
     duration::Span,
     name::{
         AbsPath, AppName, CheckName, ContainerName, EnvKey, HookName, InstanceName, LabelKey, LabelValue, PackageName,
-        SecretName, UnitName, UserName,
+        ProjectName, SecretName, UnitName, UserName,
     },
     port::Port,
     source::Source,
@@ -20,6 +20,7 @@ use crate::{
     template::{Argv, Template},
 };
 
+pub use compose::Project;
 pub use container::{Container, Healthcheck, Limits, Logging, Mount, MountSource, Namespace, Publish, Restart, Rights};
 pub use handover::BlueGreen;
 pub use selfcare::{Drift, RestartBudget};
@@ -48,6 +49,9 @@ pub struct AppSpec {
     /// The Docker containers, by their names on the host.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub containers: BTreeMap<ContainerName, Container>,
+    /// The compose projects.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub compose: BTreeMap<ProjectName, Project>,
     /// The files beside the artifact, in the order of the manifest.
     pub files: Vec<FilePart>,
     /// Programs run around the switch, in order.
@@ -338,6 +342,7 @@ impl AppSpec {
         found.artifact(self);
         found.units(self);
         found.containers(self);
+        found.compose(self);
         found.files(self);
         found.hooks(self);
         found.checks(self);
@@ -366,6 +371,7 @@ impl AppSpec {
 }
 
 mod check;
+mod compose;
 mod container;
 mod handover;
 mod selfcare;

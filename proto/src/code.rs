@@ -103,6 +103,8 @@ codes! {
     Docker = "docker" => Internal,
     /// An image could not be found in its registry, or not be fetched.
     Image = "image" => Unavailable,
+    /// A compose project cannot be read, or asks for something that drover does not do; or compose itself failed.
+    Compose = "compose" => FailedPrecondition,
     /// The host's own policy does not allow a container what it asks for.
     Policy = "policy" => FailedPrecondition,
     /// The app was not healthy before its deadline.

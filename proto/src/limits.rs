@@ -22,6 +22,12 @@ pub const MAX_FILES_PER_APP: usize = 200;
 pub const MAX_UNITS_PER_APP: usize = 100;
 /// Containers of one app.
 pub const MAX_CONTAINERS_PER_APP: usize = 50;
+/// Compose projects of one app.
+pub const MAX_PROJECTS_PER_APP: usize = 10;
+/// Compose files of one project.
+pub const MAX_COMPOSE_FILES: usize = 10;
+/// Services of one compose project.
+pub const MAX_SERVICES: usize = 100;
 /// Ports, volumes, labels … of one container, each.
 pub const MAX_OF_CONTAINER: usize = 64;
 /// The least memory that Docker gives a container.

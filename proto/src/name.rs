@@ -2,6 +2,8 @@
 //!
 //! They arrive from manifests, the network and state files alike, always through `FromStr` or serde.
 
+mod rules;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
@@ -72,83 +74,87 @@ macro_rules! name {
 
 name!(
     /// An app, e.g. `mono`; deployed to a named environment it is `mono@staging`.
-    AppName, "app name", check_app
+    AppName, "app name", rules::app
 );
 name!(
     /// An environment of an app, e.g. `staging`.
-    EnvironmentName, "environment name", check_word
+    EnvironmentName, "environment name", rules::word
 );
 name!(
     /// The name by which people know a host, e.g. `web-1`; unique among enrolled hosts.
-    HostName, "host name", check_host
+    HostName, "host name", rules::host
 );
 name!(
     /// The coordinator's own name for a host, random, never used twice: `h-` and 16 hex digits.
-    HostId, "host id", check_host_id
+    HostId, "host id", rules::host_id
 );
 name!(
     /// A person with an operator's certificate.
-    OperatorName, "operator name", check_operator
+    OperatorName, "operator name", rules::operator
 );
 name!(
     /// The key of a host's label, e.g. `role`.
-    LabelKey, "label key", check_label_key
+    LabelKey, "label key", rules::label_key
 );
 name!(
     /// The value of a host's label, e.g. `web`.
-    LabelValue, "label value", check_label_value
+    LabelValue, "label value", rules::label_value
 );
 name!(
     /// A systemd unit with its suffix, e.g. `mono-api.service`.
-    UnitName, "unit name", check_unit
+    UnitName, "unit name", rules::unit
 );
 name!(
     /// What stands between `@` and the suffix in the name of a template's instance, e.g. `1` in `worker@1.service`.
-    InstanceName, "instance name", check_instance
+    InstanceName, "instance name", rules::instance
 );
 name!(
     /// An absolute path in its shortest form: no `.`, `..`, double or trailing slash, no control character.
-    AbsPath, "absolute path", check_abs_path
+    AbsPath, "absolute path", rules::abs_path
 );
 name!(
     /// The name of an environment variable.
-    EnvKey, "environment variable", check_env_key
+    EnvKey, "environment variable", rules::env_key
 );
 name!(
     /// The name of a secret, e.g. `siliconflow`.
-    SecretName, "secret name", check_secret
+    SecretName, "secret name", rules::secret
 );
 name!(
     /// A Unix user or group.
-    UserName, "user or group name", check_user
+    UserName, "user or group name", rules::user
 );
 name!(
     /// A check of a manifest, e.g. `api`.
-    CheckName, "check name", check_word
+    CheckName, "check name", rules::word
 );
 name!(
     /// A hook of a manifest, e.g. `migrate`.
-    HookName, "hook name", check_word
+    HookName, "hook name", rules::word
 );
 name!(
     /// A Docker container, e.g. `shop-api`.
-    ContainerName, "container name", check_docker
+    ContainerName, "container name", rules::docker
 );
 name!(
     /// A Docker volume.
-    VolumeName, "volume name", check_docker
+    VolumeName, "volume name", rules::docker
 );
 name!(
     /// A Docker network.
-    NetworkName, "network name", check_docker
+    NetworkName, "network name", rules::docker
 );
 name!(
     /// An upstream of nginx that drover writes, e.g. `mono-api`.
-    UpstreamName, "upstream name", check_word
+    UpstreamName, "upstream name", rules::word
+);
+name!(
+    /// A compose project, as `-p` names it.
+    ProjectName, "project name", rules::word
 );
 name!(
     /// A Debian package, optionally `name=version`.
-    PackageName, "package name", check_package
+    PackageName, "package name", rules::package
 );
 
 impl AppName {
@@ -195,181 +201,6 @@ impl AbsPath {
     pub fn join(&self, name: &str) -> Result<Self, NameError> {
         format!("{}/{name}", self.0.trim_end_matches('/')).parse()
     }
-}
-
-type Checked = Result<(), &'static str>;
-
-fn only(text: &str, max_chars: usize, first: fn(char) -> bool, rest: fn(char) -> bool, why: &'static str) -> Checked {
-    let mut chars = text.chars();
-    let fits = chars.next().is_some_and(first) && chars.all(rest) && text.len() <= max_chars;
-    if fits { Ok(()) } else { Err(why) }
-}
-
-fn lower_or_digit(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit()
-}
-
-fn check_word(text: &str) -> Checked {
-    only(
-        text,
-        40,
-        |c| c.is_ascii_lowercase(),
-        |c| lower_or_digit(c) || c == '-' || c == '_',
-        "use a lower-case letter, then letters, digits, '-' and '_', at most 40",
-    )
-}
-
-fn check_app(text: &str) -> Checked {
-    const RULE: &str = "use a lower-case letter, then letters, digits and '-', at most 40, and perhaps '@environment'";
-    let (base, environment) = text.split_once('@').map_or((text, None), |(b, e)| (b, Some(e)));
-    only(base, 40, |c| c.is_ascii_lowercase(), |c| lower_or_digit(c) || c == '-', RULE)?;
-    environment.map_or(Ok(()), |e| check_word(e).map_err(|_| RULE))
-}
-
-fn check_host(text: &str) -> Checked {
-    only(
-        text,
-        63,
-        |c| c.is_ascii_alphanumeric(),
-        |c| c.is_ascii_alphanumeric() || c == '-' || c == '.',
-        "use letters, digits, '-' and '.', at most 63, beginning with a letter or digit",
-    )
-}
-
-fn check_host_id(text: &str) -> Checked {
-    let hex = text.strip_prefix("h-").unwrap_or_default();
-    let fits = hex.len() == 16 && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
-    if fits { Ok(()) } else { Err("a host id is 'h-' and 16 hex digits") }
-}
-
-fn check_operator(text: &str) -> Checked {
-    only(
-        text,
-        64,
-        |c| c.is_ascii_alphanumeric(),
-        |c| c.is_ascii_alphanumeric() || "-_.@".contains(c),
-        "use letters, digits, '-', '_', '.' and '@', at most 64",
-    )
-}
-
-fn check_label_key(text: &str) -> Checked {
-    only(
-        text,
-        63,
-        |c| c.is_ascii_alphabetic(),
-        |c| c.is_ascii_alphanumeric() || "-_./".contains(c),
-        "use a letter, then letters, digits, '-', '_', '.' and '/', at most 63",
-    )
-}
-
-fn check_label_value(text: &str) -> Checked {
-    only(
-        text,
-        63,
-        |c| c.is_ascii_alphanumeric(),
-        |c| c.is_ascii_alphanumeric() || "-_.".contains(c),
-        "use letters, digits, '-', '_' and '.', at most 63, beginning with a letter or digit",
-    )
-}
-
-fn check_unit(text: &str) -> Checked {
-    const SUFFIXES: [&str; 7] = [".service", ".socket", ".timer", ".path", ".target", ".mount", ".swap"];
-    only(
-        text,
-        200,
-        |c| c.is_ascii_alphanumeric() || c == '-' || c == '_',
-        |c| c.is_ascii_alphanumeric() || "-_.@:\\".contains(c),
-        "use letters, digits, '-', '_', '.', '@', ':' and '\\', at most 200",
-    )?;
-    let named = SUFFIXES.iter().any(|suffix| text.strip_suffix(suffix).is_some_and(|stem| !stem.is_empty()));
-    if named { Ok(()) } else { Err("end it in .service, .socket, .timer, .path, .target, .mount or .swap") }
-}
-
-fn check_instance(text: &str) -> Checked {
-    only(
-        text,
-        40,
-        |c| c.is_ascii_alphanumeric() || c == '_',
-        |c| c.is_ascii_alphanumeric() || "-_.:".contains(c),
-        "use letters, digits, '-', '_', '.' and ':', at most 40, beginning with a letter or digit",
-    )
-}
-
-fn check_abs_path(text: &str) -> Checked {
-    if text.len() > 4000 {
-        return Err("a path is at most 4000 bytes");
-    }
-    let Some(rest) = text.strip_prefix('/') else { return Err("begin it with '/'") };
-    if text.chars().any(char::is_control) {
-        return Err("a path has no control characters");
-    }
-    if rest.is_empty() {
-        return Err("the root directory itself is not allowed");
-    }
-    if rest.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
-        return Err("write it without '.', '..', double or trailing slashes");
-    }
-    Ok(())
-}
-
-fn check_env_key(text: &str) -> Checked {
-    only(
-        text,
-        128,
-        |c| c.is_ascii_alphabetic() || c == '_',
-        |c| c.is_ascii_alphanumeric() || c == '_',
-        "use letters, digits and '_', not beginning with a digit",
-    )
-}
-
-fn check_secret(text: &str) -> Checked {
-    only(
-        text,
-        128,
-        |c| c.is_ascii_alphabetic() || c == '_',
-        |c| c.is_ascii_alphanumeric() || "-_.".contains(c),
-        "use a letter, then letters, digits, '-', '_' and '.', at most 128",
-    )
-}
-
-fn check_user(text: &str) -> Checked {
-    only(
-        text,
-        32,
-        |c| c.is_ascii_lowercase() || c == '_',
-        |c| lower_or_digit(c) || c == '-' || c == '_',
-        "use a lower-case letter or '_', then letters, digits, '-' and '_', at most 32",
-    )
-}
-
-fn check_docker(text: &str) -> Checked {
-    const RULE: &str = "use a letter or digit, then letters, digits, '-', '_' and '.', 2 to 128";
-    let rest = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    only(text, 128, |c| c.is_ascii_alphanumeric(), rest, RULE)?;
-    if text.ends_with(".drover-next") {
-        return Err("that ending is drover's own");
-    }
-    if text.len() < 2 { Err(RULE) } else { Ok(()) }
-}
-
-fn check_package(text: &str) -> Checked {
-    let (name, version) = text.split_once('=').map_or((text, None), |(n, v)| (n, Some(v)));
-    only(
-        name,
-        100,
-        lower_or_digit,
-        |c| lower_or_digit(c) || "+-.:".contains(c),
-        "use lower-case letters, digits, '+', '-' and '.', perhaps '=version'",
-    )?;
-    version.map_or(Ok(()), |v| {
-        only(
-            v,
-            100,
-            |c| c.is_ascii_alphanumeric(),
-            |c| c.is_ascii_alphanumeric() || "+-.:~".contains(c),
-            "a version has letters, digits, '+', '-', '.', ':' and '~'",
-        )
-    })
 }
 
 /// The number of a release of one app: 1, 2, 3 …

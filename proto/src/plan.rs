@@ -10,7 +10,10 @@ use crate::{
     digest::Digest,
     duration::Span,
     image::ImageRef,
-    name::{AbsPath, AppName, CheckName, ContainerName, NetworkName, PackageName, ReleaseId, UnitName, UserName},
+    name::{
+        AbsPath, AppName, CheckName, ContainerName, NetworkName, PackageName, ProjectName, ReleaseId, UnitName,
+        UserName,
+    },
 };
 
 /// What would happen to one app on one host.
@@ -205,6 +208,17 @@ pub enum Action {
     StartContainer(ContainerName),
     /// Stopped and removed; its volumes stay.
     RemoveContainer(ContainerName),
+    /// The images of the services that have `build:` are built from the artifact.
+    BuildProject(ProjectName),
+    /// `docker compose up`: what differs is made anew, what is down is started, what is not in it any more goes.
+    UpProject {
+        /** Which. */
+        name: ProjectName,
+        /** All containers are made anew, also those that do not differ. */
+        recreate: bool,
+    },
+    /// All containers and networks of a project are stopped and removed; its volumes stay.
+    RemoveProject(ProjectName),
     /// Healthy without a break for that long, before the deadline; else revert.
     Gate {
         /** Units that must be active. */
@@ -212,6 +226,9 @@ pub enum Action {
         /** Containers that must run and be well. */
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         containers: BTreeSet<ContainerName>,
+        /** Compose projects all of whose services must run and be well. */
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        projects: BTreeSet<ProjectName>,
         /** Checks that must pass. */
         checks: BTreeSet<CheckName>,
         /** Without a break. */
@@ -271,6 +288,8 @@ pub enum Reason {
     ImageChanged,
     /// What the manifest says of the container changed.
     ContainerChanged,
+    /// Its compose files, or what they are filled in with, changed.
+    ComposeChanged,
     /// It should be running, and is not.
     NotRunning,
     /// It should be started at boot, and is not.
@@ -306,6 +325,7 @@ impl fmt::Display for Reason {
             Self::ReleaseChanged => f.write_str("artifact or build changed"),
             Self::ImageChanged => f.write_str("another image"),
             Self::ContainerChanged => f.write_str("its part of the manifest changed"),
+            Self::ComposeChanged => f.write_str("its compose files or settings changed"),
             Self::NotRunning => f.write_str("not running"),
             Self::NotEnabled => f.write_str("not enabled at boot"),
             Self::NotDisabled => f.write_str("enabled at boot"),

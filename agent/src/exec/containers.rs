@@ -19,6 +19,11 @@ use crate::{
 /// The engine itself, of Debian and of Docker's own packages.
 const ENGINES: [&str; 2] = ["/usr/sbin/dockerd", "/usr/bin/dockerd"];
 
+/// Whether it is installed, whether it runs or not.
+pub(super) fn has_engine() -> bool {
+    ENGINES.iter().any(|engine| Path::new(engine).exists())
+}
+
 fn refused(step: &str, error: DockerError) -> StepFailure {
     StepFailure::new(Code::Docker, step, error.to_string())
 }
@@ -30,7 +35,10 @@ impl Exec<'_> {
 
     pub(super) async fn pull_image(&self, image: &ImageRef) -> Result<(), StepFailure> {
         let of_image = self.wanted()?.containers.values().filter(|container| container.image == *image);
-        let credentials = of_image.filter_map(|container| container.credentials.clone()).next();
+        let mut of_registry =
+            self.wanted()?.compose.values().filter_map(|project| project.registries.get(image.registry()));
+        let own = of_image.filter_map(|container| container.credentials.clone()).next();
+        let credentials = own.or_else(|| of_registry.next().cloned());
         let credentials = credentials.map(|(username, password)| Credentials { username, password });
         let pulled = self.engine.pull(image, credentials.as_ref(), self.say).await;
         pulled.map_err(|error| {
@@ -76,7 +84,7 @@ impl Exec<'_> {
         match self.engine.remove(self.app, name).await {
             Ok(()) => Ok(()),
             // One that is only switched off brings its containers back.
-            Err(DockerError::Absent) if !ENGINES.iter().any(|engine| Path::new(engine).exists()) => Ok(()),
+            Err(DockerError::Absent) if !has_engine() => Ok(()),
             Err(error) => {
                 let cause = format!("container {name} could not be removed: {error}");
                 Err(StepFailure::new(Code::Docker, "remove", cause))

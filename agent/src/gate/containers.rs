@@ -16,7 +16,7 @@ use crate::{
 /// Lines of a container's log that go up as evidence.
 const EVIDENCE_LINES: usize = 20;
 /// So many starts by the engine are no teething trouble.
-const LOOP_RESTARTS: i64 = 3;
+pub(super) const LOOP_RESTARTS: i64 = 3;
 
 /// What the engine said of each container; why it did not.
 pub(super) type Seen = BTreeMap<ContainerName, Result<Option<ContainerState>, String>>;
@@ -33,7 +33,8 @@ pub(super) async fn seen(wanted: &Rendered, engine: &Engine) -> Seen {
 /// Judges one that should be running.
 #[must_use]
 pub fn judge(name: &ContainerName, wanted: &RenderedContainer, state: Option<&ContainerState>) -> Standing {
-    let Some(state) = state else { return Standing::Ended(format!("container {name} is not there")) };
+    let of = format!("container {name}");
+    let Some(state) = state else { return Standing::Ended(format!("{of} is not there")) };
     if !is_made_of(state, wanted) {
         return Standing::Ended(format!("container {name} is not the one that drover made"));
     }
@@ -46,15 +47,15 @@ pub fn judge(name: &ContainerName, wanted: &RenderedContainer, state: Option<&Co
     match state.status.as_str() {
         "restarting" if state.restart_count >= LOOP_RESTARTS => Standing::GaveUp(format!(
             "{}; Docker has started it again {} times",
-            ended(name, state),
+            ended(&of, state),
             state.restart_count
         )),
-        "restarting" => Standing::Broken(format!("{}; Docker starts it again and again", ended(name, state))),
-        "running" => running(name, state),
+        "restarting" => Standing::Broken(format!("{}; Docker starts it again and again", ended(&of, state))),
+        "running" => running(&of, state),
         "created" => Standing::Waiting(format!("container {name} is about to start")),
         "paused" => Standing::Waiting(format!("container {name} is paused; docker unpause {name} lets it go on")),
-        "exited" | "dead" if wanted.spec.restart == Restart::No => Standing::GaveUp(ended(name, state)),
-        _ => Standing::Ended(ended(name, state)),
+        "exited" | "dead" if wanted.spec.restart == Restart::No => Standing::GaveUp(ended(&of, state)),
+        _ => Standing::Ended(ended(&of, state)),
     }
 }
 
@@ -64,18 +65,19 @@ pub fn is_done(wanted: &RenderedContainer, state: &ContainerState) -> bool {
     wanted.spec.restart == Restart::No && state.status == "exited" && state.exit_code == 0
 }
 
-fn running(name: &ContainerName, state: &ContainerState) -> Standing {
+/// Of one that runs; `of` = `container shop`.
+pub(super) fn running(of: &str, state: &ContainerState) -> Standing {
     let identity = format!("{} {} {}", state.id, state.started_at, state.restart_count);
     match state.health.as_ref().map(|health| (health.status.as_str(), health)) {
         None | Some(("healthy", _)) => Standing::Healthy(identity),
         Some(("starting", health)) if health.output.is_empty() => {
-            Standing::Waiting(format!("the healthcheck of container {name} has not passed yet"))
+            Standing::Waiting(format!("the healthcheck of {of} has not passed yet"))
         }
         Some(("starting", health)) => {
-            Standing::Waiting(format!("the healthcheck of container {name} has not passed yet: {}", health.output))
+            Standing::Waiting(format!("the healthcheck of {of} has not passed yet: {}", health.output))
         }
         Some((_, health)) => Standing::Broken(format!(
-            "container {name} is unhealthy: its healthcheck failed {} times in a row: {}",
+            "{of} is unhealthy: its healthcheck failed {} times in a row: {}",
             health.failing_streak, health.output
         )),
     }
@@ -83,7 +85,7 @@ fn running(name: &ContainerName, state: &ContainerState) -> Standing {
 
 /// How a container ended, e.g. `container shop exited with code 3, 2.9 s after it started`.
 #[must_use]
-pub fn ended(name: &ContainerName, state: &ContainerState) -> String {
+pub fn ended(of: &str, state: &ContainerState) -> String {
     let how = match (state.oom_killed, state.exit_code) {
         (true, _) => "was killed because its memory ran out".to_owned(),
         (false, 137) => "was killed (SIGKILL)".to_owned(),
@@ -96,7 +98,7 @@ pub fn ended(name: &ContainerName, state: &ContainerState) -> String {
     let lived =
         at(&state.started_at).zip(at(&state.finished_at)).map(|(from, to)| to.duration_since(from).as_secs_f64());
     let after = lived.filter(|lived| *lived >= 0.0).map(|lived| format!(", {lived:.1} s after it started"));
-    format!("container {name} {how}{}", after.unwrap_or_default())
+    format!("{of} {how}{}", after.unwrap_or_default())
 }
 
 /// One line with a container's state, for evidence and status.
@@ -127,15 +129,28 @@ pub(super) async fn evidence(
     engine: &Engine,
 ) -> StepFailure {
     for (name, state) in seen.iter().filter(|(name, _)| blamed(name)) {
-        if let Ok(Some(state)) = state {
-            let mut lines = vec![line(state)];
-            lines.extend(state.health.as_ref().map(|health| format!("healthcheck: {}", health.output)));
-            failure = failure.with(format!("container {name}"), lines);
-        }
-        match engine.tail(name, since_unix_ms / 1000, EVIDENCE_LINES).await {
-            Ok(lines) => failure = failure.with(format!("log of container {name}"), lines),
-            Err(error) => tracing::debug!(%name, %error, "its log cannot be read"),
-        }
+        failure = match state {
+            Ok(Some(state)) => evidence_of(failure, name, state, since_unix_ms, engine).await,
+            Ok(None) | Err(_) => failure,
+        };
+    }
+    failure
+}
+
+/// The same of one.
+pub(super) async fn evidence_of(
+    mut failure: StepFailure,
+    name: &ContainerName,
+    state: &ContainerState,
+    since_unix_ms: i64,
+    engine: &Engine,
+) -> StepFailure {
+    let mut lines = vec![line(state)];
+    lines.extend(state.health.as_ref().map(|health| format!("healthcheck: {}", health.output)));
+    failure = failure.with(format!("container {name}"), lines);
+    match engine.tail(name, since_unix_ms / 1000, EVIDENCE_LINES).await {
+        Ok(lines) => failure = failure.with(format!("log of container {name}"), lines),
+        Err(error) => tracing::debug!(%name, %error, "its log cannot be read"),
     }
     failure
 }

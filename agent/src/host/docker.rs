@@ -20,6 +20,8 @@ use drover_proto::{
 };
 use futures_util::StreamExt;
 
+pub use events::Whose;
+pub use project::Member;
 pub use pull::Credentials;
 pub use state::{ContainerState, Health};
 
@@ -29,6 +31,7 @@ use crate::{policy::Places, render::RenderedContainer};
 mod create;
 mod events;
 mod logs;
+mod project;
 mod pull;
 mod state;
 

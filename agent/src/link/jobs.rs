@@ -188,7 +188,7 @@ async fn answer_logs(reconcile: &Handle, job: LogsJob, replier: &Replier) {
         return replier.refuse(Code::Invalid, "the app's name is not valid").await;
     };
     let units: Vec<UnitName> = reconcile.units_of(&app);
-    let containers = reconcile.containers_of(&app);
+    let containers = reconcile.containers_of(&app).await;
     if units.is_empty() && containers.is_empty() {
         return replier.refuse(Code::NotFound, format!("{app} has neither units nor containers on this host")).await;
     }

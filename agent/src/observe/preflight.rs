@@ -67,6 +67,7 @@ pub async fn preflight(
     rendered: &Rendered,
     layout: &Layout,
     extent: Option<Extent>,
+    of_projects: BTreeSet<Port>,
 ) -> Result<Preflight, ObserveError> {
     let mut rooms = Vec::new();
     let places = [
@@ -83,7 +84,7 @@ pub async fn preflight(
     }
     let of_units = rendered.units.values().flat_map(|unit| &unit.ports).copied();
     let published = rendered.containers.values().flat_map(|container| &container.spec.ports);
-    let ports: BTreeSet<Port> = of_units.chain(published.map(|publish| publish.host)).collect();
+    let ports: BTreeSet<Port> = of_units.chain(published.map(|publish| publish.host)).chain(of_projects).collect();
     let listeners = if ports.is_empty() {
         Vec::new()
     } else {

@@ -57,6 +57,9 @@ pub(super) fn judge(
             port_is_free(name.as_str(), &publish.host, input, wanted, refusals);
         }
     }
+    for (name, port) in input.observed.projects.ports() {
+        port_is_free(name.as_str(), port, input, wanted, refusals);
+    }
 }
 
 /// What is written to one file system.
@@ -181,13 +184,15 @@ fn is_ours(listener: &Listener, input: &Input<'_>, wanted: &Rendered) -> bool {
     let active = |unit: &&UnitName| input.observed.units.get(*unit).is_some_and(|state| state.active_state == "active");
     let mut known = wanted.units.keys().chain(input.ledger.owned_units.keys()).filter(active);
     let by_socket = known.any(|unit| unit.kind() == "socket");
-    let mut own_containers = input
+    let own_containers = input
         .observed
         .containers
         .states
         .values()
         .filter(|state| state.running && state.app.as_ref() == Some(input.app));
-    if own_containers.any(|state| state.ports.iter().any(|port| port.collides(&listener.port))) {
+    let own_projects = input.ledger.projects.keys().filter_map(|name| input.observed.projects.members.get(name));
+    let of_projects = own_projects.flatten().map(|member| &member.state).filter(|state| state.running);
+    if own_containers.chain(of_projects).any(|state| state.ports.iter().any(|port| port.collides(&listener.port))) {
         return true;
     }
     listener.owners.iter().any(|owner| {

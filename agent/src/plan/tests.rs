@@ -1,6 +1,7 @@
 //! Plans, row by row; a model host that carries plans out; and properties over random releases.
 
 mod asked;
+mod compose;
 mod containers;
 mod handover;
 mod instances;

@@ -18,7 +18,15 @@ impl Work<'_> {
         let containers = containers.filter_map(|name| Some((name.to_string(), others.containers.get(name)?)));
         let upstreams = rendered.handovers.keys();
         let upstreams = upstreams.filter_map(|name| Some((format!("upstream {name}"), others.upstreams.get(name)?)));
-        files.chain(units).chain(containers).chain(upstreams).map(|(part, app)| (part, app.clone())).collect()
+        let projects = rendered.compose.keys();
+        let projects = projects.filter_map(|name| Some((name.to_string(), others.projects.get(name)?)));
+        files
+            .chain(units)
+            .chain(containers)
+            .chain(upstreams)
+            .chain(projects)
+            .map(|(part, app)| (part, app.clone()))
+            .collect()
     }
 
     /// Other apps were at work since the plan was made.

@@ -69,8 +69,13 @@ impl Handle {
                 refusal.message = format!("{}; {}", refusal.message, damaged(app, aside));
             }
         }
+        // Compose's words may hold what it was filled in with.
+        let redactor = Redactor::of(desired.iter());
+        for refusal in plan.refusals.iter_mut().filter(|refusal| refusal.code == Code::Compose) {
+            refusal.message = redactor.text(&refusal.message);
+        }
         if let Some(why) = unreachable {
-            let message = Redactor::of(desired.iter()).text(&why);
+            let message = redactor.text(&why);
             plan.refusals.push(Refusal { code: Code::Fetch, part: "artifact".to_owned(), message });
         }
         Ok(plan)
@@ -82,10 +87,17 @@ impl Handle {
         self.0.ledger(app).map(|ledger| ledger.owned_units.into_keys().collect()).unwrap_or_default()
     }
 
-    /// The containers that an app has on this host, likewise.
-    #[must_use]
-    pub fn containers_of(&self, app: &AppName) -> Vec<ContainerName> {
-        self.0.ledger(app).map(|ledger| ledger.owned_containers.into_iter().collect()).unwrap_or_default()
+    /// The containers that an app has on this host, likewise, and those of its compose projects that are there.
+    pub async fn containers_of(&self, app: &AppName) -> Vec<ContainerName> {
+        let Some(ledger) = self.0.ledger(app) else { return Vec::new() };
+        let mut containers: Vec<ContainerName> = ledger.owned_containers.into_iter().collect();
+        for project in ledger.projects.keys() {
+            match self.engine().project(project).await {
+                Ok(members) => containers.extend(members.iter().filter_map(|member| member.name.parse().ok())),
+                Err(error) => tracing::warn!(%project, %error, "the logs of its services cannot be read"),
+            }
+        }
+        containers
     }
 
     /// Docker of this host.

@@ -9,6 +9,7 @@ use std::{
 use drover_proto::name::AppName;
 
 use super::Shared;
+use crate::host::docker::Whose;
 
 /// To an engine that has gone away.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -25,23 +26,33 @@ pub(super) async fn containers(shared: Arc<Shared>) {
             }
             continue;
         }
-        let heard = shared.parts.engine.listen(|app| shared.look_at(app)).await;
+        let heard = shared.parts.engine.listen(|whose| shared.look_at(whose)).await;
         tracing::debug!(?heard, "Docker tells nothing of containers");
         tokio::time::sleep(AGAIN).await;
         // It may have been restarted meanwhile.
-        apps.into_iter().for_each(|app| shared.look_at(app));
+        apps.into_iter().for_each(|app| shared.look_at(Whose::App(app)));
     }
 }
 
 impl Shared {
     fn apps_with_containers(&self) -> Vec<AppName> {
         let apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        apps.values().filter(|ledger| !ledger.owned_containers.is_empty()).map(|ledger| ledger.app.clone()).collect()
+        apps.values()
+            .filter(|ledger| !(ledger.owned_containers.is_empty() && ledger.projects.is_empty()))
+            .map(|ledger| ledger.app.clone())
+            .collect()
     }
 
     /// A label on somebody's container names no app of this host.
-    fn look_at(&self, app: AppName) {
-        if self.apps.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&app) {
+    fn look_at(&self, whose: Whose) {
+        let apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let app = match whose {
+            Whose::App(app) => apps.contains_key(&app).then_some(app),
+            Whose::Project(name) => {
+                apps.values().find(|ledger| ledger.projects.contains_key(&name)).map(|ledger| ledger.app.clone())
+            }
+        };
+        if let Some(app) = app {
             self.looks.ask(app);
         }
     }

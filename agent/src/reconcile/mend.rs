@@ -350,6 +350,7 @@ fn past(action: &Action) -> Option<String> {
         Action::EnsureDirectory(_) | Action::CreateUser(_) => Some("made as the release says".to_owned()),
         Action::RunContainer { name, .. } => Some(format!("container {name} run anew")),
         Action::StartContainer(name) => Some(format!("container {name} started")),
+        Action::UpProject { name, .. } => Some(format!("compose project {name} brought up")),
         Action::Unpack { .. } => Some("unpacked again".to_owned()),
         Action::Build { .. } => Some("built again".to_owned()),
         _ => None,

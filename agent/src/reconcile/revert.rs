@@ -165,7 +165,7 @@ impl Work<'_> {
 
     /// Of an engine that is just being restarted nothing could be said, and nothing brought back.
     async fn engine_is_back(&self) {
-        if self.ledger.owned_containers.is_empty() {
+        if self.ledger.owned_containers.is_empty() && self.ledger.projects.is_empty() {
             return;
         }
         let until = Instant::now() + ENGINE;
@@ -183,6 +183,9 @@ fn is_of_containers(action: &Action) -> bool {
             | Action::RunContainer { .. }
             | Action::StartContainer(_)
             | Action::RemoveContainer(_)
+            | Action::BuildProject(_)
+            | Action::UpProject { .. }
+            | Action::RemoveProject(_)
     )
 }
 

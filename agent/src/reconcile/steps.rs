@@ -65,7 +65,8 @@ impl Work<'_> {
     ) -> Result<(Observed, Plan), StepFailure> {
         let mut observed = self.observe(wanted, Depth::Whole).await?;
         if let Some(wanted) = wanted {
-            let ahead = preflight(wanted, &self.shared.parts.layout, extent).await;
+            let ports = observed.projects.ports().map(|(_, port)| *port).collect();
+            let ahead = preflight(wanted, &self.shared.parts.layout, extent, ports).await;
             observed.preflight =
                 ahead.map_err(|error| StepFailure::new(Code::Internal, "observe", error.to_string()))?;
         }
@@ -130,6 +131,7 @@ impl Work<'_> {
             Action::Fetch { .. }
                 | Action::PullImage(_)
                 | Action::Build { .. }
+                | Action::BuildProject(_)
                 | Action::Start(_)
                 | Action::Restart(_)
                 | Action::Drain { .. }
@@ -206,8 +208,10 @@ impl Work<'_> {
         show: impl Fn(u64, Vec<String>) -> Phase,
     ) -> GateEnd {
         self.shared.turns.take(None, &mut self.held).await;
+        let brought = self.ledger.projects.clone();
         let gate = Gate {
             wanted,
+            brought: &brought,
             systemd: &self.shared.parts.systemd,
             engine: &self.shared.parts.engine,
             min_healthy: times.min_healthy,
@@ -314,6 +318,7 @@ fn phase_of(action: &Action, step: String) -> Phase {
         | Action::Fetch { .. } => Phase::Fetching { step },
         Action::Unpack { .. }
         | Action::Build { .. }
+        | Action::BuildProject(_)
         | Action::Validate { staged: true, .. }
         | Action::Hook { when: HookPoint::BeforeSwitch, .. } => Phase::Staging { step },
         Action::Validate { staged: false, .. }
@@ -332,6 +337,8 @@ fn phase_of(action: &Action, step: String) -> Phase {
         | Action::RemoveContainer(_)
         | Action::Prove { .. }
         | Action::Drain { .. }
+        | Action::UpProject { .. }
+        | Action::RemoveProject(_)
         | Action::Commit => Phase::Activating { step },
         Action::Gate { .. } => Phase::Gating { healthy_for_ms: 0, waiting_for: Vec::new() },
     }

@@ -43,7 +43,7 @@ pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Optio
         | Action::EnsureDirectory(_)
         | Action::MakeNetwork(_) => Some(Turn::Needs),
         Action::Fetch { .. } | Action::Unpack { .. } | Action::PullImage(_) => Some(Turn::Fetch),
-        Action::Build { .. } => Some(Turn::Build),
+        Action::Build { .. } | Action::BuildProject(_) => Some(Turn::Build),
         Action::WriteFile { .. }
         | Action::Validate { .. }
         | Action::RemoveFile { .. }
@@ -56,6 +56,8 @@ pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Optio
         | Action::RunContainer { .. }
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
+        | Action::UpProject { .. }
+        | Action::RemoveProject(_)
         | Action::Stop(_)
         | Action::Start(_)
         | Action::Prove { .. }

@@ -136,6 +136,7 @@ pub(crate) fn desired() -> DesiredApp {
                 ),
             )]),
             containers: BTreeMap::new(),
+            compose: Default::default(),
             files: vec![site],
             hooks: vec![hook(HookPoint::BeforeSwitch, "before"), hook(HookPoint::AfterSwitch, "after")],
             checks: BTreeMap::new(),

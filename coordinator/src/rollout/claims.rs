@@ -1,4 +1,5 @@
-//! Units, containers, upstreams and paths that two apps would both claim on one host. Its agent refuses a host spec with such a pair, and with it
+//! Units, containers, compose projects, upstreams and paths that two apps would both claim on one host. Its agent refuses a host
+//! spec with such a pair, and with it
 //! every change for that host: so none is ever written.
 //!
 //! `rpc/operator/plan` asks before a plan or a rollout, so that nothing is written in vain. `keeper` asks before it gives a
@@ -41,12 +42,10 @@ pub fn claims(spec: &AppSpec) -> BTreeSet<String> {
     let names = spec.units.iter().flat_map(|(name, unit)| unit.runs_as(name).into_iter().chain([name.clone()]));
     let units = names.map(|unit| format!("unit {unit}"));
     let containers = spec.containers.keys().map(|name| format!("container {name}"));
+    let projects = spec.compose.keys().map(|name| format!("compose project {name}"));
     let upstreams = spec.handovers().map(|(_, _, own)| format!("upstream {}", own.upstream));
-    units
-        .chain(containers)
-        .chain(upstreams)
-        .chain(spec.files.iter().map(|file| format!("file {}", file.path)))
-        .collect()
+    let files = spec.files.iter().map(|file| format!("file {}", file.path));
+    units.chain(containers).chain(projects).chain(upstreams).chain(files).collect()
 }
 
 impl Rollouts {

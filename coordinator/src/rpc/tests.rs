@@ -184,6 +184,7 @@ fn spec(text: &str) -> AppSpec {
         secrets: [("KEY".parse().unwrap(), SecretSource::Generate(32))].into(),
         units: [].into(),
         containers: [].into(),
+        compose: Default::default(),
         files: vec![file],
         hooks: vec![],
         checks: [].into(),

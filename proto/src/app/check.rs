@@ -1,5 +1,6 @@
 //! The rules of an app that span fields. Beside `app`, which holds the types.
 
+mod compose;
 mod containers;
 
 use std::collections::BTreeSet;

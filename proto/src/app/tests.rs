@@ -28,6 +28,7 @@ fn minimal() -> AppSpec {
             },
         )]),
         containers: BTreeMap::new(),
+        compose: BTreeMap::new(),
         files: vec![],
         hooks: vec![],
         checks: BTreeMap::new(),
@@ -278,4 +279,36 @@ fn an_artifact_of_a_repository_has_the_digest_of_its_commit_and_is_not_for_an_ol
     assert_eq!(app.unknown_to(1).as_deref(), Some("artifact.source"));
     app.artifact = Some(Artifact { digest: Digest::of(b"another"), ..artifact });
     assert_eq!(app.check()[0].field, "artifact.commit");
+}
+
+#[test]
+fn a_project_has_files_that_are_the_apps() {
+    let mut good = minimal();
+    let path: crate::name::AbsPath = "/srv/shop/docker-compose.yml".parse().unwrap();
+    good.files.push(file(path.as_str(), Template::literal("services: {}"), 0o644));
+    let profiles = ["web".to_owned()].into();
+    let directory: crate::name::AbsPath = "/srv/shop".parse().unwrap();
+    let project = Project {
+        directory,
+        files: vec![path],
+        env_file: None,
+        profiles,
+        registries: BTreeMap::new(),
+        drift: Drift::default(),
+    };
+    good.compose.insert("shop".parse().unwrap(), project.clone());
+    assert_eq!(good.check(), vec![]);
+    assert_eq!((good.unknown_to(1), good.unknown_to(2)), (Some("compose".into()), Some("compose".into())));
+    assert_eq!(good.unknown_to(3), None);
+    for wrong in [
+        Project { files: vec![], ..project.clone() },
+        Project { files: vec!["/srv/shop/none.yml".parse().unwrap()], ..project.clone() },
+        Project { directory: "/srv/shop/docker".parse().unwrap(), ..project.clone() },
+        Project { env_file: Some("/srv/none.env".parse().unwrap()), ..project.clone() },
+        Project { profiles: ["--all".to_owned()].into(), ..project },
+    ] {
+        let mut bad = good.clone();
+        bad.compose.insert("shop".parse().unwrap(), wrong.clone());
+        assert_eq!(bad.check().len(), 1, "{wrong:?}");
+    }
 }

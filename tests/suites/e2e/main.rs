@@ -2,6 +2,7 @@
 
 mod cordon;
 mod certificates;
+mod compose;
 mod containers;
 mod deploy;
 mod events;

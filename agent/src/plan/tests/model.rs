@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 
 use drover_proto::{
+    name::ProjectName,
     plan::{Action, Plan},
     spec::DesiredApp,
 };
 
 use crate::{
     handover::Choice,
-    host::{docker::ContainerState, files::FileState, systemd::UnitState},
-    ledger::{AdoptedUnit, AppLedger, Original},
+    host::{
+        docker::{ContainerState, Member},
+        files::FileState,
+        systemd::UnitState,
+    },
+    ledger::{AdoptedUnit, AppLedger, Brought, Original, ServiceRecord},
     observe::{Observed, Seen, SeenFile},
     plan::{Input, Owners, plan},
     render::{
@@ -164,9 +169,12 @@ impl Host {
                 (state.status, state.running) = ("running".to_owned(), true);
             }
             Action::RemoveContainer(name) => drop(self.observed.containers.states.remove(name)),
+            Action::UpProject { name, .. } => self.bring_up(name, wanted.unwrap()),
+            Action::RemoveProject(name) => drop(self.observed.projects.members.remove(name)),
             Action::Fetch { .. }
             | Action::Unpack { .. }
             | Action::Build { .. }
+            | Action::BuildProject(_)
             | Action::Hook { .. }
             | Action::Validate { .. }
             | Action::Reload(_)
@@ -175,6 +183,25 @@ impl Host {
             | Action::Gate { .. }
             | Action::Commit => {}
         }
+    }
+
+    /// One service, `web`; what compose makes of the files is what it was given.
+    fn bring_up(&mut self, name: &ProjectName, wanted: &Rendered) {
+        let project = &wanted.compose[name];
+        let hash = project.inputs.to_string();
+        let image = "sha256:1".to_owned();
+        let record = ServiceRecord { hash: hash.clone(), image: image.clone(), image_name: "web".to_owned(), count: 1 };
+        let (inputs, restart) = (project.inputs, project.restart);
+        let brought = Brought { inputs, config: inputs, restart, services: [("web".to_owned(), record)].into() };
+        self.ledger.projects.insert(name.clone(), Some(brought));
+        let state = ContainerState {
+            image_id: image,
+            status: "running".to_owned(),
+            running: true,
+            ..ContainerState::default()
+        };
+        let member = Member { service: "web".to_owned(), hash, state, ..Member::default() };
+        self.observed.projects.members.insert(name.clone(), vec![member]);
     }
 
     fn write(&mut self, path: &drover_proto::name::AbsPath, keep_original: bool, wanted: &Rendered) {
@@ -233,6 +260,10 @@ pub(crate) fn words(plan: &Plan) -> Vec<String> {
         Action::RemoveContainer(name) => format!("remove container {name}"),
         Action::Prove { instance, .. } => format!("prove {instance}"),
         Action::Drain { instance, .. } => format!("drain {instance}"),
+        Action::BuildProject(name) => format!("build project {name}"),
+        Action::UpProject { name, recreate: false } => format!("up {name}"),
+        Action::UpProject { name, recreate: true } => format!("up anew {name}"),
+        Action::RemoveProject(name) => format!("remove project {name}"),
         Action::Gate { .. } => "gate".to_owned(),
         Action::Commit => "commit".to_owned(),
     };

@@ -83,6 +83,7 @@ fn side(action: &Action) -> Option<bool> {
         | Action::Build { .. }
         | Action::MakeNetwork(_)
         | Action::PullImage(_)
+        | Action::BuildProject(_)
         | Action::Validate { staged: true, .. }
         | Action::Hook { when: HookPoint::BeforeSwitch, .. } => Some(false),
         Action::Stop(_)
@@ -97,6 +98,8 @@ fn side(action: &Action) -> Option<bool> {
         | Action::RunContainer { .. }
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
+        | Action::UpProject { .. }
+        | Action::RemoveProject(_)
         | Action::Validate { staged: false, .. }
         | Action::Hook { when: HookPoint::AfterSwitch, .. }
         | Action::Prove { .. }
@@ -123,6 +126,8 @@ fn is_ordered(plan: &Plan) -> bool {
                 | Action::DaemonReload
                 | Action::RunContainer { .. }
                 | Action::RemoveContainer(_)
+                | Action::UpProject { .. }
+                | Action::RemoveProject(_)
                 | Action::Start(_)
                 | Action::Restart(_)
         )

@@ -190,6 +190,7 @@ fn hint(code: Code) -> Option<&'static str> {
         | Code::Systemd
         | Code::Docker
         | Code::Image
+        | Code::Compose
         | Code::Policy
         | Code::Gate
         | Code::Interrupted

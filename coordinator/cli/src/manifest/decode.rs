@@ -21,6 +21,7 @@ use super::{
 };
 
 mod artifact;
+mod compose;
 mod container;
 mod content;
 mod env;
@@ -72,6 +73,10 @@ pub(super) fn decode(
     decoder.declare_credentials(root, artifact.as_ref(), &mut secrets);
     let containers = decoder.containers(root);
     decoder.declare_registries(root, &containers, &mut secrets);
+    let (compose, composed) = decoder.compose(root);
+    decoder.declare_of_projects(root, &compose, &mut secrets);
+    let mut files = decoder.files(root);
+    files.extend(composed);
     let spec = AppSpec {
         app,
         targets: decoder.targets(root),
@@ -82,7 +87,8 @@ pub(super) fn decode(
         secrets,
         units: decoder.units(root),
         containers,
-        files: decoder.files(root),
+        compose,
+        files,
         hooks: decoder.hooks(root),
         checks: decoder.checks(root),
         restart_budget: root.get("restart_budget").and_then(unit::restart_budget),

@@ -7,9 +7,11 @@ use super::fields::{
     Object,
 };
 
+mod compose;
 mod containers;
 mod parts;
 
+use compose::COMPOSE;
 use containers::CONTAINER;
 #[cfg(test)]
 use containers::{CONTAINER_LIMITS, HEALTHCHECK, LOGGING};
@@ -70,6 +72,12 @@ pub(super) static MANIFEST: Object = Object {
             "Docker containers, by their names on the host.",
             "{ shop-cache: { image: \"redis:7\" } }",
         ),
+        f(
+            "compose",
+            Map("project name", &Kind::Object(&COMPOSE)),
+            "Compose projects, by their names on the host.",
+            "{ shop: { files: [docker-compose.yml] } }",
+        ),
         f("files", List(&Kind::Object(&FILE)), "Files, in order.", "[{ path: /etc/mono.conf, from: mono.conf }]"),
         f(
             "hooks",
@@ -91,7 +99,6 @@ pub(super) static MANIFEST: Object = Object {
         ),
     ],
     not_built: &[
-        "compose",
         "logs",
         "alerts",
         "backups",
@@ -292,7 +299,7 @@ static ENVIRONMENT: Object = Object {
         f("targets", Kind::Object(&TARGETS), "Put over `targets`, label by label.", "{ labels: { env: staging } }"),
         f("strategy", Kind::Object(&STRATEGY), "Put over `strategy`, field by field.", "{ max_parallel: 100% }"),
     ],
-    not_built: &["host", "artifact", "units", "containers", "files", "hooks", "checks"],
+    not_built: &["host", "artifact", "units", "containers", "compose", "files", "hooks", "checks"],
 };
 
 #[cfg(test)]
@@ -318,6 +325,7 @@ pub(super) static ALL: &[&Object] = &[
     &CONTAINER_LIMITS,
     &HEALTHCHECK,
     &LOGGING,
+    &COMPOSE,
     &FILE,
     &HOOKS,
     &HOOK,

@@ -253,11 +253,18 @@ pub fn words(action: &Action) -> String {
         Action::RunContainer { name, image } => format!("run container {name} of {}", image.short()),
         Action::StartContainer(name) => format!("start container {name}"),
         Action::RemoveContainer(name) => format!("stop and remove container {name}; its volumes stay"),
-        Action::Gate { units, containers, checks, min_healthy_time, healthy_deadline } => {
+        Action::BuildProject(name) => format!("build the images of compose project {name}"),
+        Action::UpProject { name, recreate: false } => format!("bring compose project {name} up"),
+        Action::UpProject { name, recreate: true } => format!("make all containers of compose project {name} anew"),
+        Action::RemoveProject(name) => {
+            format!("stop and remove the containers and networks of compose project {name}; its volumes stay")
+        }
+        Action::Gate { units, containers, projects, checks, min_healthy_time, healthy_deadline } => {
             let all: Vec<String> = units
                 .iter()
                 .map(ToString::to_string)
                 .chain(containers.iter().map(|name| format!("container {name}")))
+                .chain(projects.iter().map(|name| format!("compose project {name}")))
                 .chain(checks.iter().map(|check| format!("check {check}")))
                 .collect();
             format!("wait until healthy for {min_healthy_time}, at most {healthy_deadline}: {}", all.join(", "))

@@ -241,3 +241,42 @@ fn a_unit_that_hands_over_names_its_port_and_has_an_upstream() {
     let (odd, _) = faults(&minimal("units:\n  Mono.service: { exec: \"/bin/a {{ port }}\", handover: blue_green }\n"));
     assert!(odd.join("").contains("Mono is no name for an upstream of nginx"), "{odd:?}");
 }
+
+#[test]
+fn compose_files_become_files_of_the_app() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("docker-compose.yml", "services: {}\n# {{ not a hole }}\n");
+    write("prod.env", "A=b\n");
+    std::fs::create_dir(dir.path().join("deploy")).unwrap();
+    write("deploy/prod.yml", "services: {}\n");
+    let manifest = |more: &str| {
+        write(
+            "drover.yaml",
+            &minimal(&format!("compose:\n  shop:\n    files: [./docker-compose.yml, deploy/prod.yml]\n{more}")),
+        );
+        load(&dir.path().join("drover.yaml"), None)
+    };
+    let spec = manifest("    env_file: prod.env\n    profiles: [web]\n    drift: report\n").unwrap().spec;
+    assert_eq!(spec.check(), vec![]);
+    let project = &spec.compose[&"shop".parse().unwrap()];
+    let files: Vec<&str> = project.files.iter().map(|path| path.as_str()).collect();
+    assert_eq!(files, ["/srv/shop/docker-compose.yml", "/srv/shop/deploy/prod.yml"]);
+    assert_eq!(project.env_file.as_ref().map(|path| path.as_str()), Some("/srv/shop/prod.env"));
+    let held: Vec<(&str, u32)> = spec.files.iter().map(|file| (file.path.as_str(), file.mode)).collect();
+    assert_eq!(held, [(files[0], 0o644), (files[1], 0o644), ("/srv/shop/prod.env", 0o600)]);
+    let Content::Text(text) = &spec.files[0].content else { panic!("not text") };
+    assert!(text.plain_text().contains("{{ not a hole }}"), "unchanged");
+
+    let spec = manifest("    directory: /opt/shop\n").unwrap().spec;
+    assert_eq!(spec.files[0].path.as_str(), "/opt/shop/docker-compose.yml");
+    for bad in [
+        "    env_file: none.env\n",
+        "    directory: srv\n",
+        "    directory: /\n",
+        "    adopt: true\n",
+        "    env_file: ../x\n",
+    ] {
+        assert!(manifest(bad).is_err(), "{bad}");
+    }
+}

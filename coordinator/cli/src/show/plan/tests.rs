@@ -18,6 +18,7 @@ fn gate() -> Step {
         Action::Gate {
             units: ["mono.service".parse().unwrap()].into(),
             containers: [].into(),
+            projects: [].into(),
             checks: ["api".parse().unwrap()].into(),
             min_healthy_time: "3s".parse().unwrap(),
             healthy_deadline: "1m".parse().unwrap(),
