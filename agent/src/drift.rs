@@ -36,6 +36,8 @@ pub enum Part {
     Project(ProjectName),
     /// The last run of a unit that a timer starts.
     Run(UnitName),
+    /// A certificate that others write.
+    Certificate(AbsPath),
     /// The release's tree.
     Tree(AbsPath),
     /// A directory, a user or a unit of somebody else.
@@ -52,6 +54,7 @@ impl Part {
             Self::Container(name) => ("container", name.as_str()),
             Self::Project(name) => ("compose project", name.as_str()),
             Self::Run(unit) => ("run of", unit.as_str()),
+            Self::Certificate(path) => ("certificate", path.as_str()),
             Self::Tree(directory) => ("artifact", directory.as_str()),
             Self::Need(name) => ("host need", name),
         }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 pub use directories::prepare;
 pub use files::Undo;
 pub use leftovers::sweep;
+pub use program::telling_line;
 pub use tree::{discard_unsealed, remove_tree};
 
 use crate::{

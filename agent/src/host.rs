@@ -2,11 +2,12 @@
 //!
 //! `process` starts programs, `files` and `archive` write (`unpack` in a child without rights, which `confine` takes; in
 //! another `git` fetches), `systemd` speaks to PID 1, `docker` to its engine, `compose` starts docker compose,
-//! `users` and `packages` meet host needs, `journal`, `facts`, `clock`, `listeners`, `notice` and `room` only look. `swap`
+//! `users` and `packages` meet host needs, `journal`, `facts`, `clock`, `certificate`, `listeners`, `notice` and `room` only look. `swap`
 //! makes a swap file. No decisions are made here; `exec` and `check` call it.
 
 pub mod archive;
 pub mod calendar;
+pub mod certificate;
 pub mod clock;
 pub mod compose;
 mod confine;

@@ -24,7 +24,7 @@ pub use compose::Project;
 pub use container::{Container, Healthcheck, Limits, Logging, Mount, MountSource, Namespace, Publish, Restart, Rights};
 pub use handover::BlueGreen;
 pub use selfcare::{Drift, RestartBudget};
-pub use watch::{Signal, Watch};
+pub use watch::{Certificate, Signal, Watch};
 
 /// An app to be deployed; its immutable snapshot is a release.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub struct AppSpec {
     /// For the units that have none of their own; absent = `RestartBudget::default()`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_budget: Option<RestartBudget>,
+    /// Written by others; looked at, and reloaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
 }
 
 /// What a host must have before the app can be staged.
@@ -349,6 +352,7 @@ impl AppSpec {
         found.budgets(self);
         found.watches(self);
         found.0.extend(handover::check(self));
+        found.certificates(self);
         found.0.extend(self.strategy.check());
         found.0
     }

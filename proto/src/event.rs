@@ -41,6 +41,10 @@ pub enum EventKind {
     RestartsSpent,
     /// Watched files have changed, and what reads them was restarted or told; or could not be, or some are not watched.
     FilesChanged,
+    /// A certificate that others had renewed is good, and its units have read it.
+    CertificateReloaded,
+    /// One that is not good, or was not taken: nobody was told to read it.
+    CertificateRefused,
     /// A run of a unit that a timer starts failed.
     JobFailed,
     /// An activation has begun.

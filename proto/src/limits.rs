@@ -42,6 +42,8 @@ pub const MAX_DRAIN_MS: u64 = 60 * 60 * 1000;
 pub const MAX_RESTART_ATTEMPTS: u32 = 100;
 /// Paths that one part is restarted for.
 pub const MAX_WATCHED_PATHS: usize = 32;
+/// Certificates that one app looks after.
+pub const MAX_CERTIFICATES: usize = 32;
 /// Arguments of one program.
 pub const MAX_ARGV: usize = 256;
 /// A secret's value.

@@ -94,7 +94,8 @@ pub(super) fn command(argv: &[String], timeout: Duration) -> Result<Command, Ste
 }
 
 /// The line that says what is wrong: programs often end with one that only says that something is.
-pub(super) fn telling_line(outcome: &Outcome) -> String {
+#[must_use]
+pub fn telling_line(outcome: &Outcome) -> String {
     const TELLING: [&str; 6] = ["[emerg]", "error:", "fatal:", "panic", "Error:", "ERROR"];
     let telling = outcome.tail.iter().rev().find(|line| TELLING.iter().any(|word| line.contains(word)));
     telling.cloned().unwrap_or_else(|| outcome.last_line())

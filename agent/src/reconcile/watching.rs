@@ -2,9 +2,10 @@
 //! The kernel says where something happened; a look, after the part's pause, says what. Beside the loop, like `revive`.
 //!
 //! What each part has read is remembered durably, so that a change is noticed whenever it happened. `act` is the look at one
-//! part, and what follows from it.
+//! part, and what follows from it; `certificates` does what is special about them.
 
 mod act;
+mod certificates;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +14,8 @@ use std::{
 };
 
 use drover_proto::{
-    app::Watch,
+    app::{Certificate, Watch},
+    duration::Span,
     name::{AppName, ContainerName, UnitName},
 };
 use tokio::{
@@ -40,6 +42,9 @@ const BREATH: Duration = Duration::from_millis(100);
 /// Changes without a pause are waited for so many pauses.
 const MOST_PAUSES: u32 = 10;
 
+/// From the first file of a renewed certificate to the last.
+const RENEWED: Span = Span::from_secs(2);
+
 /// A part of an app.
 type Key = (AppName, Part);
 
@@ -57,6 +62,8 @@ struct Target {
 enum Whom {
     Unit(UnitName),
     Container(ContainerName),
+    /// Those that use it.
+    Certificate(Certificate),
 }
 
 impl Target {
@@ -64,11 +71,12 @@ impl Target {
         match &self.whom {
             Whom::Unit(unit) => Part::Unit(unit.clone()),
             Whom::Container(name) => Part::Container(name.clone()),
+            Whom::Certificate(certificate) => Part::Certificate(certificate.path.clone()),
         }
     }
 }
 
-/// What the committed release tells to watch.
+/// What the committed release tells to watch; its certificates among it.
 fn targets(ledger: &AppLedger) -> BTreeMap<Part, Target> {
     let Some(current) = &ledger.current else { return BTreeMap::new() };
     let spec = &current.spec;
@@ -85,7 +93,14 @@ fn targets(ledger: &AppLedger) -> BTreeMap<Part, Target> {
     let containers = spec.containers.iter().filter_map(|(name, container)| {
         Some(target(Whom::Container(name.clone()), container.restart_on_change.as_ref()?, None))
     });
-    units.chain(containers).collect()
+    let certificates = spec.certificates.iter().map(|certificate| {
+        let paths = [certificate.path.clone()].into_iter().chain(certificate.key.clone()).collect();
+        let watch = Watch { paths, signal: None, debounce: RENEWED };
+        let (app, whom) = (ledger.app.clone(), Whom::Certificate(certificate.clone()));
+        let target = Target { app, whom, watch, budget: certificates::TRIES };
+        (target.part(), target)
+    });
+    units.chain(containers).chain(certificates).collect()
 }
 
 /// Parts that run with older files than are there, and why.

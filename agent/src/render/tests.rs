@@ -141,6 +141,7 @@ pub(crate) fn desired() -> DesiredApp {
             hooks: vec![hook(HookPoint::BeforeSwitch, "before"), hook(HookPoint::AfterSwitch, "after")],
             checks: BTreeMap::new(),
             restart_budget: None,
+            certificates: vec![],
         },
         secrets: BTreeMap::from([("KEY".parse().unwrap(), Secret::new("hunter2".to_owned()))]),
     }

@@ -189,6 +189,7 @@ fn spec(text: &str) -> AppSpec {
         hooks: vec![],
         checks: [].into(),
         restart_budget: None,
+        certificates: vec![],
     }
 }
 

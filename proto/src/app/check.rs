@@ -252,6 +252,32 @@ impl Found {
         }
     }
 
+    pub(super) fn certificates(&mut self, app: &AppSpec) {
+        if app.certificates.len() > limits::MAX_CERTIFICATES {
+            self.say("certificates", format!("at most {} certificates", limits::MAX_CERTIFICATES));
+        }
+        let mut seen = BTreeSet::new();
+        for (i, certificate) in app.certificates.iter().enumerate() {
+            let field = format!("certificates[{i}]");
+            self.path(&format!("{field}.path"), &certificate.path);
+            if !seen.insert(&certificate.path) {
+                self.say(format!("{field}.path"), format!("{} is listed twice", certificate.path));
+            }
+            if let Some(key) = &certificate.key {
+                self.path(&format!("{field}.key"), key);
+            }
+            if certificate.reload.is_empty() {
+                self.say(format!("{field}.reload"), "name at least one unit: who else would read it");
+            }
+            if let Some(argv) = &certificate.validate {
+                self.argv(&format!("{field}.validate"), argv);
+                if argv.iter().any(|arg| arg.holes().next().is_some()) {
+                    self.say(format!("{field}.validate"), "has no holes: it looks at what is in its place");
+                }
+            }
+        }
+    }
+
     pub(super) fn budgets(&mut self, app: &AppSpec) {
         let units = app.units.iter().filter_map(|(name, unit)| Some((format!("units.{name}."), unit.restart_budget?)));
         for (of, budget) in app.restart_budget.map(|budget| (String::new(), budget)).into_iter().chain(units) {

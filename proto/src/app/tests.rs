@@ -33,6 +33,7 @@ fn minimal() -> AppSpec {
         hooks: vec![],
         checks: BTreeMap::new(),
         restart_budget: None,
+        certificates: vec![],
     }
 }
 
@@ -94,6 +95,36 @@ fn a_watch_names_what_a_part_may_read() {
         let found: Vec<String> = app.check().into_iter().map(|error| error.field).collect();
         assert_eq!(found, [format!("units.mono.service.restart_on_change.{field}")], "{paths:?} {debounce}");
     }
+}
+
+#[test]
+fn a_certificate_names_who_reads_it() {
+    let mut app = minimal();
+    let good = Certificate {
+        path: "/etc/letsencrypt/live/a/fullchain.pem".parse().unwrap(),
+        key: Some("/etc/letsencrypt/live/a/privkey.pem".parse().unwrap()),
+        validate: Some(vec![Template::literal("nginx"), Template::literal("-t")]),
+        reload: ["nginx.service".parse().unwrap()].into(),
+    };
+    app.certificates.push(good.clone());
+    assert_eq!(app.check(), vec![]);
+    assert_eq!(app.unknown_to(2).as_deref(), Some("certificates"));
+    let text = serde_json::to_string(&app).unwrap();
+    assert_eq!(serde_json::from_str::<AppSpec>(&text).unwrap(), app);
+    type Change = fn(&mut Certificate);
+    let table: [(&str, Change); 4] = [
+        ("key", |c| c.key = Some("/dev/mem".parse().unwrap())),
+        ("reload", |c| c.reload.clear()),
+        ("validate", |c| c.validate = Some(vec![])),
+        ("validate", |c| c.validate = Some(vec![Template(vec![Segment::Hole(Hole::Path)])])),
+    ];
+    for (field, change) in table {
+        app.certificates = vec![good.clone()];
+        change(&mut app.certificates[0]);
+        assert_eq!(app.check()[0].field, format!("certificates[0].{field}"));
+    }
+    app.certificates = vec![good.clone(), good];
+    assert_eq!(app.check()[0].field, "certificates[1].path");
 }
 
 #[test]

@@ -1,11 +1,15 @@
-//! Files of the host that a part depends on: when they change, the agent restarts the part or sends it a signal. Beside
-//! `app`.
+//! Files of the host that others write: when they change, the agent restarts the part that reads them, sends it a signal, or
+//! has a new certificate put to use. Beside `app`.
 
 use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{duration::Span, name::AbsPath};
+use crate::{
+    duration::Span,
+    name::{AbsPath, UnitName},
+    template::Argv,
+};
 
 /// What a part is restarted, or told, for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -18,6 +22,22 @@ pub struct Watch {
     pub signal: Option<Signal>,
     /// Nothing has changed for so long: changes come in groups.
     pub debounce: Span,
+}
+
+/// A certificate that others write, such as certbot, and that units of the host use.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// Its file: PEM, with those that it is signed by.
+    pub path: AbsPath,
+    /// The file of its key, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<AbsPath>,
+    /// Must succeed before anybody reads a new one. No holes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate: Option<Argv>,
+    /// Units to be reloaded when it is new and good.
+    pub reload: BTreeSet<UnitName>,
 }
 
 /// What a program can be told to take notice.

@@ -1,4 +1,5 @@
-//! Files that a unit or a container reads and that drover does not write: a change restarts it or tells it, once.
+//! Files that a unit or a container reads and that drover does not write: a change restarts it or tells it, once; and a
+//! certificate that is renewed is put to use if it is good.
 
 use std::time::Duration;
 
@@ -143,4 +144,69 @@ fn a_container_is_restarted_or_told() {
         let phase = fleet.alice.app_on("shop", "web-1")["status"]["phase"].clone();
         if phase["state"] == "healthy" { Ok(()) } else { Err(phase.to_string()) }
     });
+}
+
+/// As certbot keeps them: links in `live` that lead to numbered files.
+const ISSUE: &str = "set -e; mkdir -p /etc/letsencrypt/live/a /etc/letsencrypt/archive/a; cd /etc/letsencrypt/archive/a
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=a -set_serial NUM -keyout privkeyNUM.pem -out fullchainNUM.pem 2>/dev/null";
+const USE_CHAIN: &str = "ln -sfn ../../archive/a/fullchainNUM.pem /etc/letsencrypt/live/a/fullchain.pem";
+const USE_KEY: &str = "ln -sfn ../../archive/a/privkeyNUM.pem /etc/letsencrypt/live/a/privkey.pem";
+
+const SITE: &str = "
+files:
+  - path: /etc/nginx/sites-enabled/secure
+    content: \"server { listen 8443 ssl; ssl_certificate /etc/letsencrypt/live/a/fullchain.pem; ssl_certificate_key /etc/letsencrypt/live/a/privkey.pem; return 204; }\"
+    validate: [nginx, -t]
+    reload: nginx.service
+certificates:
+  - path: /etc/letsencrypt/live/a/fullchain.pem
+    key: /etc/letsencrypt/live/a/privkey.pem
+    validate: [nginx, -t]
+    reload: nginx.service
+";
+
+#[test]
+fn a_renewed_certificate_is_put_to_use_if_it_is_good() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    let run = |scripts: &[&str], number: u32| host.sh(&scripts.join("\n").replace("NUM", &number.to_string()));
+    let renew = |number| run(&[ISSUE, USE_CHAIN, USE_KEY], number);
+    let serves = |number: u32| {
+        let said = host.sh(
+            "openssl s_client -connect 127.0.0.1:8443 </dev/null 2>/dev/null | openssl x509 -noout -serial || true",
+        );
+        if said.trim() == format!("serial={number:02X}") { Ok(()) } else { Err(said) }
+    };
+    let phase = || fleet.alice.app_on("tiny", "web-1")["status"]["phase"].to_string();
+    renew(1);
+    fleet.alice.apply(&Tiny::new().append(SITE).manifest()).ok();
+    serves(1).expect("the first one");
+    wait_until_watched(host, "tiny", &["certificate /etc/letsencrypt/live/a/fullchain.pem"]);
+    let nginx = host.main_pid("nginx.service");
+
+    renew(2);
+    eventually("the second is put to use", SOON, || serves(2));
+    // A new certificate whose key is still to come.
+    run(&[ISSUE, USE_CHAIN], 3);
+    eventually("it is refused", A_LOOK, || {
+        if phase().contains("its key is another certificate's") { Ok(()) } else { Err(phase()) }
+    });
+    serves(2).expect("what is not good is not put to use");
+    run(&[USE_KEY], 3);
+    eventually("with its key it is put to use", SOON, || serves(3));
+    eventually("all is well", A_LOOK, || if phase().contains("healthy") { Ok(()) } else { Err(phase()) });
+    // nginx would not take it now.
+    host.sh("echo broken > /etc/nginx/sites-enabled/by-hand");
+    renew(4);
+    eventually("it is refused", A_LOOK, || {
+        if phase().contains("nginx -t failed") && phase().contains("by-hand") { Ok(()) } else { Err(phase()) }
+    });
+    serves(3).expect("what nginx refuses is not put to use");
+    host.sh("rm /etc/nginx/sites-enabled/by-hand; systemctl stop drover-agent");
+    renew(5);
+    host.sh("systemctl start drover-agent");
+    eventually("what came while nobody looked is put to use", SOON, || serves(5));
+    assert_eq!(host.main_pid("nginx.service"), nginx, "it was only reloaded");
+    let told = |kind: &str| host.journal("drover-agent").matches(&format!("kind={kind}")).count();
+    assert_eq!((told("certificate-reloaded"), told("certificate-refused")), (3, 2), "{}", host.journal("drover-agent"));
 }

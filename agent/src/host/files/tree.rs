@@ -14,7 +14,7 @@ use std::{
 };
 
 use drover_proto::name::AbsPath;
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, Stat};
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
 use super::walk::{self, DIRECTORY, Missing};
 use crate::{
@@ -104,17 +104,15 @@ impl Look<'_> {
             return self.leave_out(path, format!("no more than {MAX_ENTRIES} files are watched"));
         }
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let mut stamp = format!("{kind:?} {} ", stat.st_ino).into_bytes();
-        match kind {
-            FileType::Directory => {}
+        let stamp = match kind {
+            FileType::Directory => format!("{kind:?} {}", stat.st_ino).into_bytes(),
             FileType::Symlink => match fs::readlinkat(parent, name, Vec::new()) {
-                Ok(target) => stamp.extend(target.into_bytes()),
+                Ok(target) => [format!("{kind:?} {} ", stat.st_ino).as_bytes(), target.to_bytes()].concat(),
                 Err(error) => return self.leave_out(path, error),
             },
-            _ => stamp.extend(format!("{} {}.{}", stat.st_size, stat.st_mtime, stat.st_mtime_nsec).into_bytes()),
-        }
-        let nanoseconds = u32::try_from(stat.st_ctime_nsec).unwrap_or(0);
-        let changed = Duration::new(u64::try_from(stat.st_ctime).unwrap_or(0), nanoseconds);
+            _ => written(stat),
+        };
+        let changed = changed(stat);
         self.seen.entries.insert(path.to_owned(), Entry { stamp, changed });
         if kind == FileType::Directory {
             self.directory(path, parent, name, depth);
@@ -163,6 +161,58 @@ impl Look<'_> {
         names.sort();
         names
     }
+}
+
+/// Looks at files, wherever links lead: those of certbot lead to others with every renewal. Blocking.
+pub fn followed(paths: &BTreeSet<AbsPath>, listen: Listen<'_>) -> Seen {
+    let mut look = Look { seen: Seen::default(), directories: 0, left_out: 0, listen };
+    for path in paths {
+        look.follow(path.as_path());
+    }
+    look.seen
+}
+
+impl Look<'_> {
+    fn follow(&mut self, path: &Path) {
+        self.hear_beside(path);
+        let read = || {
+            let (link, target) = (fs::lstat(path)?, std::fs::canonicalize(path)?);
+            let stat = fs::stat(&target)?;
+            io::Result::Ok((target, changed(&link).max(changed(&stat)), stat))
+        };
+        match read() {
+            Ok((target, changed, stat)) => {
+                if target != path {
+                    self.hear_beside(&target);
+                }
+                self.seen.entries.insert(path.to_owned(), Entry { stamp: written(&stat), changed });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.seen.missing = true,
+            Err(error) => self.leave_out(path, error),
+        }
+    }
+
+    /// Of a file its directory tells.
+    fn hear_beside(&mut self, path: &Path) {
+        let Some((directory, name)) = path.parent().zip(path.file_name()) else { return };
+        let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
+        // Where there is none the file is missing, too.
+        if let Ok(directory) = fs::open(directory, flags, Mode::empty()) {
+            self.hear(path, &directory, Interest::Name(name.to_owned()));
+        }
+    }
+}
+
+/// Another one with every writing.
+fn written(stat: &Stat) -> Vec<u8> {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    format!("{kind:?} {} {} {}.{}", stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec).into_bytes()
+}
+
+/// Since 1970.
+fn changed(stat: &Stat) -> Duration {
+    let nanoseconds = u32::try_from(stat.st_ctime_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(stat.st_ctime).unwrap_or(0), nanoseconds)
 }
 
 #[cfg(test)]
@@ -235,5 +285,36 @@ mod tests {
         assert_eq!(heard, MAX_DIRECTORIES + 1);
         assert_eq!(seen.left_out.len(), MAX_REASONS + 1, "{:?}", seen.left_out);
         assert_eq!(seen.digest(), look(&root, &["top"]).0.digest());
+    }
+
+    #[test]
+    fn links_of_certbot_are_followed() {
+        let at = tempfile::tempdir().unwrap();
+        let root = at.path().canonicalize().unwrap();
+        for directory in ["live", "archive"] {
+            std_fs::create_dir(root.join(directory)).unwrap();
+        }
+        let path = root.join("live/cert.pem");
+        let look = || {
+            let mut heard = 0;
+            let seen = followed(&[path.to_str().unwrap().parse().unwrap()].into(), &mut |_, _| {
+                heard += 1;
+                Ok(())
+            });
+            (seen, heard)
+        };
+        let (seen, heard) = look();
+        assert_eq!((seen.missing, heard), (true, 1));
+        std_fs::write(root.join("archive/cert1.pem"), "1").unwrap();
+        std_fs::write(root.join("archive/cert2.pem"), "2").unwrap();
+        symlink("../archive/cert1.pem", &path).unwrap();
+        let (first, heard) = look();
+        assert_eq!((first.entries.len(), first.missing, heard), (1, false, 2), "both directories tell");
+        std_fs::remove_file(&path).unwrap();
+        symlink("../archive/cert2.pem", &path).unwrap();
+        let (second, _) = look();
+        assert!(second.reason(Some(&first)).ends_with("live/cert.pem was changed"));
+        std_fs::write(root.join("archive/cert2.pem"), "2 in its place").unwrap();
+        assert_ne!(look().0.digest(), second.digest());
     }
 }

@@ -92,6 +92,7 @@ pub(super) fn decode(
         hooks: decoder.hooks(root),
         checks: decoder.checks(root),
         restart_budget: root.get("restart_budget").and_then(unit::restart_budget),
+        certificates: decoder.certificates(root),
     };
     Decoded { spec, artifact: artifact_source, origins: decoder.origins }
 }

@@ -16,7 +16,7 @@ use containers::CONTAINER;
 #[cfg(test)]
 use containers::{CONTAINER_LIMITS, HEALTHCHECK, LOGGING};
 pub(super) use parts::UNIT;
-use parts::{CHECK, FILE, HOOKS, RESTART_BUDGET};
+use parts::{CERTIFICATE, CHECK, FILE, HOOKS, RESTART_BUDGET};
 #[cfg(test)]
 use parts::{EXPECT, HOOK, LIMITS, WATCH};
 
@@ -96,6 +96,12 @@ pub(super) static MANIFEST: Object = Object {
             Kind::Object(&RESTART_BUDGET),
             "For units without one of their own: how often the agent starts one again that is down.",
             "{ attempts: 3, window: 5m }",
+        ),
+        f(
+            "certificates",
+            List(&Kind::Object(&CERTIFICATE)),
+            "Certificates that others renew, such as certbot: a new one is tested, and its units are reloaded.",
+            "[{ path: /etc/ssl/mono.pem, key: /etc/ssl/mono.key, reload: nginx.service }]",
         ),
     ],
     not_built: &[
@@ -321,6 +327,7 @@ pub(super) static ALL: &[&Object] = &[
     &LIMITS,
     &RESTART_BUDGET,
     &WATCH,
+    &CERTIFICATE,
     &CONTAINER,
     &CONTAINER_LIMITS,
     &HEALTHCHECK,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use drover_proto::{
-    app::{Content, RestartBudget, Signal, Unit, Watch},
+    app::{Certificate, Content, RestartBudget, Signal, Unit, Watch},
     name::{EnvKey, UnitName, UserName},
     template::Template,
 };
@@ -333,6 +333,19 @@ impl Decoder<'_> {
         let word = node.get("signal").and_then(Node::scalar).map(|scalar| scalar.text.as_str());
         let signal = Signal::ALL.into_iter().find(|signal| Some(signal.word()) == word);
         Some(Watch { paths: self.names(node.get("paths")), signal, debounce: span(node, "debounce")? })
+    }
+}
+
+impl Decoder<'_> {
+    pub(super) fn certificates(&mut self, root: &Node) -> Vec<Certificate> {
+        let mut certificates = Vec::new();
+        for node in root.get("certificates").into_iter().flat_map(Node::items) {
+            let (path, key) = (self.name_of(node, "path"), self.name_of(node, "key"));
+            let validate = node.get("validate").map(|argv| self.argv(argv, Allow::PLAIN));
+            let reload = self.names(node.get("reload"));
+            certificates.extend(path.map(|path| Certificate { path, key, validate, reload }));
+        }
+        certificates
     }
 }
 

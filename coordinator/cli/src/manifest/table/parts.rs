@@ -150,6 +150,28 @@ pub(super) static WATCH: Object = Object {
     not_built: &[],
 };
 
+pub(super) static CERTIFICATE: Object = Object {
+    name: "certificate",
+    fields: &[
+        f(
+            "path",
+            Text("path"),
+            "Its file, PEM, with those that it is signed by; certbot's `fullchain.pem`.",
+            "/etc/letsencrypt/live/example.org/fullchain.pem",
+        )
+        .required(),
+        f(
+            "key",
+            Text("path"),
+            "The file of its key: must be this certificate's.",
+            "/etc/letsencrypt/live/example.org/privkey.pem",
+        ),
+        f("validate", Argv, "Must succeed before anybody reads a new one.", "[nginx, -t]"),
+        f("reload", OneOrMany(&Text("unit")), "Reloaded when it is new and good.", "nginx.service").required(),
+    ],
+    not_built: &[],
+};
+
 pub(super) static LIMITS: Object = Object {
     name: "limits",
     fields: &[

@@ -172,6 +172,35 @@ containers:
 }
 
 #[test]
+fn certificates_of_others_are_read() {
+    let manifest = minimal(
+        "vars: { domain: example.org }
+files: [{ path: /etc/a, content: a }]
+certificates:
+  - path: /etc/letsencrypt/live/{{ domain }}/fullchain.pem
+    key: /etc/letsencrypt/live/{{ domain }}/privkey.pem
+    validate: [nginx, -t]
+    reload: nginx.service
+",
+    );
+    let certificates = loaded(&manifest).spec.certificates;
+    let [certificate] = certificates.as_slice() else { panic!("{certificates:?}") };
+    assert_eq!(certificate.path.as_str(), "/etc/letsencrypt/live/example.org/fullchain.pem");
+    assert_eq!(certificate.validate.iter().flatten().map(shown).collect::<Vec<_>>(), ["nginx", "-t"]);
+    assert!(certificate.key.is_some() && certificate.reload.len() == 1);
+    let (said, _) = faults(&minimal(
+        "files: [{ path: /etc/a, content: a }]
+certificates:
+  - { path: /a, key: b, reload: x.service }
+  - { path: /b }
+  - { path: /c, reload: x.service, validate: [nginx, \"{{ path }}\"] }
+",
+    ));
+    let at: Vec<&str> = said.iter().map(|s| s.split(": ").next().unwrap()).collect();
+    assert_eq!(at, ["6", "7", "8"], "{said:#?}");
+}
+
+#[test]
 fn verbatim_units_are_taken_as_they_are() {
     let text = "[Service]\n# {{ \"{{\" }}\nExecStart={{ release }}/run %i\n[Install]\nWantedBy=x.target\n";
     let indented = text.replace('\n', "\n      ");
