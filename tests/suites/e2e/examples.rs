@@ -4,6 +4,7 @@
 mod cadchat;
 mod loss_adjuster;
 mod theta;
+mod xiaoliu;
 
 use std::path::{Path, PathBuf};
 
