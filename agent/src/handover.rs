@@ -8,16 +8,12 @@ use std::{
     str::FromStr,
 };
 
-use drover_proto::{
-    digest::Digest,
-    name::{UnitName, UpstreamName},
-    spec::DesiredApp,
-};
+use drover_proto::{digest::Digest, name::UpstreamName, spec::DesiredApp};
 use serde::Deserialize;
 
 use crate::{
-    ledger::{AppLedger, is_expected, unit_effect},
-    render::{HostFacts, Layout, Ports, RenderError, Rendered, render},
+    ledger::{AppLedger, is_expected},
+    render::{HostFacts, Instance, Layout, Ports, RenderError, Rendered, render},
 };
 
 /// From where ports are allotted: below the range from which the kernel takes those of outgoing connections.
@@ -96,7 +92,7 @@ pub enum NoChoice {
 impl Choice<'_> {
     /// The ports of all instances. The same from the same: what has been begun is gone on with.
     pub fn ports(&self) -> Result<Ports, NoChoice> {
-        let mut chosen: Ports = self.desired.spec.handovers().map(|(_, _, own)| (own.upstream.clone(), 0)).collect();
+        let mut chosen: Ports = self.desired.spec.handovers().map(|(_, own)| (own.upstream.clone(), 0)).collect();
         for upstream in chosen.keys().cloned().collect::<Vec<_>>() {
             let port = match self.wanted_one(&upstream, &chosen)?.or_else(|| self.begun_one(&upstream)) {
                 Some(port) => port,
@@ -116,7 +112,7 @@ impl Choice<'_> {
             ports.insert(upstream.clone(), port);
             let rendered = render(self.desired, self.facts, self.layout, &ports)?;
             let Some((instance, fingerprint)) = instance_of(&rendered, upstream) else { continue };
-            if self.ledger.effects.get(&unit_effect(&instance)) == Some(&fingerprint) {
+            if self.ledger.effect_of(&instance) == Some(&fingerprint) {
                 return Ok(Some(port));
             }
         }
@@ -126,12 +122,9 @@ impl Choice<'_> {
     /// One that was about to be started, to which nothing has ever been sent.
     fn begun_one(&self, upstream: &UpstreamName) -> Option<u16> {
         let instances = self.ledger.handovers.get(upstream)?;
-        let begun = |name: &str| {
-            let effect = self.ledger.effects.get(&format!("unit:{name}"));
-            is_expected(effect)
-        };
         let all = instances.all.iter().filter(|(port, _)| Some(**port) != instances.live);
-        all.filter(|(port, name)| begun(name) && !self.taken.contains(*port)).map(|(port, _)| *port).next()
+        let begun = |instance: &Instance| is_expected(self.ledger.effect_of(instance));
+        all.filter(|(port, instance)| begun(instance) && !self.taken.contains(*port)).map(|(port, _)| *port).next()
     }
 
     fn free_one(&self, chosen: &Ports) -> Option<u16> {
@@ -140,9 +133,9 @@ impl Choice<'_> {
     }
 }
 
-fn instance_of(rendered: &Rendered, upstream: &UpstreamName) -> Option<(UnitName, Digest)> {
+fn instance_of(rendered: &Rendered, upstream: &UpstreamName) -> Option<(Instance, Digest)> {
     let instance = &rendered.handovers.get(upstream)?.instance;
-    Some((instance.clone(), rendered.units.get(instance)?.fingerprint))
+    Some((instance.clone(), rendered.fingerprint_of(instance)?))
 }
 
 /// Where the upstreams of a release lead by their files: `text_of` reads one. For a host whose ledger was lost.
@@ -152,7 +145,7 @@ pub fn on_disk(desired: &DesiredApp, layout: &Layout, text_of: impl Fn(&std::pat
         let path = layout.upstream(&desired.spec.app, upstream).ok()?;
         crate::render::port_in(&text_of(path.as_path())?)
     };
-    let all = desired.spec.handovers().map(|(_, _, own)| own.upstream.clone());
+    let all = desired.spec.handovers().map(|(_, own)| own.upstream.clone());
     all.filter_map(|upstream| Some((upstream.clone(), leads(&upstream)?))).collect::<BTreeMap<_, _>>()
 }
 

@@ -358,7 +358,9 @@ impl AppLedger {
         self.owned_files
             .retain(|path, file| wanted(path) || originals.contains_key(path) || (!file.removed && there(path)));
         let (files, units) = (&self.owned_files, &self.owned_units);
-        let known: BTreeSet<String> = units.keys().map(unit_effect).chain(files.keys().map(reload_effect)).collect();
+        let instances = self.handovers.values().flat_map(|of| of.all.values()).map(handover::effect);
+        let known: BTreeSet<String> =
+            units.keys().map(unit_effect).chain(files.keys().map(reload_effect)).chain(instances).collect();
         self.effects.retain(|key, _| known.contains(key));
     }
 
@@ -388,6 +390,7 @@ impl AppLedger {
             .keys()
             .map(unit_effect)
             .chain(rendered.files.iter().map(|file| reload_effect(&file.path)))
+            .chain(rendered.handovers.values().map(|its| handover::effect(&its.instance)))
             .collect();
         self.effects.retain(|key, _| wanted.contains(key));
     }

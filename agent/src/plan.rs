@@ -79,6 +79,7 @@ impl Owners {
     }
 }
 
+pub(crate) use handover::is_read_by;
 pub(crate) use units::{at_boot, is_done, runs};
 
 pub(crate) fn step(action: Action, reason: Reason) -> Step {
@@ -101,8 +102,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let mut refusals = Refusals::default();
     let mut files = files::changes(input, &mut refusals);
     let mut units = units::changes(input, &files, &mut refusals);
-    let containers = containers::changes(input, &mut refusals);
-    let handover = handover::split(input, &mut files, &mut units, &mut refusals);
+    let mut containers = containers::changes(input, &mut refusals);
+    let changes = handover::Changes { files: &mut files, units: &mut units, containers: &mut containers };
+    let handover = handover::split(input, changes, &mut refusals);
     let projects = compose::changes(input, &mut refusals);
     let mut steps = Vec::new();
     if let Some(wanted) = input.wanted {

@@ -31,7 +31,7 @@ use drover_proto::{
 pub use compose::RenderedProject;
 pub use container::RenderedContainer;
 pub(crate) use handover::NGINX;
-pub use handover::{Ports, RenderedHandover, port_in};
+pub use handover::{Instance, Ports, RenderedHandover, port_in};
 pub use layout::Layout;
 pub use origin::{GitTree, Origin};
 pub use unit_text::Accounts;
@@ -284,8 +284,9 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout, ports: &P
     }
     let mut containers = BTreeMap::new();
     for (name, container) in &spec.containers {
-        let (container, secrets) = filler.container(name, container, &env)?;
-        containers.insert(name.clone(), container);
+        let (instance, container) = filler.instance_of_container(name, container)?;
+        let (container, secrets) = filler.container(name, &instance, &container, &env)?;
+        containers.insert(instance, container);
         files.extend(secrets);
     }
     let asked = handover::take_restarts(&mut files, &handovers);

@@ -27,7 +27,7 @@ use crate::{
     host::{files::FileState, systemd::UnitState},
     observe::{Observed, Seen},
     plan::at_boot,
-    render::{Rendered, RenderedContainer, RenderedFile, RenderedUnit},
+    render::{Instance, Rendered, RenderedContainer, RenderedFile, RenderedUnit},
 };
 
 /// The status of the host, for everybody to look at: without the values of secrets.
@@ -151,9 +151,7 @@ pub fn parts(
         if let Some(state) = observed.units.get(name).filter(|_| !name.is_template()) {
             let mut part = unit_part(name, unit, state);
             part.in_sync &= !failing.contains_key(name);
-            if let Some((upstream, its)) = rendered.handovers.iter().find(|(_, its)| its.instance == *name) {
-                part.desired.push_str(&format!(", serves {upstream} on port {}", its.port));
-            }
+            part.desired.push_str(&serves(rendered, &Instance::Unit(name.clone())));
             if name.kind() == "timer" {
                 let job = state.triggers.parse().ok().and_then(|job: UnitName| observed.units.get_key_value(&job));
                 part.observed.push_str(&timer::runs(state, job, timer::Now::read()));
@@ -162,7 +160,9 @@ pub fn parts(
         }
     }
     for (name, container) in &rendered.containers {
-        parts.push(container_part(name, container, observed));
+        let mut part = container_part(name, container, observed);
+        part.desired.push_str(&serves(rendered, &Instance::Container(name.clone())));
+        parts.push(part);
     }
     parts.extend(service_parts(rendered, observed));
     for file in &rendered.files {
@@ -224,6 +224,12 @@ fn unit_part(name: &UnitName, unit: &RenderedUnit, state: &UnitState) -> PartSta
     let in_sync = boot.is_none() && (!unit.start || matches!(standing, Standing::Healthy(_)));
     let desired = if unit.start { "active" } else { "started by others" };
     part("unit", name.as_str(), desired.to_owned(), seen, in_sync)
+}
+
+/// Of an instance: whom it serves.
+fn serves(rendered: &Rendered, instance: &Instance) -> String {
+    let own = rendered.handovers.iter().find(|(_, its)| its.instance == *instance);
+    own.map(|(upstream, its)| format!(", serves {upstream} on port {}", its.port)).unwrap_or_default()
 }
 
 fn container_part(name: &ContainerName, container: &RenderedContainer, observed: &Observed) -> PartStatus {

@@ -22,7 +22,7 @@ use crate::{
 
 pub use compose::Project;
 pub use container::{Container, Healthcheck, Limits, Logging, Mount, MountSource, Namespace, Publish, Restart, Rights};
-pub use handover::BlueGreen;
+pub use handover::{BlueGreen, HandsOver};
 pub use selfcare::{Drift, RestartBudget};
 pub use watch::{Certificate, Signal, Watch};
 

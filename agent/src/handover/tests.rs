@@ -32,7 +32,7 @@ impl Rows {
         let rendered = render(&self.desired, &facts(), &layout(), &[(upstream(), port)].into()).unwrap();
         self.ledger.allot(&rendered);
         let (instance, wanted) = instance_of(&rendered, &upstream()).unwrap();
-        self.ledger.started(&instance, if as_wanted { wanted } else { Digest::of(b"another") });
+        self.ledger.proved(&instance, if as_wanted { wanted } else { Digest::of(b"another") });
     }
 }
 

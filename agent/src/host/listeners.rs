@@ -47,8 +47,8 @@ pub struct Owner {
     pub unit: Option<String>,
 }
 
-/// How many connections there are to a port of this host that both ends still have open, those included that nobody has
-/// accepted yet.
+/// How many ends there are of connections to a port of this host that both ends still have open, those included that nobody
+/// has accepted yet. Only one end of a connection into a container is among this host's own.
 pub fn connections_to(port: u16) -> io::Result<usize> {
     let mut open = 0;
     for table in ["tcp", "tcp6"] {
@@ -57,10 +57,16 @@ pub fn connections_to(port: u16) -> io::Result<usize> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        let sockets = text.lines().skip(1).filter_map(|line| socket(line, Transport::Tcp, ESTABLISHED));
-        open += sockets.filter(|(_, local)| local.number == port).count();
+        open += text.lines().skip(1).filter(|line| is_connected_to(line, port)).count();
     }
     Ok(open)
+}
+
+fn is_connected_to(line: &str, port: u16) -> bool {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let (local, remote, state) = (words.next().and_then(end), words.next().and_then(end), words.next());
+    let to_this_host = |(address, number): (IpAddr, u16)| number == port && address.is_loopback();
+    state == Some(ESTABLISHED) && (local.is_some_and(|(_, number)| number == port) || remote.is_some_and(to_this_host))
 }
 
 /// What listens where one of `ports` wants to.
@@ -101,9 +107,15 @@ fn socket(line: &str, transport: Transport, state: &str) -> Option<(u64, Port)> 
         return None;
     }
     let inode = words.nth(5)?.parse().ok()?;
-    let (address, number) = local.split_once(':')?;
-    let port = Port { address: Some(address_of(address)?), number: u16::from_str_radix(number, 16).ok()?, transport };
+    let (address, number) = end(local)?;
+    let port = Port { address: Some(address), number, transport };
     (port.number != 0).then_some((inode, port))
+}
+
+/// `0100007F:0050`.
+fn end(text: &str) -> Option<(IpAddr, u16)> {
+    let (address, number) = text.split_once(':')?;
+    Some((address_of(address)?, u16::from_str_radix(number, 16).ok()?))
 }
 
 /// Hex digits, each four bytes as this machine orders a number.
@@ -202,7 +214,7 @@ mod tests {
         assert!(found[0].owners.iter().any(|owner| owner.pid == std::process::id()), "{found:?}");
         assert_eq!(connections_to(wanted.number).unwrap(), 0);
         let client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
-        assert_eq!(connections_to(wanted.number).unwrap(), 1, "also before it is accepted");
+        assert_eq!(connections_to(wanted.number).unwrap(), 2, "both ends, also before it is accepted");
         drop(client);
         assert_eq!(connections_to(wanted.number).unwrap(), 0);
         drop(socket);

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use drover_proto::{digest::Digest, name::UpstreamName};
 use serde::{Deserialize, Serialize};
 
-use super::AppLedger;
-use crate::render::{Ports, Rendered};
+use super::{AppLedger, unit_effect};
+use crate::render::{Instance, Ports, Rendered};
 
 /// The instances behind one upstream.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -15,8 +15,8 @@ use crate::render::{Ports, Rendered};
 pub struct Instances {
     /// The one to which the upstream leads, or is about to.
     pub live: Option<u16>,
-    /// By port: the name of each that runs or is about to be started.
-    pub all: BTreeMap<u16, String>,
+    /// By port: each that runs or is about to be started.
+    pub all: BTreeMap<u16, Instance>,
 }
 
 impl AppLedger {
@@ -31,17 +31,37 @@ impl AppLedger {
         self.handovers.values().flat_map(|of| of.all.keys().chain(&of.live)).copied()
     }
 
-    /// Whether something of that name is, or was meant to be, an instance of this app's.
+    /// Whether that is, or was meant to be, an instance of this app's.
     #[must_use]
-    pub fn is_instance(&self, name: &str) -> bool {
+    pub fn is_instance(&self, name: &Instance) -> bool {
         self.handovers.values().flat_map(|of| of.all.values()).any(|instance| instance == name)
+    }
+
+    /// Whether an instance of this app's runs as that unit; `port`: as a container behind that port.
+    #[must_use]
+    pub fn has_instance(&self, unit: Option<&str>, port: u16) -> bool {
+        self.handovers.values().flat_map(|of| &of.all).any(|(at, instance)| match instance {
+            Instance::Unit(name) => Some(name.as_str()) == unit,
+            Instance::Container(name) => *at == port && self.owned_containers.contains(name),
+        })
+    }
+
+    /// What an instance was started with.
+    #[must_use]
+    pub fn effect_of(&self, instance: &Instance) -> Option<&Digest> {
+        self.effects.get(&effect(instance))
+    }
+
+    /// An instance was started with that, and is healthy.
+    pub fn proved(&mut self, instance: &Instance, fingerprint: Digest) {
+        self.effects.insert(effect(instance), fingerprint);
     }
 
     /// An instance is about to be made.
     pub fn allot(&mut self, rendered: &Rendered) {
         for (upstream, handover) in &rendered.handovers {
             let instances = self.handovers.entry(upstream.clone()).or_default();
-            instances.all.insert(handover.port, handover.instance.to_string());
+            instances.all.insert(handover.port, handover.instance.clone());
         }
     }
 
@@ -56,18 +76,32 @@ impl AppLedger {
         self.allot(rendered);
         for (upstream, handover) in &rendered.handovers {
             self.point(upstream, handover.port);
+            if let Some(fingerprint) = rendered.fingerprint_of(&handover.instance) {
+                self.proved(&handover.instance, fingerprint);
+            }
         }
     }
 
     /// Ports that were kept for instances of which nothing has come.
     pub fn forget_allotted(&mut self) {
-        let Self { handovers, owned_units, .. } = self;
+        let Self { handovers, owned_units, owned_containers, .. } = self;
         for instances in handovers.values_mut() {
             let live = instances.live;
-            let there = |name: &str| owned_units.keys().any(|unit| unit.as_str() == name);
+            let there = |instance: &Instance| match instance {
+                Instance::Unit(name) => owned_units.contains_key(name),
+                Instance::Container(name) => owned_containers.contains(name),
+            };
             instances.all.retain(|port, name| live == Some(*port) || there(name));
         }
         handovers.retain(|_, instances| !instances.all.is_empty());
+    }
+}
+
+/// Where it is kept what an instance was started with. Of other containers the engine knows that.
+pub(super) fn effect(instance: &Instance) -> String {
+    match instance {
+        Instance::Unit(name) => unit_effect(name),
+        Instance::Container(name) => format!("container:{name}"),
     }
 }
 

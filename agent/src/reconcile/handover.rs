@@ -31,7 +31,8 @@ use crate::{
     host::listeners,
     ledger::{AppLedger, Stage},
     observe::Observed,
-    render::{Ports, RenderError, Rendered, RenderedHandover, render},
+    plan::is_read_by,
+    render::{Instance, Ports, RenderError, Rendered, RenderedHandover, render},
 };
 
 /// How an instance is asked whether it accepts connections, beside the manifest's checks.
@@ -98,8 +99,10 @@ impl Work<'_> {
         let failed = |error: String| StepFailure::new(Code::Internal, "observe", format!("open ports: {error}"));
         let found = tokio::task::spawn_blocking(move || listeners::on(&ports)).await;
         let found = found.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
-        let own = |owner: &listeners::Owner| owner.unit.as_ref().is_some_and(|unit| self.ledger.is_instance(unit));
-        Ok(found.into_iter().filter(|it| !it.owners.iter().any(own)).map(|it| it.port.number).collect())
+        let own = |it: &listeners::Listener| {
+            it.owners.iter().any(|owner| self.ledger.has_instance(owner.unit.as_deref(), it.port.number))
+        };
+        Ok(found.into_iter().filter(|it| !own(it)).map(|it| it.port.number).collect())
     }
 
     /// The committed release as this host has it.
@@ -120,7 +123,7 @@ impl Work<'_> {
     /// late for that.
     pub(super) async fn prove_beside(&mut self, instance: &str, setting: &Setting<'_>) -> Result<(), Stop> {
         let found = setting.wanted.and_then(|wanted| {
-            let handover = wanted.handovers.values().find(|handover| handover.instance.as_str() == instance)?;
+            let handover = wanted.handovers.values().find(|handover| handover.instance.to_string() == instance)?;
             Some((alone(wanted, handover)?, handover.clone(), wanted))
         });
         let (Some((alone, handover, wanted)), Some(asked)) = (found, setting.asked) else {
@@ -155,8 +158,8 @@ impl Work<'_> {
             GateEnd::Superseded => return Err(Stop::Superseded),
             GateEnd::Failed(failed) => return Err(Stop::Failed(failed)),
         }
-        if let Some(unit) = wanted.units.get(&handover.instance) {
-            self.ledger.started(&handover.instance, unit.fingerprint);
+        if let Some(fingerprint) = wanted.fingerprint_of(&handover.instance) {
+            self.ledger.proved(&handover.instance, fingerprint);
         }
         self.keep()?;
         // Others were at work meanwhile.
@@ -194,14 +197,11 @@ impl Work<'_> {
 
 /// Of a release only one instance, with what it reads and the checks that ask it.
 fn alone(wanted: &Rendered, handover: &RenderedHandover) -> Option<Rendered> {
-    let unit = wanted.units.get(&handover.instance)?;
+    wanted.fingerprint_of(&handover.instance)?;
     let mut alone = wanted.clone();
-    alone.containers.clear();
-    alone.units.retain(|name, _| *name == handover.instance);
-    alone.files.retain(|file| {
-        unit.names.contains(&file.path)
-            || matches!(&file.kind, crate::render::FileKind::Unit(name) if *name == handover.instance)
-    });
+    alone.containers.retain(|name, _| handover.instance == Instance::Container(name.clone()));
+    alone.units.retain(|name, _| handover.instance == Instance::Unit(name.clone()));
+    alone.files.retain(|file| is_read_by(wanted, &handover.instance, &file.path));
     alone.checks.retain(|name, _| handover.checks.contains(name));
     let probe = RenderedProbe::Tcp(format!("127.0.0.1:{}", handover.port));
     let accepts = RenderedCheck { probe, interval: ACCEPTS_EVERY, timeout: ACCEPTS_WITHIN };

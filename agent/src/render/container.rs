@@ -53,10 +53,11 @@ impl RenderedContainer {
 }
 
 impl Filler<'_> {
-    /// A container, and the files that hold its secrets.
+    /// A container, and the files that hold its secrets. `name`: as the manifest calls it, `instance`: as it is called here.
     pub(super) fn container(
         &self,
         name: &ContainerName,
+        instance: &ContainerName,
         container: &Container,
         env: &BTreeMap<String, EnvValue>,
     ) -> Result<(RenderedContainer, Vec<RenderedFile>), RenderError> {
@@ -78,7 +79,7 @@ impl Filler<'_> {
                 mount.source = MountSource::Path(Template::literal(path.as_str()));
             }
         }
-        let files = self.secret_files(name, container)?;
+        let files = self.secret_files(instance, container)?;
         for (secret, file) in container.secrets.iter().zip(&files) {
             let target = format!("{SECRETS}/{secret}").parse().map_err(|e| error(&of("secrets"), format!("{e}")))?;
             let source = MountSource::Path(Template::literal(file.path.as_str()));

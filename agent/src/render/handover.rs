@@ -1,19 +1,23 @@
 //! What is replaced by another instance beside it: what an instance is called, which checks ask it, and the upstream of nginx
 //! that leads to it. Part of `render`; which port an instance has is `handover`'s choice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use drover_proto::{
-    app::{Probe, Unit},
+    app::{BlueGreen, Container, HandsOver, Probe, Publish, Unit},
     digest::Digest,
     duration::Span,
-    name::{AbsPath, CheckName, UnitName, UpstreamName},
+    name::{AbsPath, CheckName, ContainerName, UnitName, UpstreamName},
     port::Port,
     secret::Secret,
     template::{Hole, Template},
 };
+use serde::{Deserialize, Serialize};
 
-use super::{FileKind, Layout, RenderError, RenderedFile, Validate, error, fill::Filler, root};
+use super::{FileKind, Layout, RenderError, Rendered, RenderedFile, Validate, error, fill::Filler, root};
 
 /// The unit that reads upstreams.
 pub(crate) const NGINX: &str = "nginx.service";
@@ -21,13 +25,43 @@ pub(crate) const NGINX: &str = "nginx.service";
 /// The port behind each upstream.
 pub type Ports = BTreeMap<UpstreamName, u16>;
 
+/// What runs beside others of its kind.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Instance {
+    /// Of systemd.
+    Unit(UnitName),
+    /// Of Docker.
+    Container(ContainerName),
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unit(name) => name.fmt(f),
+            Self::Container(name) => name.fmt(f),
+        }
+    }
+}
+
+impl Rendered {
+    /// Of everything that an instance is started with.
+    #[must_use]
+    pub fn fingerprint_of(&self, instance: &Instance) -> Option<Digest> {
+        match instance {
+            Instance::Unit(name) => self.units.get(name).map(|unit| unit.fingerprint),
+            Instance::Container(name) => self.containers.get(name).map(|container| container.fingerprint),
+        }
+    }
+}
+
 /// One that is replaced by another instance beside it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RenderedHandover {
-    /// As the manifest calls it.
-    pub part: UnitName,
+    /// What it would be called without instances.
+    pub part: Instance,
     /// The instance of this release on this host.
-    pub instance: UnitName,
+    pub instance: Instance,
     /// Where that accepts connections, on 127.0.0.1.
     pub port: u16,
     /// The one before may finish what it has begun for so long.
@@ -51,7 +85,7 @@ pub fn port_in(text: &str) -> Option<u16> {
     server.strip_suffix(';')?.parse().ok()
 }
 
-fn upstream(part: &UnitName, app: &str, name: &UpstreamName, port: u16) -> String {
+fn upstream(part: &str, app: &str, name: &UpstreamName, port: u16) -> String {
     format!(
         "# Leads to the instance of {part} that serves. Written by drover for app {app}; what is changed here is put back.\n\
          upstream {name} {{\n    server 127.0.0.1:{port};\n}}\n"
@@ -66,6 +100,22 @@ impl Filler<'_> {
         let field = format!("units.{name}");
         let port = self.port_behind(&field, &handover.upstream)?;
         name.on_port(port).ok_or_else(|| error(&field, "has no instances"))
+    }
+
+    /// The container of Docker that a container of the manifest is, and what of it is published for an instance.
+    pub(super) fn instance_of_container(
+        &self,
+        name: &ContainerName,
+        container: &Container,
+    ) -> Result<(ContainerName, Container), RenderError> {
+        let mut spec = container.clone();
+        let Some(own) = spec.handover.take() else { return Ok((name.clone(), spec)) };
+        let field = format!("containers.{name}");
+        let port = self.port_behind(&field, &own.upstream)?;
+        let inside = own.container_port.ok_or_else(|| error(&field, "has no container_port"))?;
+        spec.ports.insert(Publish { host: Port::of_this_host(port), container: inside });
+        let instance = name.on_port(port).ok_or_else(|| error(&field, "has too long a name"))?;
+        Ok((instance, spec))
     }
 
     /// The units to be told of something: of a template of this app its instances, and of another unit itself.
@@ -93,9 +143,9 @@ impl Filler<'_> {
     pub(super) fn port(&self, field: &str, hole: &Hole) -> Result<u16, RenderError> {
         let named = match hole {
             Hole::PortOf(upstream) => Some(upstream),
-            _ => self.desired.spec.handovers().map(|(_, _, own)| &own.upstream).next(),
+            _ => self.desired.spec.handovers().map(|(_, own)| &own.upstream).next(),
         };
-        self.port_behind(field, named.ok_or_else(|| error(field, "{{ port }} needs a unit that hands over"))?)
+        self.port_behind(field, named.ok_or_else(|| error(field, "{{ port }} needs a part that hands over"))?)
     }
 
     /// Each with its upstream's file.
@@ -105,11 +155,11 @@ impl Filler<'_> {
     ) -> Result<(BTreeMap<UpstreamName, RenderedHandover>, Vec<RenderedFile>), RenderError> {
         let (mut handovers, mut files) = (BTreeMap::new(), Vec::new());
         let spec = &self.desired.spec;
-        for (part, unit, own) in spec.handovers() {
-            let field = format!("units.{part}");
+        for (part, own) in spec.handovers() {
+            let field = part.field();
             let port = self.port_behind(&field, &own.upstream)?;
             let path = layout.upstream(&spec.app, &own.upstream).map_err(|e| error(&field, e.to_string()))?;
-            let text = upstream(part, spec.app.as_str(), &own.upstream, port);
+            let text = upstream(part.name(), spec.app.as_str(), &own.upstream, port);
             let nginx: UnitName = NGINX.parse().map_err(|_| error(&field, "nginx.service is no unit"))?;
             files.push(RenderedFile {
                 path: path.clone(),
@@ -125,19 +175,25 @@ impl Filler<'_> {
                 reload: BTreeSet::from([nginx]),
                 restart: BTreeSet::new(),
                 adopt: false,
-                drift: unit.drift,
+                drift: part.drift(),
                 leads_to: Some((own.upstream.clone(), port)),
             });
-            let (instance, drain) = (self.runs_as(part)?, own.drain);
-            let handover =
-                RenderedHandover { part: part.clone(), instance, port, drain, file: path, checks: self.asking(own) };
+            let (instance, plain) = match part {
+                HandsOver::Unit(name, _) => (Instance::Unit(self.runs_as(name)?), Instance::Unit(name.clone())),
+                HandsOver::Container(name, container) => {
+                    let (instance, _) = self.instance_of_container(name, container)?;
+                    (Instance::Container(instance), Instance::Container(name.clone()))
+                }
+            };
+            let (drain, checks) = (own.drain, self.asking(own));
+            let handover = RenderedHandover { part: plain, instance, port, drain, file: path, checks };
             handovers.insert(own.upstream.clone(), handover);
         }
         Ok((handovers, files))
     }
 
     /// The checks that name the port of one of them.
-    fn asking(&self, own: &drover_proto::app::BlueGreen) -> BTreeSet<CheckName> {
+    fn asking(&self, own: &BlueGreen) -> BTreeSet<CheckName> {
         let asks = |template: &Template| {
             template.holes().any(|hole| match hole {
                 // Nothing else may say it without its name.
@@ -164,8 +220,10 @@ pub(super) fn take_restarts(
     let mut asked: BTreeMap<UnitName, BTreeSet<AbsPath>> = BTreeMap::new();
     for file in files {
         for handover in handovers.values() {
-            if file.restart.remove(&handover.instance) {
-                asked.entry(handover.instance.clone()).or_default().insert(file.path.clone());
+            if let Instance::Unit(instance) = &handover.instance
+                && file.restart.remove(instance)
+            {
+                asked.entry(instance.clone()).or_default().insert(file.path.clone());
             }
         }
     }

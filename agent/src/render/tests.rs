@@ -51,7 +51,7 @@ pub(crate) fn handing_over() -> DesiredApp {
             "[Service]\nEnvironmentFile={{ env_file }}\nExecStart={{ release }}/venv/bin/gunicorn -b 127.0.0.1:{{ port }}\n",
         );
         let (upstream, drain) = ("mono-api".parse().unwrap(), Span::from_secs(30));
-        unit.handover = Some(BlueGreen { upstream, drain });
+        unit.handover = Some(BlueGreen { upstream, drain, container_port: None });
     }
     desired
 }
@@ -172,6 +172,7 @@ pub(crate) fn container_part() -> Container {
         labels: BTreeMap::new(),
         drift: Drift::Repair,
         restart_on_change: None,
+        handover: None,
     }
 }
 

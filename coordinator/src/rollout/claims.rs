@@ -43,7 +43,7 @@ pub fn claims(spec: &AppSpec) -> BTreeSet<String> {
     let units = names.map(|unit| format!("unit {unit}"));
     let containers = spec.containers.keys().map(|name| format!("container {name}"));
     let projects = spec.compose.keys().map(|name| format!("compose project {name}"));
-    let upstreams = spec.handovers().map(|(_, _, own)| format!("upstream {}", own.upstream));
+    let upstreams = spec.handovers().map(|(_, own)| format!("upstream {}", own.upstream));
     let files = spec.files.iter().map(|file| format!("file {}", file.path));
     units.chain(containers).chain(projects).chain(upstreams).chain(files).collect()
 }

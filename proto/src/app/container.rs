@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Drift, Watch};
+use super::{BlueGreen, Drift, Watch};
 use crate::{
     duration::Span,
     image::ImageRef,
@@ -85,6 +85,9 @@ pub struct Container {
     /// Files that it reads and that are not drover's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_on_change: Option<Watch>,
+    /// It is replaced by another instance beside it; absent = another one takes its place and its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<BlueGreen>,
 }
 
 /// What a container may use; absent = as much as there is.

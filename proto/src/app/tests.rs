@@ -237,8 +237,47 @@ fn an_older_protocol_does_not_know_later_fields() {
 fn handing_over(upstream: &str) -> Unit {
     let mut unit = minimal().units.into_values().next().unwrap();
     unit.text.0.push(Segment::Hole(Hole::Port));
-    unit.handover = Some(BlueGreen { upstream: upstream.parse().unwrap(), drain: Span::from_secs(30) });
+    unit.handover =
+        Some(BlueGreen { upstream: upstream.parse().unwrap(), drain: Span::from_secs(30), container_port: None });
     unit
+}
+
+#[test]
+fn a_container_hands_over_behind_a_check_that_asks_it() {
+    let said = |change: &dyn Fn(&mut Container), check: &str| -> Vec<String> {
+        let mut app = minimal();
+        app.units.clear();
+        let mut container: Container = serde_json::from_value(serde_json::json!({
+            "image": "shop:1", "restart": "always", "stop_grace_period": Span::from_secs(10),
+            "handover": { "upstream": "web", "drain": Span::from_secs(30), "container_port": 8080 },
+        }))
+        .unwrap();
+        change(&mut container);
+        app.containers.insert("web".parse().unwrap(), container.clone());
+        if check == "twin" {
+            app.containers.insert("web-20001".parse().unwrap(), Container { handover: None, ..container });
+        }
+        let hole = if check.is_empty() { Segment::Text("1".into()) } else { Segment::Hole(Hole::Port) };
+        let run = vec![Template::literal("/bin/asks"), Template(vec![hole])];
+        let probe = Probe::Command { run, user: "nobody".parse().unwrap() };
+        let (interval, timeout) = (Span::from_secs(1), Span::from_secs(1));
+        app.checks.insert("web".parse().unwrap(), Check { probe, interval, timeout });
+        app.check().into_iter().map(|error| error.field).collect()
+    };
+    let nothing = |_: &mut Container| {};
+    assert_eq!("web".parse::<ContainerName>().unwrap().on_port(20001).unwrap().as_str(), "web-20001");
+    assert_eq!(said(&nothing, "asks"), [""; 0]);
+    assert_eq!(said(&nothing, ""), ["containers.web.handover"], "Docker accepts for it");
+    assert_eq!(said(&nothing, "twin"), ["containers.web.handover"]);
+    let of = |field: &str| vec![format!("containers.web.{field}")];
+    assert_eq!(said(&|c| c.handover.as_mut().unwrap().container_port = None, "asks"), of("container_port"));
+    assert_eq!(said(&|c| c.ports = ["80:80".parse().unwrap()].into(), "asks"), of("ports"));
+    assert_eq!(said(&|c| c.restart = Restart::No, "asks"), of("restart"));
+    assert_eq!(
+        said(&|c| c.rights.host_namespaces = [Namespace::Network].into(), "asks"),
+        of("host_namespaces"),
+        "two would listen on one port"
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `handover: blue_green`: another release, a restart or a failure, under a load of which no request is lost; and everything
 //! that may come in between.
 
+mod container;
+
 use std::time::Duration;
 
 use drover_tests::{

@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 
 use drover_proto::{
+    app::BlueGreen,
+    duration::Span,
     name::UnitName,
     plan::{Action, Reason},
     spec::DesiredApp,
@@ -17,7 +19,7 @@ use crate::{
     observe::Seen,
     render::{
         Rendered,
-        tests::{file_part, handing_over, template, unit},
+        tests::{file_part, handing_over, template, unit, with_container},
     },
 };
 
@@ -26,7 +28,7 @@ use crate::{
 struct World {
     host: Host,
     /// Where nginx sends requests.
-    leads_to: Option<UnitName>,
+    leads_to: Option<String>,
     proved: BTreeSet<String>,
     /// Sent requests since they were last drained.
     used: BTreeSet<String>,
@@ -80,16 +82,16 @@ impl World {
                     let Some(Seen::Is(FileState::File { digest, .. })) = there(&handover.file) else { continue };
                     prop_assert_eq!(digest, Some(file.digest), "nginx reads an upstream of another release");
                     let instance = &handover.instance;
-                    prop_assert!(self.proved.contains(instance.as_str()), "{} serves unproved", instance);
+                    prop_assert!(self.proved.contains(&instance.to_string()), "{} serves unproved", instance);
                     self.used.insert(instance.to_string());
-                    self.leads_to = Some(instance.clone());
+                    self.leads_to = Some(instance.to_string());
                 }
                 if wanted.handovers.is_empty() {
                     self.leads_to = None;
                 }
             }
             Action::Drain { instance, .. } => {
-                prop_assert_ne!(self.leads_to.as_ref().map(UnitName::as_str), Some(instance.as_str()));
+                prop_assert_ne!(self.leads_to.as_ref(), Some(instance));
                 self.used.remove(instance);
             }
             Action::Stop(unit) | Action::Restart(unit) => {
@@ -99,7 +101,7 @@ impl World {
             _ => {}
         }
         if let Some(serves) = &self.leads_to {
-            prop_assert!(self.runs(serves), "{serves} serves and does not run");
+            prop_assert!(self.runs(&serves.parse().unwrap()), "{serves} serves and does not run");
         }
         Ok(())
     }
@@ -237,4 +239,39 @@ fn two_apps_cannot_have_one_upstream() {
     let refusals = host.plan(Some(&handing_over())).refusals;
     assert_eq!(refusals[0].code, drover_proto::code::Code::OwnedByOther);
     assert_eq!(host.plan(Some(&crate::render::tests::desired())).refusals, vec![]);
+}
+
+#[test]
+fn a_container_is_made_beside_the_one_that_serves_which_goes_last() {
+    let mut host = Host::new();
+    let mut desired = with_container();
+    desired.spec.containers.values_mut().for_each(|container| {
+        let (upstream, drain, container_port) = ("web".parse().unwrap(), Span::from_secs(30), Some(80));
+        container.ports.clear();
+        container.handover = Some(BlueGreen { upstream, drain, container_port });
+    });
+    host.apply(&desired);
+    let first: Vec<&str> = host.observed.containers.states.keys().map(|name| name.as_str()).collect();
+    assert_eq!(first, ["shop-20000"]);
+    assert!(!host.plan(Some(&desired)).has_changes());
+    desired.spec.env.insert("PORT".parse().unwrap(), template("5001"));
+    let plan = words(&host.plan(Some(&desired)));
+    let order = [
+        "write /var/lib/drover/env/mono/shop-20001/KEY",
+        "run shop-20001",
+        "prove shop-20001",
+        "write /etc/nginx/conf.d/drover-mono-web.conf",
+        "reload nginx.service",
+        "gate",
+        "drain shop-20000",
+        "remove container shop-20000: shop-20001 has taken its place",
+        "remove /var/lib/drover/env/mono/shop-20000/KEY",
+        "commit",
+    ];
+    let at =
+        |line: &&str| plan.iter().position(|it| it.starts_with(line)).unwrap_or_else(|| panic!("{line}: {plan:#?}"));
+    assert!(order.iter().map(at).collect::<Vec<_>>().is_sorted(), "{plan:#?}");
+    host.apply(&desired);
+    assert!(!host.plan(Some(&desired)).has_changes());
+    assert_eq!(host.observed.containers.states.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["shop-20001"]);
 }

@@ -17,7 +17,7 @@ impl Decoder<'_> {
         let mut containers = BTreeMap::new();
         for (key, node) in root.get("containers").into_iter().flat_map(Node::entries) {
             let name: Option<ContainerName> = self.parse_at(key.at, &node.path, &key.text);
-            let container = self.container(node);
+            let container = self.container(&key.text, node);
             if let (Some(name), Some(container)) = (name, container) {
                 containers.insert(name, container);
             }
@@ -25,7 +25,7 @@ impl Decoder<'_> {
         containers
     }
 
-    fn container(&mut self, node: &Node) -> Option<Container> {
+    fn container(&mut self, name: &str, node: &Node) -> Option<Container> {
         let (healthcheck, logging) = (self.healthcheck(node), self.logging(node));
         let (limits, rights, volumes) = (self.container_limits(node), self.rights(node), self.volumes(node));
         let environment = self.own_environment(node);
@@ -61,6 +61,7 @@ impl Decoder<'_> {
             labels,
             drift: drift(node),
             restart_on_change: self.watch(node),
+            handover: self.handover(name, node),
             image: self.name_of(node, "image")?,
         })
     }

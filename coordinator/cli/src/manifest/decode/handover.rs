@@ -1,22 +1,18 @@
-//! Reads how a unit is replaced: stopped and started, or by another instance beside it. Beside `unit`.
+//! Reads how a unit or a container is replaced: stopped and started, or by another instance beside it. Beside `unit`.
 
-use drover_proto::{
-    app::BlueGreen,
-    duration::Span,
-    name::{UnitName, UpstreamName},
-};
+use drover_proto::{app::BlueGreen, duration::Span, name::UpstreamName};
 
 use super::{Decoder, span};
 use crate::manifest::yaml::Node;
 
 /// Fields that go only with `handover: blue_green`.
-const OWN: [&str; 2] = ["upstream", "drain"];
+const OWN: [&str; 3] = ["upstream", "drain", "container_port"];
 /// For so long the one before may finish what it has begun, unless said otherwise.
 const DRAIN: Span = Span::from_secs(30);
 
 impl Decoder<'_> {
-    /// `None`: it is stopped and started.
-    pub(super) fn handover(&mut self, name: Option<&UnitName>, node: &Node) -> Option<BlueGreen> {
+    /// `None`: it is stopped and started. `stem`: its name, of a unit without the suffix.
+    pub(super) fn handover(&mut self, stem: &str, node: &Node) -> Option<BlueGreen> {
         let word = node.get("handover").and_then(Node::scalar).map(|scalar| scalar.text.as_str());
         if word != Some("blue_green") {
             for field in OWN {
@@ -33,13 +29,14 @@ impl Decoder<'_> {
         let drain = if node.get("drain").is_some() { span(node, "drain")? } else { DRAIN };
         let upstream = match node.get("upstream") {
             Some(upstream) => self.name(upstream)?,
-            None => self.upstream_of(name?, node)?,
+            None => self.upstream_of(stem, node)?,
         };
-        Some(BlueGreen { upstream, drain })
+        let port = node.get("container_port").and_then(Node::scalar);
+        let container_port = port.and_then(|scalar| scalar.text.parse().ok());
+        Some(BlueGreen { upstream, drain, container_port })
     }
 
-    fn upstream_of(&mut self, name: &UnitName, node: &Node) -> Option<UpstreamName> {
-        let stem = name.as_str().rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
+    fn upstream_of(&mut self, stem: &str, node: &Node) -> Option<UpstreamName> {
         match stem.parse() {
             Ok(upstream) => Some(upstream),
             Err(_) => {

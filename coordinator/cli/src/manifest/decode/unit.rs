@@ -59,7 +59,8 @@ impl Decoder<'_> {
             };
             let (Course { enable, start, .. }, adopt) = (course, flag(node, "adopt"));
             let (instances, ports) = (self.names(node.get("instances")), self.names(node.get("ports")));
-            let handover = self.handover(name.as_ref(), node);
+            let stem = key.text.rsplit_once('.').map_or(key.text.as_str(), |(stem, _)| stem);
+            let handover = self.handover(stem, node);
             if let Some(name) = name {
                 let (drift, restart_budget) = (drift(node), node.get("restart_budget").and_then(restart_budget));
                 let (text, restart_on_change) = (text.unwrap_or_default(), self.watch(node));

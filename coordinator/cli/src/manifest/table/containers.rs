@@ -2,7 +2,7 @@
 
 use super::{
     CREDENTIALS, f,
-    parts::{DRIFT, WATCH},
+    parts::{DRAIN, DRIFT, UPSTREAM, WATCH},
 };
 use crate::manifest::fields::{
     Kind::{self, Argv, Bool, Choice, Duration, Int, List, Map, Text},
@@ -107,8 +107,18 @@ pub(in crate::manifest) static CONTAINER: Object = Object {
             "Files of the host for which it is restarted, or sent a signal, when they change.",
             "{ paths: /srv/library, signal: SIGHUP }",
         ),
+        f(
+            "handover",
+            Choice(&["recreate", "blue_green"]),
+            "How another release takes its place: another one is made in its place, or a new instance starts beside it.",
+            "blue_green",
+        )
+        .default("recreate"),
+        f("container_port", Int(1, 65535), "With `blue_green`: where in the container its program listens.", "8000"),
+        f("upstream", Text("upstream"), UPSTREAM, "mono-api").depends("the container's name"),
+        f("drain", Duration, DRAIN, "2m").depends("`30s`"),
     ],
-    not_built: &["build", "depends_on", "adopt", "handover", "pull", "logs", "restart_budget"],
+    not_built: &["build", "depends_on", "adopt", "pull", "logs", "restart_budget"],
 };
 
 pub(super) static CONTAINER_LIMITS: Object = Object {

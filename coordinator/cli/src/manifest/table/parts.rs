@@ -110,20 +110,8 @@ pub(in crate::manifest) static UNIT: Object = Object {
             "blue_green",
         )
         .default("recreate"),
-        f(
-            "upstream",
-            Text("upstream"),
-            "With `blue_green`: the upstream of nginx that leads to the instance that serves.",
-            "mono-api",
-        )
-        .depends("the unit's name without its suffix"),
-        f(
-            "drain",
-            Duration,
-            "With `blue_green`: for so long at most the instance before may finish what it has begun.",
-            "2m",
-        )
-        .depends("`30s`"),
+        f("upstream", Text("upstream"), UPSTREAM, "mono-api").depends("the unit's name without its suffix"),
+        f("drain", Duration, DRAIN, "2m").depends("`30s`"),
     ],
     not_built: &["logs", "run_once", "stop_signal"],
 };
@@ -184,6 +172,11 @@ pub(super) static LIMITS: Object = Object {
 };
 
 /// What the agent does when a part is not as the release says.
+/// What `upstream` and `drain` of a unit and of a container mean.
+pub(super) const UPSTREAM: &str = "With `blue_green`: the upstream of nginx that leads to the instance that serves.";
+pub(super) const DRAIN: &str =
+    "With `blue_green`: for so long at most the instance before may finish what it has begun.";
+
 pub(super) const DRIFT: Kind = Choice(&["repair", "report", "ignore"]);
 
 pub(super) static RESTART_BUDGET: Object = Object {

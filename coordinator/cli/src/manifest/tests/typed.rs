@@ -309,3 +309,18 @@ fn compose_files_become_files_of_the_app() {
         assert!(manifest(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_container_that_hands_over_says_where_it_listens() {
+    let manifest = |container: &str, more: &str| {
+        minimal(&format!("containers:\n  web: {{ image: \"web:1\", {container} }}\n{more}"))
+    };
+    let check = "checks:\n  a: { http: \"http://127.0.0.1:{{ port }}/\" }\n";
+    let read = loaded(&manifest("handover: blue_green, container_port: 8000", check));
+    let handover = read.spec.containers[&"web".parse().unwrap()].handover.clone().unwrap();
+    assert_eq!((handover.upstream.as_str(), handover.container_port), ("web", Some(8000)));
+    let said = |container: &str, more: &str| faults(&manifest(container, more)).0.join("; ");
+    assert!(said("handover: blue_green", check).contains("say where in the container its program listens"));
+    assert!(said("handover: blue_green, container_port: 8000", "").contains("a check that names its {{ port }}"));
+    assert!(said("container_port: 8000", "").contains("container_port belongs to handover: blue_green"));
+}
