@@ -310,7 +310,7 @@ fn what_two_instances_at_once_cannot_have_is_refused() {
     assert_eq!(unit(|unit| unit.adopt = true), ["units.mono.service.adopt"]);
     assert_eq!(unit(|unit| unit.start = false), ["units.mono.service.start"]);
     assert_eq!(unit(|unit| unit.ports = ["80".parse().unwrap()].into()), ["units.mono.service.ports"]);
-    const WATCH: &str = r#"{"paths": ["/srv/x"], "debounce": 2000}"#;
+    const WATCH: &str = r#"{"paths": ["/srv/x"], "debounce": "2s"}"#;
     let watched = unit(|unit| unit.restart_on_change = Some(serde_json::from_str(WATCH).unwrap()));
     assert_eq!(watched, ["units.mono.service.restart_on_change"]);
     assert_eq!(unit(|unit| drop(unit.text.0.pop())), ["units.mono.service"]);

@@ -16,9 +16,9 @@ const RED: Move = Move::Apply(Release::Red);
 const BLUE: Move = Move::Apply(Release::Blue);
 const BROKEN: Move = Move::Apply(Release::Broken);
 
-/// From one boundary to the next that a test takes: 2 = two tests take all, 4 = they take half of them.
+/// From one boundary to the next that a test takes: 2 = two tests take all, 8 = a quarter of them.
 fn stride() -> u64 {
-    setting("DROVER_CRASH_STRIDE", 4)
+    setting("DROVER_CRASH_STRIDE", 8)
 }
 
 /// Walks over boundaries of several moves, one after another, until each has been seen to its end. Begins at these.

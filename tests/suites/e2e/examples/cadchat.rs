@@ -50,11 +50,15 @@ fn cadchat_is_deployed_upgraded_broken_and_reverted_and_reads_its_library_anew()
     example.edit("docker/daemon.json", "{\n  \"log-driver\"", &format!("{insecure}  \"log-driver\""));
     // Nor may they raise a limit above this machine's own.
     example.edit("docker/daemon.json", "64000", "1024");
+    example.edit("drover.yaml", "64000:64000", "1024:1024");
     example.push_cadchat("1.0.0");
     alice.apply(&example.manifest()).ok();
     example.has_commands(0, "1.0.0");
+    let image = host.docker(&["inspect", "-f", "{{.Image}}", "cadchat-server"]).ok().trim().to_owned();
     let logs = host.docker(&["inspect", "-f", "{{json .HostConfig.LogConfig}}", "cadchat-server"]).ok();
-    assert!(logs.contains("\"max-size\":\"10m\""), "Docker was started again with its new settings: {logs}");
+    assert!(logs.contains("\"max-size\":\"10m\""), "{logs}");
+    let limits = host.docker(&["run", "--rm", "--entrypoint", "sh", &image, "-c", "ulimit -n"]).ok();
+    assert_eq!(limits.trim(), "1024", "Docker was started again with its new settings");
 
     // People copy a library to the host.
     let library = std::fs::read(example.folder.path().join("command_files/autocad_basic_commands.txt")).expect("it");
