@@ -269,14 +269,7 @@ mod tests {
     async fn without_a_connection_it_gives_up_soon() {
         let directory = tempfile::tempdir().unwrap();
         let (_nobody, connection) = watch::channel(None);
-        let at = |name: &str| directory.path().join(name);
-        let layout = Layout {
-            state_dir: at("state"),
-            releases_dir: at("releases"),
-            env_dir: at("env"),
-            units_dir: at("units"),
-            upstreams_dir: at("upstreams"),
-        };
+        let layout = crate::render::tests::layout_in(directory.path());
         let mut blobs = Blobs::open(&layout, connection).unwrap();
         blobs.alone = Duration::from_millis(20);
         let ensured = timeout(

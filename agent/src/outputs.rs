@@ -238,18 +238,11 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::render::tests::desired;
+    use crate::render::tests::{desired, layout_in};
 
     fn bench() -> (TempDir, Layout, AppName) {
         let dir = TempDir::new().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let layout = Layout {
-            state_dir: at("state"),
-            releases_dir: at("releases"),
-            env_dir: at("env"),
-            units_dir: at("units"),
-            upstreams_dir: at("upstreams"),
-        };
+        let layout = layout_in(dir.path());
         let app: AppName = "mono".parse().unwrap();
         fs::create_dir_all(layout.output_of(&app)).unwrap();
         (dir, layout, app)

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::render::{
     Ports, render,
-    tests::{argv, desired, facts, file_part, template},
+    tests::{argv, desired, facts, file_part, layout_in, template},
 };
 
 struct Bench {
@@ -30,14 +30,7 @@ impl Bench {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         directories::make(dir.path(), 0o755).unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let layout = Layout {
-            state_dir: at("state"),
-            releases_dir: at("releases"),
-            env_dir: at("env"),
-            units_dir: at("units"),
-            upstreams_dir: at("upstreams"),
-        };
+        let layout = layout_in(dir.path());
         directories::prepare(&layout).unwrap();
         directories::make(&layout.units_dir, 0o755).unwrap();
         let blobs = Blobs::open(&layout, watch::channel(None).1).unwrap();
@@ -45,7 +38,7 @@ impl Bench {
         let mut desired = desired();
         desired.spec.hooks.clear();
         desired.spec.units.clear();
-        let path = at("site").to_string_lossy().into_owned();
+        let path = dir.path().join("site").to_string_lossy().into_owned();
         desired.spec.files = vec![file_part(&path, "new\n", 0o640)];
         Self { layout, blobs, ledgers, systemd: Systemd::connect_to("unix:path=/nonexistent"), desired, dir }
     }

@@ -11,7 +11,7 @@ use drover_proto::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::render::tests::{argv, desired, facts, file_part};
+use crate::render::tests::{argv, desired, facts, file_part, layout_in};
 
 const HOST: &str = "h-0123456789abcdef";
 
@@ -98,14 +98,7 @@ fn app() -> AppName {
 }
 
 fn open(dir: &TempDir) -> (Desired, Reconciler) {
-    let at = |name: &str| dir.path().join(name);
-    let layout = Layout {
-        state_dir: at("state"),
-        releases_dir: at("releases"),
-        env_dir: at("env"),
-        units_dir: at("units"),
-        upstreams_dir: at("upstreams"),
-    };
+    let layout = layout_in(dir.path());
     let desired = Desired::open(&layout.state_dir, &[]).unwrap();
     let blobs = Blobs::open(&layout, watch::channel(None).1).unwrap();
     let systemd = Systemd::connect_to("unix:path=/nonexistent");

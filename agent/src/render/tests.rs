@@ -204,6 +204,17 @@ pub(crate) fn layout() -> Layout {
     }
 }
 
+/// Everything below one directory, of which nothing is made.
+pub(crate) fn layout_in(dir: &std::path::Path) -> Layout {
+    Layout {
+        state_dir: dir.join("state"),
+        releases_dir: dir.join("releases"),
+        env_dir: dir.join("env"),
+        units_dir: dir.join("units"),
+        upstreams_dir: dir.join("upstreams"),
+    }
+}
+
 pub(crate) fn rendered(desired: &DesiredApp) -> Rendered {
     render(desired, &facts(), &layout(), &Ports::new()).unwrap()
 }
