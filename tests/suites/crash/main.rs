@@ -16,7 +16,7 @@ const RED: Move = Move::Apply(Release::Red);
 const BLUE: Move = Move::Apply(Release::Blue);
 const BROKEN: Move = Move::Apply(Release::Broken);
 
-/// From one boundary to the next that a test takes: 2 = two tests take all, 8 = a quarter of them.
+/// From one boundary to the next that a test takes: 2 = two tests take all, 8 = they take a quarter of them.
 fn stride() -> u64 {
     setting("DROVER_CRASH_STRIDE", 8)
 }
