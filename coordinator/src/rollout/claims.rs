@@ -53,16 +53,19 @@ impl Rollouts {
     pub async fn collisions(&self, spec: &AppSpec, hosts: &[Host]) -> Result<Vec<Collision>> {
         let (store, wanted) = (self.store(), claims(spec));
         let mut found = BTreeSet::new();
-        for other in store.apps().await?.into_iter().filter(|other| *other != spec.app) {
+        // First, as all that a rollout wrote is stored when it ends: it may do so between the two.
+        let active = self.all_active();
+        let stored = store.wanted().await?;
+        let others: BTreeSet<&AppName> =
+            stored.keys().chain(active.keys()).filter(|other| **other != spec.app).collect();
+        for other in others {
             let mut releases: BTreeSet<(HostName, ReleaseNumber)> = BTreeSet::new();
-            // First, as all that a rollout wrote is stored when it ends: it may do so between the two.
-            let active = self.active_of(&other);
-            let stored = store.hosts_of(&other).await?;
-            for host in hosts {
-                releases.extend(stored.get(&host.id).map(|stored| (host.name.clone(), stored.release)));
+            if let Some(stored) = stored.get(other) {
+                let on = hosts.iter().filter_map(|host| Some((host.name.clone(), stored.get(&host.id)?.release)));
+                releases.extend(on);
             }
             // A host whose turn has not come gets the new release; one that fails gets the one before.
-            if let Some(view) = active {
+            if let Some(view) = active.get(other) {
                 for target in view.targets.iter().filter(|target| hosts.iter().any(|host| host.name == target.host)) {
                     let both = view.summary.release.into_iter().chain(target.before);
                     releases.extend(both.map(|number| (target.host.clone(), number)));
@@ -71,7 +74,7 @@ impl Rollouts {
             let mut read: BTreeMap<ReleaseNumber, BTreeSet<String>> = BTreeMap::new();
             for (host, number) in releases {
                 if let Entry::Vacant(unread) = read.entry(number) {
-                    let release = store.release(&other, number).await?;
+                    let release = store.release(other, number).await?;
                     unread.insert(release.map(|r| r.spec()).transpose()?.map(|s| claims(&s)).unwrap_or_default());
                 }
                 for part in read[&number].intersection(&wanted) {

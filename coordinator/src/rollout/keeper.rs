@@ -254,6 +254,11 @@ impl Rollouts {
         self.active().values().rev().find(|handle| handle.app == *app).map(|handle| handle.view.borrow().clone())
     }
 
+    /// Of every app the active rollout, if there is one: the newest.
+    pub(super) fn all_active(&self) -> BTreeMap<AppName, RolloutView> {
+        self.active().values().map(|handle| (handle.app.clone(), handle.view.borrow().clone())).collect()
+    }
+
     /// Hands over what hosts say, until no stream is left or the coordinator stops.
     pub async fn listen(self, mut events: mpsc::Receiver<HostEvent>) {
         loop {

@@ -83,10 +83,14 @@ pub async fn document(store: &Store, host: &HostId) -> Result<Option<Document>, 
     if stored.generation == 0 {
         return Ok(None);
     }
-    let mut apps = BTreeMap::new();
+    let (mut apps, mut releases) = (BTreeMap::new(), store.releases_on(&host.id).await?);
     for (app, wanted) in stored.apps.into_iter().filter(|(app, _)| !stored.keep.contains(app)) {
         let id = drover_proto::name::ReleaseId { app: app.clone(), number: wanted.release };
-        let release = store.release(&app, wanted.release).await?;
+        let release = match releases.remove(&app).filter(|release| release.number == wanted.release) {
+            Some(release) => Some(release),
+            // Another is wanted since.
+            None => store.release(&app, wanted.release).await?,
+        };
         let release = release.ok_or_else(|| DocumentError::NoRelease(id.to_string()))?;
         let desired = DesiredApp {
             release: id,

@@ -37,7 +37,7 @@ pub use events::{EventFilter, OfHost, Retention};
 pub use hosts::{Host, NewHost, StoredReport};
 pub use migrate::SCHEMA_VERSION;
 pub use operators::NewLogin;
-pub use releases::Release;
+pub use releases::{Release, Standing};
 pub use restored::{Rested, put_to_rest};
 pub use rollouts::{RolloutEnd, StoredRollout};
 pub use secrets::{SecretPin, SecretPins};
@@ -156,6 +156,8 @@ pub struct Store {
     retention: Retention,
     /// Told when there are more events.
     events: watch::Sender<()>,
+    /// Numbers that this store is known to hold, for every report repeats them.
+    seen: numbers::Seen,
 }
 
 impl Store {
@@ -179,7 +181,8 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(open)?;
-        Ok(Self { read, write, vault, retention: Retention::default(), events: watch::Sender::new(()) })
+        let (retention, events) = (Retention::default(), watch::Sender::new(()));
+        Ok(Self { read, write, vault, retention, events, seen: numbers::Seen::default() })
     }
     /// With other limits for events.
     #[must_use]

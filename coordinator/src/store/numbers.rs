@@ -1,7 +1,11 @@
 //! Numbers of releases and rollouts that hosts tell of. A store that was restored from a backup has forgotten some; new
 //! ones are counted from above them, so that no number means two things. `releases` and `rollouts` count with `next`.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use drover_proto::{
     name::{AppName, ReleaseNumber, RolloutId},
@@ -25,6 +29,19 @@ const RESTORE_STEP: i64 = 1000;
 const HIGHEST: &str = "SELECT MAX(n) FROM (SELECT highest AS n FROM numbers WHERE app = $1
     UNION ALL SELECT MAX(number) FROM releases WHERE app = $1
     UNION ALL SELECT MAX(id) FROM rollouts WHERE $1 = '')";
+
+/// Numbers, by app as in the table, that the store is known to hold or to be above of; clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Seen(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl Seen {
+    fn covers(&self, app: &str, number: u64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(app).is_some_and(|highest| number <= *highest)
+    }
+    fn note(&self, app: &str, highest: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(app.to_owned(), highest);
+    }
+}
 
 /// The number after the highest that this store or a host has used; `app` empty: of a rollout.
 pub(super) async fn next(tx: &mut Transaction<'static, Sqlite>, app: Option<&AppName>) -> Result<i64> {
@@ -105,7 +122,14 @@ impl Store {
         Ok(highest.unwrap_or(0))
     }
     async fn see(&self, app: &str, number: u64) -> Result<()> {
+        if self.seen.covers(app, number) {
+            return Ok(());
+        }
         let highest: u64 = from_int(self.highest(app).await?, "the highest number")?;
+        if highest > 0 {
+            // Only of names that the store has: no host can fill the memory with others.
+            self.seen.note(app, highest);
+        }
         if number <= highest || number - highest > MAX_AHEAD {
             return Ok(());
         }

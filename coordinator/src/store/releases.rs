@@ -1,11 +1,15 @@
 //! Releases: the immutable snapshots of apps, with the secrets that they pin.
 
+use std::collections::BTreeMap;
+
 use drover_proto::{
     app::AppSpec,
-    name::{AppName, ReleaseNumber},
+    name::{AppName, HostId, ReleaseNumber},
 };
 
-use super::{Result, SecretPins, Store, StoreError, audit, commit, from_int, from_json, numbers, to_int, to_json};
+use super::{
+    Result, SecretPins, Store, StoreError, audit, commit, from_int, from_json, numbers, parse, to_int, to_json,
+};
 
 /// A release as it is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +37,15 @@ impl Release {
     pub fn spec(&self) -> Result<AppSpec> {
         from_json(&self.spec_json, "a release")
     }
+}
+
+/// Which releases of an app stand out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// The newest.
+    pub latest: ReleaseNumber,
+    /// The one whose rollout succeeded last.
+    pub last_good: Option<ReleaseNumber>,
 }
 
 type Row = (i64, String, String, String, i64, String, Option<i64>);
@@ -109,6 +122,51 @@ impl Store {
         .map_err(|e| StoreError::Sql("read a release", e))?;
         row.map(|row| read(app, row)).transpose()
     }
+    /// The release of each app that a host should run.
+    pub async fn releases_on(&self, host: &HostId) -> Result<BTreeMap<AppName, Release>> {
+        type OfApp = (String, i64, String, String, String, i64, String, Option<i64>);
+        let rows: Vec<OfApp> = sqlx::query_as(
+            "SELECT r.app, r.number, r.spec, r.digest, r.secrets, r.created_ms, r.created_by, r.good_ms
+             FROM host_apps h JOIN releases r ON r.app = h.app AND r.number = h.release WHERE h.host = $1",
+        )
+        .bind(host.as_str())
+        .fetch_all(&self.read)
+        .await
+        .map_err(|e| StoreError::Sql("read the releases of a host", e))?;
+        rows.into_iter()
+            .map(|(app, number, spec, digest, secrets, created_ms, by, good_ms)| {
+                let app = parse(&app, "an app's name")?;
+                let release = read(&app, (number, spec, digest, secrets, created_ms, by, good_ms))?;
+                Ok((app, release))
+            })
+            .collect()
+    }
+    /// Of every app, the release that is newest, and the one whose rollout succeeded last.
+    pub async fn standings(&self) -> Result<BTreeMap<AppName, Standing>> {
+        let failed = |e| StoreError::Sql("list the newest releases", e);
+        let newest: Vec<(String, i64)> = sqlx::query_as("SELECT app, MAX(number) FROM releases GROUP BY app")
+            .fetch_all(&self.read)
+            .await
+            .map_err(failed)?;
+        let good: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT app, number FROM (SELECT app, number,
+             ROW_NUMBER() OVER (PARTITION BY app ORDER BY good_ms DESC, number DESC) AS place
+             FROM releases WHERE good_ms IS NOT NULL) AS placed WHERE place = 1",
+        )
+        .fetch_all(&self.read)
+        .await
+        .map_err(failed)?;
+        let number = |(app, number): (String, i64)| -> Result<(AppName, ReleaseNumber)> {
+            Ok((parse(&app, "an app's name")?, from_int(number, "a release's number")?))
+        };
+        let good: BTreeMap<AppName, ReleaseNumber> = good.into_iter().map(number).collect::<Result<_>>()?;
+        let standings = newest.into_iter().map(number).map(|newest| {
+            let (app, latest) = newest?;
+            let last_good = good.get(&app).copied();
+            Ok((app, Standing { latest, last_good }))
+        });
+        standings.collect()
+    }
     /// Every release of an app, newest first.
     pub async fn releases(&self, app: &AppName) -> Result<Vec<Release>> {
         let rows: Vec<Row> = sqlx::query_as(
@@ -151,6 +209,6 @@ impl Store {
             .fetch_all(&self.read)
             .await
             .map_err(|e| StoreError::Sql("list apps", e))?;
-        rows.into_iter().map(|(app,)| super::parse(&app, "an app's name")).collect()
+        rows.into_iter().map(|(app,)| parse(&app, "an app's name")).collect()
     }
 }

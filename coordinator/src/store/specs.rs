@@ -85,6 +85,21 @@ impl Store {
             keep: keep.iter().map(|(app,)| parse(app, "an app's name")).collect::<Result<_>>()?,
         })
     }
+    /// Every app on every host that should run it.
+    pub async fn wanted(&self) -> Result<BTreeMap<AppName, BTreeMap<HostId, StoredApp>>> {
+        type OfHost = (String, String, i64, i64, i64, i64, i64);
+        let rows: Vec<OfHost> =
+            sqlx::query_as("SELECT host, app, release, rollout, paused, run_once, restart FROM host_apps")
+                .fetch_all(&self.read)
+                .await
+                .map_err(|e| StoreError::Sql("read what all hosts should run", e))?;
+        let mut all: BTreeMap<AppName, BTreeMap<HostId, StoredApp>> = BTreeMap::new();
+        for (host, app, release, rollout, paused, run_once, restart) in rows {
+            let (app, stored) = read((app, release, rollout, paused, run_once, restart))?;
+            all.entry(app).or_default().insert(parse(&host, "a host's id")?, stored);
+        }
+        Ok(all)
+    }
     /// The hosts on which an app stays as it is there.
     pub async fn keepers_of(&self, app: &AppName) -> Result<BTreeSet<HostId>> {
         let rows: Vec<(String,)> = sqlx::query_as("SELECT host FROM host_keeps WHERE app = $1")
@@ -94,13 +109,17 @@ impl Store {
             .map_err(|e| StoreError::Sql("read the hosts that keep an app", e))?;
         rows.iter().map(|(host,)| parse(host, "a host's id")).collect()
     }
-    /// Every app that stays as it is on some host.
-    pub async fn kept_apps(&self) -> Result<BTreeSet<AppName>> {
-        let rows: Vec<(String,)> = sqlx::query_as("SELECT DISTINCT app FROM host_keeps")
+    /// Every app that stays as it is on some host, and on which.
+    pub async fn kept_apps(&self) -> Result<BTreeMap<AppName, BTreeSet<HostId>>> {
+        let rows: Vec<(String, String)> = sqlx::query_as("SELECT app, host FROM host_keeps")
             .fetch_all(&self.read)
             .await
             .map_err(|e| StoreError::Sql("read the apps that hosts keep", e))?;
-        rows.iter().map(|(app,)| parse(app, "an app's name")).collect()
+        let mut all: BTreeMap<AppName, BTreeSet<HostId>> = BTreeMap::new();
+        for (app, host) in rows {
+            all.entry(parse(&app, "an app's name")?).or_default().insert(parse(&host, "a host's id")?);
+        }
+        Ok(all)
     }
     /// From now on these apps stay as the host holds them; `set_app` ends that for one. `only`: and no others, whatever
     /// was kept before.

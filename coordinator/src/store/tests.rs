@@ -223,6 +223,12 @@ async fn a_generation_grows_only_when_something_changes() {
     assert_eq!(t.store.set_app(&id, &name("other"), Some(one)).await.unwrap(), 3);
     assert_eq!(t.store.spec(&id).await.unwrap().apps.len(), 2);
     assert_eq!(t.store.hosts_of(&mono).await.unwrap()[&id], StoredApp { paused: true, ..one });
+    let all = t.store.wanted().await.unwrap();
+    assert_eq!(all.into_keys().collect::<Vec<_>>(), [mono.clone(), name("other")]);
+    assert!(t.store.releases_on(&id).await.unwrap().is_empty(), "none is stored yet");
+    t.store.put_release(&mono, "{}", "sha256:1", &SecretPins::new(), "ada", 1).await.unwrap();
+    let on: Vec<_> = t.store.releases_on(&id).await.unwrap().into_values().map(|r| (r.app, r.number)).collect();
+    assert_eq!(on, [(mono.clone(), 1)]);
     assert_eq!(t.store.set_app(&id, &mono, None).await.unwrap(), 4);
     t.store.set_accepted(&id, 4).await.unwrap();
     t.store.set_accepted(&id, 3).await.unwrap();
@@ -249,9 +255,14 @@ async fn a_release_that_is_the_same_keeps_its_number() {
     t.store.mark_good(&mono, 3, 50).await.unwrap();
     t.store.mark_good(&mono, 2, 60).await.unwrap();
     assert_eq!(t.store.last_good(&mono).await.unwrap(), Some(2));
+    let other: AppName = name("other");
+    t.store.put_release(&other, "{}", "sha256:1", &none, "ada", 1).await.unwrap();
+    let standings = [(mono.clone(), (4, Some(2))), (other.clone(), (1, None))];
+    let standings = standings.map(|(app, (latest, last_good))| (app, Standing { latest, last_good }));
+    assert_eq!(t.store.standings().await.unwrap(), standings.into());
     assert_eq!(t.store.release(&mono, 2).await.unwrap().unwrap().secrets, pinned);
     assert_eq!(t.store.releases(&mono).await.unwrap()[0].number, 4);
-    assert_eq!(t.store.apps().await.unwrap(), [mono]);
+    assert_eq!(t.store.apps().await.unwrap(), [mono, other]);
 }
 
 #[tokio::test]
