@@ -124,10 +124,14 @@ pub fn plan(input: &Input<'_>) -> Plan {
     steps.extend(containers.remove);
     steps.extend(projects.remove);
     steps.extend(files.remove);
+    steps.extend(units.enable);
+    // Once for all of them: each costs systemd a look at every unit of the host.
+    let at_boot = |step: &&Step| matches!(step.action, Action::Enable(_) | Action::Disable(_));
     if units.daemon_reload || files.units_changed {
         steps.push(step(Action::DaemonReload, Reason::UnitChanged));
+    } else if let Some(changed) = steps.iter().find(at_boot) {
+        steps.push(step(Action::DaemonReload, changed.reason.clone()));
     }
-    steps.extend(units.enable);
     // What units of the app ask of them is there when they come up.
     steps.extend(containers.run);
     steps.extend(projects.run);

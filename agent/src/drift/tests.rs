@@ -188,7 +188,7 @@ const TABLE: &[Row] = &[
         "a disabled unit",
         |w| w.host.unit(API).unit_file_state = "disabled".into(),
         &["unit mono-api.service was not started at boot"],
-        &["enable mono-api.service: not enabled at boot"],
+        &["enable mono-api.service: not enabled at boot", "daemon-reload: not enabled at boot"],
     ),
     (
         "a masked unit is found as that alone",

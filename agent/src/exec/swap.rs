@@ -25,8 +25,8 @@ impl Exec<'_> {
         let unit: UnitName = swap::UNIT.parse().map_err(|_| failed("swapfile.swap is no unit".to_owned()))?;
         let path: AbsPath = self.layout.unit_file(&unit).map_err(|e| failed(e.to_string()))?;
         files::write_atomic(&path, UNIT_TEXT.as_bytes(), 0, 0, 0o644).map_err(|e| failed(e.to_string()))?;
-        self.daemon_reload().await?;
         self.enable(&unit).await?;
+        self.daemon_reload().await?;
         let started = self.systemd.start(&unit, self.patience()).await;
         match started.map_err(|e| failed(e.to_string()))? {
             JobResult::Done => Ok(()),

@@ -216,23 +216,22 @@ impl Systemd {
         self.job("ReloadOrRestartUnit", unit, timeout).await
     }
 
-    /// Enables a unit at boot; `false`: its file has no `[Install]`, so there was nothing to do. systemd reads its files again.
+    /// Enables a unit at boot; `false`: its file has no `[Install]`, so there was nothing to do. To be followed by a `daemon_reload`.
     pub async fn enable(&self, unit: &UnitName) -> Result<bool, SystemdError> {
         let what = format!("EnableUnitFiles {unit}");
         let arguments = (vec![unit.as_str()], false, false);
         let answer = self.bus.call(&what, MANAGER_PATH, MANAGER, "EnableUnitFiles", &arguments).await?;
         let (installable, changes): (bool, Vec<Change>) = body(&answer)?;
         make_durable(&changes);
-        self.daemon_reload().await?;
         Ok(installable)
     }
-    /// Takes a unit out of the boot. systemd reads its files again.
+    /// Takes a unit out of the boot. To be followed by a `daemon_reload`.
     pub async fn disable(&self, unit: &UnitName) -> Result<(), SystemdError> {
         let what = format!("DisableUnitFiles {unit}");
         let arguments = (vec![unit.as_str()], false);
         let answer = self.bus.call(&what, MANAGER_PATH, MANAGER, "DisableUnitFiles", &arguments).await?;
         make_durable(&body::<Vec<Change>>(&answer)?);
-        self.daemon_reload().await
+        Ok(())
     }
     /// Forgets that a unit failed, and how often it was started; one that is not loaded has nothing to forget.
     pub async fn reset_failed(&self, unit: &UnitName) -> Result<(), SystemdError> {

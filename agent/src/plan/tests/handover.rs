@@ -175,6 +175,7 @@ fn a_new_instance_is_seen_healthy_before_anything_else_is_touched() {
         "write /etc/nginx/conf.d/drover-mono-mono-api.conf: content differs",
         "validate nginx -t: /etc/nginx/conf.d/drover-mono-mono-api.conf changed",
         "enable mono-api@20001.service: not enabled at boot",
+        "daemon-reload: not enabled at boot",
         "reload nginx.service: /etc/nginx/conf.d/drover-mono-mono-api.conf changed",
         "hook 1: the manifest says so",
         "gate: a host counts only when seen healthy",

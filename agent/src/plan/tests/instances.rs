@@ -31,9 +31,9 @@ fn every_instance_is_enabled_started_and_gated() {
         words(&plan)[..6],
         [
             "write /etc/systemd/system/w@.service: new in this release",
-            "daemon-reload: its unit file changed",
             "enable w@1.service: not enabled at boot",
             "enable w@2.service: not enabled at boot",
+            "daemon-reload: its unit file changed",
             "start w@1.service: new in this release",
             "start w@2.service: new in this release",
         ]
@@ -52,7 +52,11 @@ fn scaling_touches_only_the_difference() {
     host.apply(&scaled(&["1", "2"]));
     assert_eq!(
         changes(&host, &scaled(&["1", "2", "3"])),
-        ["enable w@3.service: not enabled at boot", "start w@3.service: new in this release"]
+        [
+            "enable w@3.service: not enabled at boot",
+            "daemon-reload: not enabled at boot",
+            "start w@3.service: new in this release"
+        ]
     );
     host.apply(&scaled(&["1", "2", "3"]));
     assert_eq!(
@@ -62,6 +66,7 @@ fn scaling_touches_only_the_difference() {
             "disable w@1.service: not in this release any more",
             "stop w@3.service: not in this release any more",
             "disable w@3.service: not in this release any more",
+            "daemon-reload: not in this release any more",
         ]
     );
     host.apply(&scaled(&["2"]));

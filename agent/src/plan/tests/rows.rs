@@ -32,8 +32,8 @@ fn a_new_app_is_staged_then_switched() {
         "write /etc/systemd/system/mono-api.service: new in this release",
         "write /etc/nginx/sites-enabled/mono: new in this release",
         "validate nginx -t: /etc/nginx/sites-enabled/mono changed",
-        "daemon-reload: its unit file changed",
         "enable mono-api.service: not enabled at boot",
+        "daemon-reload: its unit file changed",
         "start mono-api.service: new in this release",
         "reload nginx.service: /etc/nginx/sites-enabled/mono changed",
         "hook 1: the manifest says so",
@@ -154,7 +154,11 @@ fn what_somebody_changed_on_the_host_is_put_right() {
     let (mut host, desired) = Host::with_example();
     host.unit("mono-api.service").active_state = "failed".into();
     host.unit("mono-api.service").unit_file_state = "disabled".into();
-    let want = ["enable mono-api.service: not enabled at boot", "start mono-api.service: not running"];
+    let want = [
+        "enable mono-api.service: not enabled at boot",
+        "daemon-reload: not enabled at boot",
+        "start mono-api.service: not running",
+    ];
     assert_eq!(core(&host, &desired), want);
 }
 
@@ -203,8 +207,8 @@ fn a_dropped_part_goes_and_what_served_it_reloads() {
             "stop mono-api.service: not in this release any more",
             "disable mono-api.service: not in this release any more",
             "remove /etc/systemd/system/mono-api.service: not in this release any more",
-            "daemon-reload: its unit file changed",
             "enable mono-b.service: not enabled at boot",
+            "daemon-reload: its unit file changed",
             "start mono-b.service: new in this release",
             "reload nginx.service: /etc/nginx/sites-enabled/mono changed",
         ]
