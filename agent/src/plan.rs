@@ -132,10 +132,13 @@ pub fn plan(input: &Input<'_>) -> Plan {
     } else if let Some(changed) = steps.iter().find(at_boot) {
         steps.push(step(Action::DaemonReload, changed.reason.clone()));
     }
+    // With its new settings before it is asked to run anything: they are those of containers that are made afterwards.
+    let (engine, units): (Vec<Step>, Vec<Step>) = units.run.into_iter().partition(is_of_engine);
+    steps.extend(engine);
     // What units of the app ask of them is there when they come up.
     steps.extend(containers.run);
     steps.extend(projects.run);
-    steps.extend(units.run);
+    steps.extend(units);
     let from = input.ledger.current.as_ref().map(|current| current.release.clone());
     let to = input.wanted.map(|wanted| wanted.release.clone());
     if let Some(wanted) = input.wanted {
@@ -155,6 +158,15 @@ pub fn plan(input: &Input<'_>) -> Plan {
     }
     let (refusals, warnings) = (refusals.0, warnings.0);
     Plan { app: input.app.clone(), from, to, steps, refusals, warnings, made_unix_ms: None }
+}
+
+/// Whether it is about Docker itself.
+fn is_of_engine(step: &Step) -> bool {
+    const ENGINE: [&str; 3] = ["containerd.service", "docker.service", "docker.socket"];
+    match &step.action {
+        Action::Start(unit) | Action::Restart(unit) | Action::Reload(unit) => ENGINE.contains(&unit.as_str()),
+        _ => false,
+    }
 }
 
 /// Those that run on one host only run where the host may, once for its rollout, and for something new: a migration is no

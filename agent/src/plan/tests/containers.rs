@@ -1,6 +1,8 @@
 //! Containers: made anew only when they are others, never from what the engine did not say.
 
-use drover_proto::{code::Code, spec::DesiredApp};
+use std::collections::BTreeSet;
+
+use drover_proto::{app::FilePart, code::Code, spec::DesiredApp};
 
 use super::model::{Host, words};
 use crate::{
@@ -36,6 +38,23 @@ fn an_image_is_here_before_anything_is_switched() {
     );
     let switch = words.iter().position(|word| word.starts_with("write")).unwrap();
     assert!(words.iter().position(|word| word.starts_with("pull")).unwrap() < switch, "{words:?}");
+}
+
+#[test]
+fn docker_has_its_new_settings_before_a_container_is_made() {
+    let (host, mut desired) = (Host::new(), with_container());
+    let settings = FilePart {
+        path: "/etc/docker/daemon.json".parse().unwrap(),
+        restart: ["docker.service".parse().unwrap()].into(),
+        reload: BTreeSet::new(),
+        validate: None,
+        ..desired.spec.files[0].clone()
+    };
+    desired.spec.files.push(settings);
+    let words = words(&host.plan(Some(&desired)));
+    let place = |begin: &str| words.iter().position(|word| word.starts_with(begin)).unwrap();
+    assert!(place("write /etc/docker/daemon.json") < place("restart docker.service"));
+    assert!(place("restart docker.service") < place("run shop"), "{words:?}");
 }
 
 #[test]
