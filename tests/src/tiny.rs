@@ -26,6 +26,11 @@ impl Tiny {
         Tiny::of(include_str!("../fixtures/shop/server.py"), include_str!("../fixtures/shop/drover.yaml"))
     }
 
+    /// A healthy version 1 of an app that takes its socket from systemd, `door`. It knows ok | 500, and ends what it has begun.
+    pub fn door() -> Tiny {
+        Tiny::of(include_str!("../fixtures/door/server.py"), include_str!("../fixtures/door/drover.yaml"))
+    }
+
     fn of(server: &str, manifest: &str) -> Tiny {
         let tiny = Tiny { directory: tempfile::tempdir().expect("a temporary directory") };
         std::fs::create_dir(tiny.path().join("app")).expect("a new directory");

@@ -10,3 +10,4 @@ mod neighbours;
 mod preflight;
 mod properties;
 mod rows;
+mod sockets;

@@ -64,11 +64,32 @@ pub(super) fn changes(input: &Input<'_>, files: &FileChanges, refusals: &mut Ref
     };
     let reloads = files.reload.iter().filter(|(unit, _)| !started.contains_key(*unit) && !is_gone(unit));
     let reloads: Vec<Step> = reloads.map(|(unit, reason)| step(Action::Reload(unit.clone()), reason.clone())).collect();
-    changes.run.extend(
-        started.into_values().filter(|s| !matches!(&s.action, Action::Restart(u) if is_gone_for_good(input, u))),
-    );
-    changes.run.extend(reloads);
+    started.retain(|_, s| !matches!(&s.action, Action::Restart(unit) if is_gone_for_good(input, unit)));
+    behind_sockets(input, &mut started, &mut changes.stop);
+    // A socket before its service, which would be started without it and then be in its way.
+    let (sockets, others): (Vec<Step>, Vec<Step>) = started.into_values().partition(is_of_socket);
+    changes.run.extend(sockets.into_iter().chain(others).chain(reloads));
     changes
+}
+
+fn is_of_socket(step: &Step) -> bool {
+    matches!(&step.action, Action::Start(unit) | Action::Restart(unit) if unit.kind() == "socket")
+}
+
+/// systemd opens no socket whose service runs: that one is stopped before, and started after it.
+fn behind_sockets(input: &Input<'_>, started: &mut BTreeMap<UnitName, Step>, stop: &mut Vec<Step>) {
+    let sockets: Vec<Step> = started.values().filter(|step| is_of_socket(step)).cloned().collect();
+    for socket in sockets {
+        let (Action::Start(name) | Action::Restart(name)) = &socket.action else { continue };
+        let Ok(service) = name.as_str().replace(".socket", ".service").parse::<UnitName>() else { continue };
+        let runs = input.observed.units.get(&service).is_some_and(runs);
+        let unit = input.wanted.and_then(|wanted| wanted.units.get(&service));
+        let Some(unit) = unit.filter(|_| runs) else { continue };
+        stop.push(step(Action::Stop(service.clone()), socket.reason.clone()));
+        if unit.start {
+            started.insert(service.clone(), step(Action::Start(service), socket.reason.clone()));
+        }
+    }
 }
 
 /// A dropped unit that was not somebody else's before: there is nothing left to restart.

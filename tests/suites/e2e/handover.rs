@@ -2,6 +2,7 @@
 //! that may come in between.
 
 mod container;
+mod socket;
 
 use std::time::Duration;
 
