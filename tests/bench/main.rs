@@ -1,11 +1,14 @@
 //! `make bench`: drover's figures beside those of named peers, measured in one run on lab hosts with the packages that
-//! ship. Prints the tables of docs/BENCHMARKS.md. `idle`, `reaction`, `restart`, `flood` and `soak` measure; `figure` sums up.
+//! ship. Prints the tables of docs/BENCHMARKS.md. `idle`, `reaction`, `restart`, `containers`, `handover`, `flood` and `soak`
+//! measure; `figure` sums up.
 //!
 //! Not tests: nothing here fails because a machine is slow.
 
+mod containers;
 mod figure;
 mod flood;
 mod flooding;
+mod handover;
 mod idle;
 mod reaction;
 mod restart;
@@ -20,20 +23,18 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     println!("{}\n", machine());
-    if is_wanted("binary") {
-        println!("{}", binaries());
-    }
-    if is_wanted("idle") {
-        println!("{}", idle::measure());
-    }
-    if is_wanted("reaction") {
-        println!("{}", reaction::measure());
-    }
-    if is_wanted("restart") {
-        println!("{}", restart::measure());
-    }
-    if is_wanted("flood") {
-        println!("{}", flood::measure());
+    let all: [(&str, fn() -> String); 8] = [
+        ("binary", binaries),
+        ("idle", idle::measure),
+        ("reaction", reaction::measure),
+        ("restart", restart::measure),
+        ("container", containers::changes),
+        ("watched", containers::watched),
+        ("handover", handover::measure),
+        ("flood", flood::measure),
+    ];
+    for (_, measure) in all.iter().filter(|(name, _)| is_wanted(name)) {
+        println!("{}", measure());
     }
     // An hour: only when asked for.
     if wanted.iter().any(|one| one == "soak") {
