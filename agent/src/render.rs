@@ -291,7 +291,9 @@ pub fn render(desired: &DesiredApp, host: &HostFacts, layout: &Layout, ports: &P
     }
     let asked = handover::take_restarts(&mut files, &handovers);
     let units = texts.into_iter().flat_map(|(name, (text, unit))| {
-        let print = units::fingerprint(&text, &files, asked.get(&name), desired.restart);
+        // A socket has no process that could be restarted, and would lose what waits in it.
+        let restart = if name.kind() == "socket" { 0 } else { desired.restart };
+        let print = units::fingerprint(&text, &files, asked.get(&name), restart);
         units::with_instances(&name, unit, unit.restart_budget.or(spec.restart_budget).unwrap_or_default(), text, print)
     });
     let units = units.collect();

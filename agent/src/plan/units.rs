@@ -65,29 +65,42 @@ pub(super) fn changes(input: &Input<'_>, files: &FileChanges, refusals: &mut Ref
     let reloads = files.reload.iter().filter(|(unit, _)| !started.contains_key(*unit) && !is_gone(unit));
     let reloads: Vec<Step> = reloads.map(|(unit, reason)| step(Action::Reload(unit.clone()), reason.clone())).collect();
     started.retain(|_, s| !matches!(&s.action, Action::Restart(unit) if is_gone_for_good(input, unit)));
-    behind_sockets(input, &mut started, &mut changes.stop);
+    open_anew(input, &mut started, &mut changes.stop);
+    // What starts a unit goes before that unit, which it would start again.
+    changes.stop.sort_by_key(|step| !is_of(step, &["socket", "timer", "path"]));
     // A socket before its service, which would be started without it and then be in its way.
-    let (sockets, others): (Vec<Step>, Vec<Step>) = started.into_values().partition(is_of_socket);
+    let (sockets, others): (Vec<Step>, Vec<Step>) = started.into_values().partition(|step| is_of(step, &["socket"]));
     changes.run.extend(sockets.into_iter().chain(others).chain(reloads));
     changes
 }
 
-fn is_of_socket(step: &Step) -> bool {
-    matches!(&step.action, Action::Start(unit) | Action::Restart(unit) if unit.kind() == "socket")
+/// Whether it is about a unit of one of these kinds.
+fn is_of(step: &Step, kinds: &[&str]) -> bool {
+    match &step.action {
+        Action::Start(unit) | Action::Restart(unit) | Action::Stop(unit) | Action::Disable(unit) => {
+            kinds.contains(&unit.kind())
+        }
+        _ => false,
+    }
 }
 
-/// systemd opens no socket whose service runs: that one is stopped before, and started after it.
-fn behind_sockets(input: &Input<'_>, started: &mut BTreeMap<UnitName, Step>, stop: &mut Vec<Step>) {
-    let sockets: Vec<Step> = started.values().filter(|step| is_of_socket(step)).cloned().collect();
-    for socket in sockets {
-        let (Action::Start(name) | Action::Restart(name)) = &socket.action else { continue };
-        let Ok(service) = name.as_str().replace(".socket", ".service").parse::<UnitName>() else { continue };
-        let runs = input.observed.units.get(&service).is_some_and(runs);
+/// systemd opens no socket whose service runs, and starts the service of one that is open: both are stopped before, and
+/// started after that.
+fn open_anew(input: &Input<'_>, started: &mut BTreeMap<UnitName, Step>, stop: &mut Vec<Step>) {
+    let sockets: Vec<Step> = started.values().filter(|step| is_of(step, &["socket"])).cloned().collect();
+    for Step { action, reason, .. } in sockets {
+        let (Action::Start(socket) | Action::Restart(socket)) = &action else { continue };
+        let Ok(service) = socket.as_str().replace(".socket", ".service").parse::<UnitName>() else { continue };
+        let running = input.observed.units.get(&service).is_some_and(runs);
         let unit = input.wanted.and_then(|wanted| wanted.units.get(&service));
-        let Some(unit) = unit.filter(|_| runs) else { continue };
-        stop.push(step(Action::Stop(service.clone()), socket.reason.clone()));
+        let Some(unit) = unit.filter(|_| running) else { continue };
+        if matches!(action, Action::Restart(_)) {
+            stop.push(step(Action::Stop(socket.clone()), reason.clone()));
+            started.insert(socket.clone(), step(Action::Start(socket.clone()), reason.clone()));
+        }
+        stop.push(step(Action::Stop(service.clone()), reason.clone()));
         if unit.start {
-            started.insert(service.clone(), step(Action::Start(service), socket.reason.clone()));
+            started.insert(service.clone(), step(Action::Start(service), reason));
         }
     }
 }
