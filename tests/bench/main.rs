@@ -19,11 +19,14 @@ use std::process::Command;
 
 use drover_tests::fleet::packages;
 
+/// Answers a table.
+type Measure = fn() -> String;
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     println!("{}\n", machine());
-    let all: [(&str, fn() -> String); 8] = [
+    let all: [(&str, Measure); 8] = [
         ("binary", binaries),
         ("idle", idle::measure),
         ("reaction", reaction::measure),
