@@ -126,11 +126,11 @@ pub fn plan(input: &Input<'_>) -> Plan {
     steps.extend(files.remove);
     steps.extend(units.enable);
     // Once for all of them: each costs systemd a look at every unit of the host.
-    let at_boot = |step: &&Step| matches!(step.action, Action::Enable(_) | Action::Disable(_));
+    let enabled = |step: &&Step| matches!(step.action, Action::Enable(_));
     if units.daemon_reload || files.units_changed {
         steps.push(step(Action::DaemonReload, Reason::UnitChanged));
-    } else if let Some(changed) = steps.iter().find(at_boot) {
-        steps.push(step(Action::DaemonReload, changed.reason.clone()));
+    } else if let Some(enabled) = steps.iter().find(enabled) {
+        steps.push(step(Action::DaemonReload, enabled.reason.clone()));
     }
     // With its new settings before it is asked to run anything: they are those of containers that are made afterwards.
     let (engine, units): (Vec<Step>, Vec<Step>) = units.run.into_iter().partition(is_of_engine);

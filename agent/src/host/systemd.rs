@@ -225,13 +225,14 @@ impl Systemd {
         make_durable(&changes);
         Ok(installable)
     }
-    /// Takes a unit out of the boot. To be followed by a `daemon_reload`.
+    /// Takes a unit out of the boot. systemd reads its files again: until then it says that the unit is enabled, also when the
+    /// file is gone, and an agent that was killed in between would want to disable what is not there.
     pub async fn disable(&self, unit: &UnitName) -> Result<(), SystemdError> {
         let what = format!("DisableUnitFiles {unit}");
         let arguments = (vec![unit.as_str()], false);
         let answer = self.bus.call(&what, MANAGER_PATH, MANAGER, "DisableUnitFiles", &arguments).await?;
         make_durable(&body::<Vec<Change>>(&answer)?);
-        Ok(())
+        self.daemon_reload().await
     }
     /// Forgets that a unit failed, and how often it was started; one that is not loaded has nothing to forget.
     pub async fn reset_failed(&self, unit: &UnitName) -> Result<(), SystemdError> {

@@ -66,7 +66,6 @@ fn scaling_touches_only_the_difference() {
             "disable w@1.service: not in this release any more",
             "stop w@3.service: not in this release any more",
             "disable w@3.service: not in this release any more",
-            "daemon-reload: not in this release any more",
         ]
     );
     host.apply(&scaled(&["2"]));
