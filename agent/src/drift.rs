@@ -181,7 +181,8 @@ impl Findings {
         let own = |unit: &UnitName| wanted.units.contains_key(unit) && !observed.masked.contains(unit);
         match &step.action {
             Action::WriteFile { path, .. } => self.of_file(sight, path, &step.reason),
-            Action::Start(unit) if own(unit) => {
+            // A service that runs is stopped and started only so that its socket can be opened.
+            Action::Start(unit) if own(unit) && !state_of(observed, unit).is_some_and(runs) => {
                 self.say(Part::Unit(unit.clone()), "was not running", unit_mode(wanted, unit), Cure::Start);
             }
             Action::Enable(unit) if own(unit) => {

@@ -6,13 +6,12 @@ use std::time::Duration;
 use drover_tests::{
     fleet::Fleet,
     lab::eventually,
-    load::{Load, Shape},
+    load::{EVERY_KIND, Load},
     tiny::Tiny,
 };
 
 use crate::setting;
 
-const LOAD: Shape = Shape { kept: 8, fresh: 8, long: 6 };
 const SOON: Duration = Duration::from_secs(30);
 
 /// `BENCH_DEPLOYS`: how many.
@@ -21,7 +20,7 @@ pub fn measure() -> String {
     let fleet = Fleet::start(&["w1"]);
     let mut shop = Tiny::shop().version("v0");
     fleet.alice.apply(&shop.manifest()).ok();
-    let load = Load::on(fleet.host("w1").ip(), LOAD);
+    let load = Load::on(fleet.host("w1").ip(), EVERY_KIND);
     let answers = |version: &str| {
         let seen = || load.so_far().versions.contains_key(version).then_some(());
         eventually("the release answers", SOON, seen);

@@ -39,6 +39,9 @@ pub struct Shape {
     pub long: usize,
 }
 
+/// Every kind at once, with hundreds of requests a second.
+pub const EVERY_KIND: Shape = Shape { kept: 8, fresh: 8, long: 6 };
+
 /// What has been counted.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {

@@ -6,7 +6,10 @@ use super::*;
 use crate::{
     host::files::FileState,
     observe::Seen,
-    plan::tests::model::{Host, words},
+    plan::tests::{
+        model::{Host, words},
+        sockets::behind,
+    },
     render::tests::rendered,
 };
 
@@ -233,6 +236,17 @@ fn what_befalls_a_host_is_found_and_put_right() {
         assert_eq!(world.found(), *found, "{name}");
         assert_eq!(world.steps(), *steps, "{name}");
     }
+}
+
+#[test]
+fn only_the_socket_is_found_closed_and_not_the_service_behind_it() {
+    let mut world = World::new();
+    world.host = Host::new();
+    world.desired = behind(80, "/bin/a");
+    world.host.apply(&world.desired);
+    assert_eq!(world.found(), [""; 0]);
+    world.host.unit("door.socket").active_state = "inactive".into();
+    assert_eq!(world.found(), ["unit door.socket was not running [start]"]);
 }
 
 #[test]

@@ -10,4 +10,4 @@ mod neighbours;
 mod preflight;
 mod properties;
 mod rows;
-mod sockets;
+pub(crate) mod sockets;

@@ -90,7 +90,8 @@ fn open_anew(input: &Input<'_>, started: &mut BTreeMap<UnitName, Step>, stop: &m
     let sockets: Vec<Step> = started.values().filter(|step| is_of(step, &["socket"])).cloned().collect();
     for Step { action, reason, .. } in sockets {
         let (Action::Start(socket) | Action::Restart(socket)) = &action else { continue };
-        let Ok(service) = socket.as_str().replace(".socket", ".service").parse::<UnitName>() else { continue };
+        let service = socket.as_str().strip_suffix("socket").and_then(|stem| format!("{stem}service").parse().ok());
+        let Some(service): Option<UnitName> = service else { continue };
         let running = input.observed.units.get(&service).is_some_and(runs);
         let unit = input.wanted.and_then(|wanted| wanted.units.get(&service));
         let Some(unit) = unit.filter(|_| running) else { continue };

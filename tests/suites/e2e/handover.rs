@@ -9,7 +9,7 @@ use std::time::Duration;
 use drover_tests::{
     fleet::Fleet,
     lab::{Host, eventually},
-    load::{Load, Shape, Tally},
+    load::{EVERY_KIND, Load, Shape, Tally},
     tiny::Tiny,
 };
 use serde_json::Value;
@@ -18,7 +18,6 @@ use crate::newest_rollout;
 
 const UPSTREAM: &str = "/etc/nginx/conf.d/drover-shop-shop.conf";
 const SOON: Duration = Duration::from_secs(30);
-const LOAD: Shape = Shape { kept: 8, fresh: 8, long: 6 };
 
 /// What the site answers; `Null` when it does not.
 fn shop_says(host: &Host) -> Value {
@@ -68,7 +67,7 @@ fn a_deploy_a_rollback_a_restart_and_failed_deploys_lose_no_request() {
     let first = assert_one_instance(host);
     assert_eq!(shop_says(host)["version"], "1");
 
-    let load = Load::on(host.ip(), LOAD);
+    let load = Load::on(host.ip(), EVERY_KIND);
     let answered = |what: &str, version: &str| {
         eventually(what, SOON, || load.so_far().versions.contains_key(version).then_some(()));
     };

@@ -6,7 +6,7 @@ use super::model::{Host, words};
 use crate::render::tests::{desired, template, unit};
 
 /// The example with a service behind a socket in place of its units.
-fn behind(port: u16, program: &str) -> DesiredApp {
+pub(crate) fn behind(port: u16, program: &str) -> DesiredApp {
     let mut desired = desired();
     let units = [
         ("door.service", format!("[Service]\nExecStart={program}\n")),

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use drover_tests::{
     fleet::Fleet,
     lab::{Host, Image, Registry, eventually},
-    load::Load,
+    load::{EVERY_KIND, Load},
 };
 use serde_json::json;
 
-use super::{LOAD, SOON, UPSTREAM, assert_nothing_lost, port, shop_says};
+use super::{SOON, UPSTREAM, assert_nothing_lost, port, shop_says};
 use crate::newest_rollout;
 
 const MANIFEST: &str = "\
@@ -72,7 +72,7 @@ fn a_container_is_replaced_and_no_request_is_lost() {
     let first = assert_one_instance(host);
     assert_eq!(shop_says(host)["version"], "1");
 
-    let load = Load::on(host.ip(), LOAD);
+    let load = Load::on(host.ip(), EVERY_KIND);
     eventually("the load runs", SOON, || load.so_far().versions.contains_key("1").then_some(()));
     fleet.alice.apply(&manifest("2", "ok")).ok();
     eventually("the new release answers", SOON, || load.so_far().versions.contains_key("2").then_some(()));

@@ -1,8 +1,13 @@
 //! Without nginx: systemd holds the socket, and what comes while the service restarts waits in it.
 
-use drover_tests::{fleet::Fleet, lab::eventually, load::Load, tiny::Tiny};
+use drover_tests::{
+    fleet::Fleet,
+    lab::eventually,
+    load::{EVERY_KIND, Load},
+    tiny::Tiny,
+};
 
-use super::{LOAD, SOON, assert_nothing_lost, shop_says};
+use super::{SOON, assert_nothing_lost, shop_says};
 
 #[test]
 fn a_service_behind_a_socket_of_systemd_is_restarted_and_no_request_is_lost() {
@@ -13,7 +18,7 @@ fn a_service_behind_a_socket_of_systemd_is_restarted_and_no_request_is_lost() {
     let opened = || host.property("door.socket", "ActiveEnterTimestampMonotonic");
     let first = opened();
 
-    let load = Load::on(host.ip(), LOAD);
+    let load = Load::on(host.ip(), EVERY_KIND);
     let answered = |what: &str, version: &str| {
         eventually(what, SOON, || load.so_far().versions.contains_key(version).then_some(()));
     };
