@@ -8,6 +8,7 @@ mod tracer;
 
 use std::time::Instant;
 
+use drover_tests::lab::Lab;
 use shop::Release;
 use stage::{Kill, Move, Stage};
 use tracer::Calls;
@@ -61,6 +62,16 @@ fn handovers_killed_at_boundaries() {
     let mut stage = Stage::set();
     stage.rehearse(&[NORTH, SOUTH, NORTH, SOUTH]);
     walk(&stage, [(NORTH, 1), (SOUTH, 1 + stride() / 2)]);
+}
+
+/// And a container.
+#[test]
+fn handovers_of_containers_killed_at_boundaries() {
+    const EAST: Move = Move::Apply(Release::East);
+    const WEST: Move = Move::Apply(Release::West);
+    let mut stage = Stage::set_on(Lab::docker_host);
+    stage.rehearse(&[EAST, WEST, EAST, WEST]);
+    walk(&stage, [(EAST, 1), (WEST, 1 + stride() / 2)]);
 }
 
 /// From where it begins to differ from an upgrade; another host for each half.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use drover_tests::tiny::Tiny;
+use drover_tests::{lab::Registry, shop, tiny::Tiny};
 
 /// Where the hooks write what they did, on the host.
 pub const HOOKS_LOG: &str = "/var/tmp/shop-hooks";
@@ -21,6 +21,10 @@ pub enum Release {
     North,
     /// The same in another version.
     South,
+    /// Of a third kind: the same service as a container.
+    East,
+    /// That in another version.
+    West,
 }
 
 /// Appends what happens to a log: `shop.py NAME`; it fails when there is a file `fails` beside it.
@@ -59,12 +63,27 @@ const WORKER: &str = r#"
     restart: always
 checks:"#;
 
-/// The manifest folder of a release.
-pub fn release(release: Release) -> Tiny {
+/// The manifest folder of a release; the image of a container goes into the registry.
+pub fn release(release: Release, registry: &Registry) -> Tiny {
+    let name = format!("{release:?}").to_lowercase();
     match release {
         Release::Red | Release::Blue | Release::Broken => colourful(release),
-        Release::North | Release::South => handing_over(&format!("{release:?}").to_lowercase()),
+        Release::North | Release::South => handing_over(&name),
+        Release::East | Release::West => of_container(&name, registry),
     }
+}
+
+fn of_container(version: &str, registry: &Registry) -> Tiny {
+    let image = format!("shop/web:{version}");
+    registry.push(&image, &shop::image(version, "ok", 0));
+    let tiny = Tiny::new();
+    tiny.write("drover.yaml", shop::CONTAINER);
+    tiny.edit("IMAGE", &registry.name(&image))
+        .edit("app: shop", "app: tiny")
+        .edit("min_healthy_time: 1s, healthy_deadline: 25s", "min_healthy_time: 200ms, healthy_deadline: 30s")
+        .edit("  shop:\n    image", "  tiny:\n    image")
+        .edit("http://shop;", "http://tiny;")
+        .edit("interval: 500ms", "interval: 100ms")
 }
 
 fn handing_over(version: &str) -> Tiny {

@@ -20,6 +20,7 @@ done
 systemctl list-jobs --no-legend --no-pager
 echo "of the agent: $(systemctl show --value -p TasksCurrent drover-agent | sed 's/.*/some threads/') $(pgrep -P "$(systemctl show --value -p MainPID drover-agent)" -a)"
 processes="$(ps -eo user:12,args --no-headers)" # before grep, which would be among them or not
+docker ps -a --format '{{.Names}} {{.Image}} {{.State}}' 2>/dev/null | sort
 echo "$processes" | grep -E 'server\.py|sleep|shop\.py|nginx: (m|w)' | grep -v places= | sort
 curl -s -m 2 http://127.0.0.1:8000/ | sed -E 's/"pid": [0-9]+, //'; echo
 curl -s -m 2 http://127.0.0.1:8088/ || true; echo

@@ -5,7 +5,7 @@ use std::{cell::Cell, collections::BTreeMap, time::Duration};
 
 use drover_tests::{
     fleet::Fleet,
-    lab::{Host, eventually},
+    lab::{Host, Lab, Registry, eventually},
     tiny::Tiny,
 };
 
@@ -36,6 +36,7 @@ pub enum Kill {
 /// A fleet of one host.
 pub struct Stage {
     fleet: Fleet,
+    registry: Registry,
     releases: BTreeMap<Release, Tiny>,
     clean: BTreeMap<(Option<Move>, Move), String>,
     last: Cell<Option<Move>>,
@@ -66,18 +67,22 @@ struct Numbers {
 impl Stage {
     /// A host with the bystander.
     pub fn set() -> Stage {
-        let fleet = Fleet::start(&["web-1"]);
+        Stage::set_on(Lab::host)
+    }
+
+    /// The same on a host of another kind.
+    pub fn set_on(boot: impl Fn(&Lab, &str) -> Host + Sync) -> Stage {
+        let (fleet, registry) = (Fleet::start_with(&["web-1"], boot), Registry::start());
         let host = &fleet.hosts[0];
         host.write_file("/etc/systemd/system/drover-agent.service.d/soon.conf", RESTART_SOON.as_bytes());
         host.sh("echo 'the original' > /etc/motd; systemctl daemon-reload");
         let (_kept, manifest) = shop::bystander();
         fleet.alice.apply(&manifest).ok();
-        let releases = [Release::Red, Release::Blue, Release::Broken, Release::North, Release::South];
-        let releases = releases.map(|release| (release, shop::release(release)));
         let untouched = (host.main_pid("nginx.service"), host.main_pid("bystander.service"));
         Stage {
             fleet,
-            releases: releases.into(),
+            registry,
+            releases: BTreeMap::new(),
             clean: BTreeMap::new(),
             last: Cell::new(None),
             hooks: BTreeMap::new(),
@@ -113,6 +118,9 @@ impl Stage {
     /// The same in peace; what it leaves is what it must leave.
     pub fn rehearse(&mut self, moves: &[Move]) {
         for what in moves {
+            if let Move::Apply(release) = what {
+                self.releases.entry(*release).or_insert_with(|| shop::release(*release, &self.registry));
+            }
             self.clear_the_stage(*what);
             let key = self.carry_out(*what);
             self.hooks.insert(key, self.hooks_log());

@@ -27,7 +27,8 @@ use nix::{
 /// Which calls are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Calls {
-    /// What others see: names made, moved and removed, D-Bus calls that ask for something to be done, programs started.
+    /// What others see: names made, moved and removed, calls to D-Bus and Docker that ask for something to be done, programs
+    /// started.
     Boundaries,
     /// All.
     Every,
@@ -163,19 +164,42 @@ fn trace(pid: Pid, calls: Calls, at: u64, ready: &mpsc::Sender<()>, over: &Atomi
 /// D-Bus calls that change nothing: dying before one of them is dying before the next that does.
 const ONLY_ASK: [&str; 5] = ["GetAll", "LoadUnit", "AddMatch", "RemoveMatch", "Hello"];
 
-/// The beginning of the first buffer of a message that is about to be sent (`struct msghdr` at this address).
-fn message(tid: Pid, header: u64) -> Option<String> {
-    let memory = fs::File::open(format!("/proc/{tid}/mem")).ok()?;
-    let word = |at: u64| -> Option<u64> {
+/// The memory of a thread that stands still.
+struct Memory(fs::File);
+
+impl Memory {
+    fn of(tid: Pid) -> Option<Self> {
+        fs::File::open(format!("/proc/{tid}/mem")).ok().map(Self)
+    }
+
+    fn word(&self, at: u64) -> Option<u64> {
         let mut bytes = [0; 8];
-        memory.read_exact_at(&mut bytes, at).ok()?;
+        self.0.read_exact_at(&mut bytes, at).ok()?;
         Some(u64::from_ne_bytes(bytes))
-    };
-    let buffers = word(header + 16)?;
-    let (start, length) = (word(buffers)?, word(buffers + 8)?);
-    let mut bytes = vec![0; usize::try_from(length.min(512)).ok()?];
-    memory.read_exact_at(&mut bytes, start).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The beginning of a buffer.
+    fn text(&self, start: u64, length: u64) -> Option<String> {
+        let mut bytes = vec![0; usize::try_from(length.min(512)).ok()?];
+        self.0.read_exact_at(&mut bytes, start).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// That of the first of some buffers (`struct iovec` at this address).
+    fn first(&self, buffers: u64) -> Option<String> {
+        self.text(self.word(buffers)?, self.word(buffers + 8)?)
+    }
+
+    /// That of a message that is about to be sent (`struct msghdr` at this address).
+    fn message(&self, header: u64) -> Option<String> {
+        self.first(self.word(header + 16)?)
+    }
+}
+
+/// What a request over HTTP asks to be done, for people. One that only asks is none.
+fn request(sent: &str) -> Option<String> {
+    let line = sent.lines().next()?.strip_suffix(" HTTP/1.1")?;
+    ["POST /", "DELETE /", "PUT /"].iter().any(|verb| line.starts_with(verb)).then(|| line.to_owned())
 }
 
 /// The method that a D-Bus message calls, for people.
@@ -194,12 +218,20 @@ fn counted(tid: Pid, calls: Calls) -> Option<String> {
     }
     let registers = ptrace::getregs(tid).ok()?;
     #[cfg(target_arch = "x86_64")]
-    let (number, second) = (registers.orig_rax.cast_signed(), registers.rsi);
+    let (number, second, third) = (registers.orig_rax.cast_signed(), registers.rsi, registers.rdx);
     #[cfg(target_arch = "aarch64")]
-    let (number, second) = (registers.regs[8].cast_signed(), registers.regs[1]);
-    if calls == Calls::Boundaries && number == libc::SYS_sendmsg {
-        let sent = message(tid, second).unwrap_or_default();
-        return (!ONLY_ASK.iter().any(|method| sent.contains(method))).then(|| format!("sendmsg of {}", method(&sent)));
+    let (number, second, third) = (registers.regs[8].cast_signed(), registers.regs[1], registers.regs[2]);
+    if calls == Calls::Boundaries {
+        match number {
+            libc::SYS_sendmsg => {
+                let sent = Memory::of(tid)?.message(second).unwrap_or_default();
+                let asks = ONLY_ASK.iter().any(|method| sent.contains(method));
+                return (!asks).then(|| format!("sendmsg of {}", method(&sent)));
+            }
+            libc::SYS_write | libc::SYS_sendto => return request(&Memory::of(tid)?.text(second, third)?),
+            libc::SYS_writev => return request(&Memory::of(tid)?.first(second)?),
+            _ => {}
+        }
     }
     let name = BOUNDARIES.iter().find(|(known, _)| *known == number).map(|(_, name)| (*name).to_owned());
     match calls {

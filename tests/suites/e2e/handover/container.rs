@@ -4,46 +4,13 @@ use std::path::PathBuf;
 
 use drover_tests::{
     fleet::Fleet,
-    lab::{Host, Image, Registry, eventually},
+    lab::{Host, Registry, eventually},
     load::{EVERY_KIND, Load},
+    shop,
 };
-use serde_json::json;
 
 use super::{SOON, UPSTREAM, assert_nothing_lost, port, shop_says};
 use crate::newest_rollout;
-
-const MANIFEST: &str = "\
-version: 1
-app: shop
-targets: { labels: { role: web } }
-strategy: { min_healthy_time: 1s, healthy_deadline: 25s, progress_deadline: 2m }
-env: { secrets: { KEY: { generate: 32 } } }
-containers:
-  shop:
-    image: IMAGE
-    handover: blue_green
-    container_port: 8080
-    secrets: [KEY]
-    stop_grace_period: 1s
-files:
-  - path: /etc/nginx/sites-enabled/shop
-    content: \"server { listen 80 default_server; access_log off; location / { proxy_pass http://shop; } }\"
-    validate: [nginx, -t]
-    reload: nginx.service
-checks:
-  shop: { http: \"http://127.0.0.1:{{ port }}/\", expect: { status: 200, json: { status: ok } }, interval: 500ms, timeout: 2s }
-";
-
-/// The same server as that of the unit, in a container.
-fn image(version: &str, behaviour: &str) -> Image {
-    Image::debian("python")
-        .files(&[
-            ("shop/server.py", 0o644, include_str!("../../../fixtures/shop/server.py")),
-            ("shop/version", 0o644, version),
-            ("shop/behaviour", 0o644, behaviour),
-        ])
-        .set("Cmd", json!(["python3", "-u", "/shop/server.py", "0.0.0.0:8080", "1"]))
-}
 
 /// The only container that there is, whatever it does, and the only one that has secrets.
 #[track_caller]
@@ -61,20 +28,21 @@ fn a_container_is_replaced_and_no_request_is_lost() {
     let fleet = Fleet::start_with(&["web-1"], |lab, name| lab.docker_host(name));
     let (host, registry) = (&fleet.hosts[0], Registry::start());
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let manifest = |version: &str, behaviour: &str| -> PathBuf {
+    let manifest = |version: &str, behaviour: &str, more: &str| -> PathBuf {
         let name = format!("shop/web:{version}");
-        registry.push(&name, &image(version, behaviour));
+        registry.push(&name, &shop::image(version, behaviour, 1));
         let path = folder.path().join(format!("{version}.yaml"));
-        std::fs::write(&path, MANIFEST.replace("IMAGE", &registry.name(&name))).expect("a manifest");
+        let text = format!("{}{more}", shop::CONTAINER.replace("IMAGE", &registry.name(&name)));
+        std::fs::write(&path, text).expect("a manifest");
         path
     };
-    fleet.alice.apply(&manifest("1", "ok")).ok();
+    fleet.alice.apply(&manifest("1", "ok", "")).ok();
     let first = assert_one_instance(host);
     assert_eq!(shop_says(host)["version"], "1");
 
     let load = Load::on(host.ip(), EVERY_KIND);
     eventually("the load runs", SOON, || load.so_far().versions.contains_key("1").then_some(()));
-    fleet.alice.apply(&manifest("2", "ok")).ok();
+    fleet.alice.apply(&manifest("2", "ok", "")).ok();
     eventually("the new release answers", SOON, || load.so_far().versions.contains_key("2").then_some(()));
     let second = assert_one_instance(host);
     assert_ne!(first, second, "another instance");
@@ -83,9 +51,16 @@ fn a_container_is_replaced_and_no_request_is_lost() {
 
     // One that is never healthy is never sent anything, although Docker accepts connections for it at once.
     let before = host.sh(&format!("stat -c %i {UPSTREAM}"));
-    assert_eq!(fleet.alice.apply(&manifest("3", "500")).status, 1);
+    assert_eq!(fleet.alice.apply(&manifest("3", "500", "")).status, 1);
     assert_eq!(newest_rollout(&fleet.alice, "shop")["state"]["state"], "rolled_back");
     assert_eq!((host.sh(&format!("stat -c %i {UPSTREAM}")), assert_one_instance(host)), (before, first));
+
+    // One that is healthy, in a release that fails after it was sent requests: they are led back.
+    let late = manifest("4", "ok", "hooks: { after_switch: [{ run: [/bin/false], user: root }] }\n");
+    let failed = fleet.alice.apply(&late);
+    assert_eq!(failed.status, 1, "{failed}");
+    assert_eq!((assert_one_instance(host), &shop_says(host)["version"]), (first, &"1".into()));
+    assert_eq!(newest_rollout(&fleet.alice, "shop")["state"]["state"], "rolled_back");
 
     let (rate, tally) = (load.rate(), load.stop());
     println!("{rate:.0} requests a second: {tally:?}");
