@@ -136,6 +136,8 @@ impl Exec<'_> {
             Action::Drain { instance, port, at_most } => self.drain(instance, *port, at_most.as_duration()).await,
             Action::BuildProject(name) => self.build_project(name, ledger).await,
             Action::UpProject { name, recreate } => self.up_project(name, *recreate, ledger).await,
+            Action::AdoptProject(name) => self.adopt_project(name, ledger).await,
+            Action::LeaveProject(name) => self.leave_project(name, ledger),
             Action::RemoveProject(name) => self.remove_project(name).await,
             Action::Prove { .. } | Action::Gate { .. } | Action::Commit => Ok(()),
         }
@@ -187,6 +189,8 @@ pub fn describe(action: &Action) -> String {
         Action::Drain { instance, .. } => format!("waiting for what {instance} has begun"),
         Action::BuildProject(name) => format!("building the images of compose project {name}"),
         Action::UpProject { name, .. } => format!("bringing compose project {name} up"),
+        Action::AdoptProject(name) => format!("taking compose project {name} over"),
+        Action::LeaveProject(name) => format!("leaving compose project {name} as it was taken over"),
         Action::RemoveProject(name) => format!("removing compose project {name}"),
         Action::Gate { .. } => "waiting for health".to_owned(),
         Action::Commit => "committing".to_owned(),

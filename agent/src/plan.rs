@@ -268,6 +268,8 @@ pub fn leg(action: &Action) -> Leg {
         | Action::Prove { .. }
         | Action::Drain { .. }
         | Action::UpProject { .. }
+        | Action::AdoptProject(_)
+        | Action::LeaveProject(_)
         | Action::RemoveProject(_)
         | Action::Gate { .. }
         | Action::Commit => Leg::Switch,

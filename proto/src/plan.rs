@@ -217,6 +217,10 @@ pub enum Action {
         /** All containers are made anew, also those that do not differ. */
         recreate: bool,
     },
+    /// A project that runs already becomes the app's, as it runs.
+    AdoptProject(ProjectName),
+    /// One that was taken over, and that no release has changed since, is the app's no more, and runs on.
+    LeaveProject(ProjectName),
     /// All containers and networks of a project are stopped and removed; its volumes stay.
     RemoveProject(ProjectName),
     /// Healthy without a break for that long, before the deadline; else revert.

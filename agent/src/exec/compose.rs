@@ -1,4 +1,4 @@
-//! Compose projects: brought up, with what stood there then in the ledger, and removed. Beside `exec`.
+//! Compose projects: brought up or taken over, with what stood there then in the ledger, and removed. Beside `exec`.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -9,11 +9,10 @@ use super::{Exec, StepFailure, containers::has_engine};
 use crate::{
     host::{
         compose::{self, Compose, Config},
-        docker::{DockerError, Member},
+        docker::{DockerError, Member, of_service},
     },
     ledger::{AppLedger, Brought, Built, ServiceRecord},
     observe::compose::forbidden,
-    plan::compose::of_service,
     policy,
     render::RenderedProject,
 };
@@ -104,10 +103,36 @@ impl Exec<'_> {
         let up = compose.up(name, project, (&config, recreate), self.layout, left).await;
         up.map_err(|(why, tail)| failed(name, Code::Compose, why).with(format!("output of compose for {name}"), tail))?;
         let members = self.engine.project(name).await.map_err(|error| failed(name, Code::Docker, error))?;
-        let services = config.services.keys().filter_map(|service| Some((service.clone(), record(&members, service)?)));
-        let services: BTreeMap<String, ServiceRecord> = services.collect();
-        let (inputs, restart, config) = (project.inputs, project.restart, identity);
-        ledger.projects.insert(name.clone(), Some(Brought { inputs, config, restart, services }));
+        ledger.projects.insert(name.clone(), Some(brought(project, (&config, identity), &members)));
+        Ok(self.ledgers.save(ledger)?)
+    }
+
+    /// A project that runs becomes the app's as it is. Its files are in their places: what compose makes of them there is
+    /// what runs, or nothing is touched.
+    pub(super) async fn adopt_project(&self, name: &ProjectName, ledger: &mut AppLedger) -> Result<(), StepFailure> {
+        let (compose, config) = self.read_project(name).await?;
+        let (wanted, project) = (self.wanted()?, self.project(name)?);
+        let members = self.engine.project(name).await.map_err(|error| failed(name, Code::Docker, error))?;
+        if let Some(why) = compose.differs(name, (wanted, &config), &members, self.layout).await.into_iter().next() {
+            return Err(failed(name, Code::NotOwned, format!("it cannot be taken over as it runs: {why}")));
+        }
+        let identity = config.identity(wanted.tree.as_ref().map(|tree| tree.key.as_str()));
+        let built = config.builds().filter_map(|(service, image, _)| {
+            let member = of_service(&members, service).next()?;
+            Some((image.pullable(), member.state.image_id.clone()))
+        });
+        let built: BTreeMap<String, String> = built.collect();
+        if !built.is_empty() {
+            ledger.note_built(name, Built { of: identity, images: built });
+        }
+        let stands = Brought { adopted: true, ..brought(project, (&config, identity), &members) };
+        ledger.projects.insert(name.clone(), Some(stands));
+        Ok(self.ledgers.save(ledger)?)
+    }
+
+    /// It runs on as it was taken over.
+    pub(super) fn leave_project(&self, name: &ProjectName, ledger: &mut AppLedger) -> Result<(), StepFailure> {
+        ledger.projects.remove(name);
         Ok(self.ledgers.save(ledger)?)
     }
 
@@ -121,6 +146,13 @@ impl Exec<'_> {
             }
         }
     }
+}
+
+/// What stands there, made of this.
+fn brought(project: &RenderedProject, (config, identity): (&Config, Digest), members: &[Member]) -> Brought {
+    let services = config.services.keys().filter_map(|service| Some((service.clone(), record(members, service)?)));
+    let services: BTreeMap<String, ServiceRecord> = services.collect();
+    Brought { inputs: project.inputs, config: identity, restart: project.restart, adopted: false, services }
 }
 
 /// What stands there of a service; `None` = nothing, as it is scaled to nothing.

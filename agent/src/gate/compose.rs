@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     exec::StepFailure,
-    host::docker::{Engine, Member},
+    host::docker::{Engine, Member, of_service},
     ledger::{Projects, ServiceRecord},
-    plan::compose::{is_as_recorded, is_done, of_service},
+    plan::compose::{is_as_recorded, is_done},
     render::Rendered,
 };
 

@@ -1,5 +1,6 @@
 //! docker compose, of whichever version the host has: what it makes of a project's files, and `up`. `observe` and `exec`
-//! call it; `config` says what of its answer counts, `reads` which files it may read.
+//! call it; `config` says what of its answer counts, `reads` which files it may read, `adopt` whether what
+//! runs was made of them.
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::render::{FileKind, Layout, RenderedFile, RenderedProject};
 
+mod adopt;
 mod config;
 mod reads;
 mod yaml;

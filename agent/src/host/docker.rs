@@ -21,7 +21,7 @@ use drover_proto::{
 use futures_util::StreamExt;
 
 pub use events::Whose;
-pub use project::Member;
+pub use project::{Member, of_service};
 pub use pull::Credentials;
 pub use state::{ContainerState, Health};
 

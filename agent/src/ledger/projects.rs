@@ -24,6 +24,9 @@ pub struct Brought {
     pub config: Digest,
     /// The restart that its services have seen.
     pub restart: RolloutId,
+    /// It stood there before the app, and no release has changed it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// What stood there then, by service.
     pub services: BTreeMap<String, ServiceRecord>,
 }
@@ -71,7 +74,8 @@ impl AppLedger {
     }
 
     pub(super) fn claim_projects(&mut self, rendered: &Rendered) {
-        for name in rendered.compose.keys() {
+        // What is taken over is so only by the step that does it: until then it is somebody else's, and stays when the app goes.
+        for (name, _) in rendered.compose.iter().filter(|(_, project)| !project.adopt) {
             self.projects.entry(name.clone()).or_default();
         }
     }

@@ -49,6 +49,8 @@ pub struct SeenConfig {
     pub forbidden: Vec<String>,
     /// Names for containers that somebody else's have.
     pub taken: BTreeSet<String>,
+    /// Of one that is there and could be taken over: why it is not what compose would make of the files, one sentence each.
+    pub differs: Vec<String>,
 }
 
 impl Default for SeenProjects {
@@ -96,7 +98,14 @@ pub(super) async fn look(
         for name in rendered.compose.keys() {
             let config = match &found {
                 Err(why) => SeenConfig::without(Err(vec![why.clone()]), true),
-                Ok(compose) => judged(compose, rendered, name, layout, &policy).await,
+                Ok(compose) => {
+                    let mut config = judged(compose, rendered, name, layout, &policy).await;
+                    let stands = seen.members.get(name).filter(|_| !ledger.projects.contains_key(name));
+                    if let (Some(members), Ok(read)) = (stands.filter(|members| !members.is_empty()), &config.config) {
+                        config.differs = compose.differs(name, (rendered, read), members, layout).await;
+                    }
+                    config
+                }
             };
             seen.configs.insert(name.clone(), config);
         }
@@ -109,7 +118,7 @@ pub(super) async fn look(
 
 impl SeenConfig {
     fn without(config: Result<Config, Vec<String>>, absent: bool) -> Self {
-        Self { config, absent, built: true, forbidden: Vec::new(), taken: BTreeSet::new() }
+        Self { config, absent, built: true, forbidden: Vec::new(), taken: BTreeSet::new(), differs: Vec::new() }
     }
 }
 

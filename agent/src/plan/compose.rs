@@ -11,7 +11,7 @@ use drover_proto::{
 
 use super::{Input, Refusals, containers::is_up, step};
 use crate::{
-    host::docker::Member,
+    host::docker::{Member, of_service},
     ledger::{Brought, ServiceRecord},
     observe::compose::SeenConfig,
     policy,
@@ -56,7 +56,9 @@ pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> ProjectChan
     }
     for name in input.ledger.projects.keys().filter(|name| !is_wanted(name)) {
         let reason = if input.wanted.is_some() { Reason::Dropped } else { Reason::AppRemoved };
-        changes.remove.push(step(Action::RemoveProject(name.clone()), reason));
+        let as_it_was = input.ledger.projects[name].as_ref().is_some_and(|brought| brought.adopted);
+        let (leave, remove) = (Action::LeaveProject(name.clone()), Action::RemoveProject(name.clone()));
+        changes.remove.push(step(if as_it_was { leave } else { remove }, reason));
     }
     changes
 }
@@ -69,15 +71,18 @@ fn refuse(input: &Input<'_>, name: &ProjectName, refusals: &mut Refusals) -> boo
         return true;
     }
     let seen = &input.observed.projects;
-    if !input.ledger.projects.contains_key(name) && seen.members.get(name).is_some_and(|all| !all.is_empty()) {
+    let adopt = input.wanted.is_some_and(|wanted| wanted.compose.get(name).is_some_and(|project| project.adopt));
+    if is_strange(input, name) && !adopt {
         let message = format!(
-            "a compose project {name} is there already and is not drover's; `docker compose -p {name} down` removes it \
-             without its volumes, or choose another name"
+            "a compose project {name} is there already and is not drover's; adopt: true takes it over as it runs, `docker \
+             compose -p {name} down` removes it without its volumes, or choose another name"
         );
         refusals.say(Code::NotOwned, name, message);
         return true;
     }
-    let Some(SeenConfig { config, absent, forbidden, taken, .. }) = seen.configs.get(name) else { return false };
+    let Some(SeenConfig { config, absent, forbidden, taken, differs, .. }) = seen.configs.get(name) else {
+        return false;
+    };
     let before = refusals.0.len();
     match config {
         // Packages that are still to be installed may bring it.
@@ -103,12 +108,29 @@ fn refuse(input: &Input<'_>, name: &ProjectName, refusals: &mut Refusals) -> boo
         );
         refusals.say(Code::NotOwned, name, message);
     }
+    for why in differs {
+        let message = format!(
+            "compose project {name} cannot be taken over as it runs: {why}; `drover import compose {name}` writes what it \
+             was made of: apply that first, and change it then"
+        );
+        refusals.say(Code::NotOwned, name, message);
+    }
     refusals.0.len() > before
+}
+
+/// Whether there is one that nobody has given to drover.
+pub(super) fn is_strange(input: &Input<'_>, name: &ProjectName) -> bool {
+    let stands = input.observed.projects.members.get(name).is_some_and(|all| !all.is_empty());
+    stands && !input.ledger.projects.contains_key(name)
 }
 
 impl ProjectChanges {
     fn of_project(&mut self, input: &Input<'_>, name: &ProjectName, project: &RenderedProject) {
         let seen = &input.observed.projects;
+        if is_strange(input, name) {
+            // It has its images, and was made of these files.
+            return self.run.push(step(Action::AdoptProject(name.clone()), Reason::New));
+        }
         let config = seen.configs.get(name).and_then(|seen| seen.config.as_ref().ok());
         let tree = input.wanted.and_then(|wanted| wanted.tree.as_ref()).map(|tree| tree.key.as_str());
         let fetched = config.iter().flat_map(|config| config.services.values()).filter(|it| it.build.is_none());
@@ -157,11 +179,6 @@ fn other(brought: &Brought, members: &[Member]) -> Option<Reason> {
             () => None,
         }
     })
-}
-
-/// The containers that belong to a service, not those that somebody runs once.
-pub(crate) fn of_service<'a>(members: &'a [Member], service: &'a str) -> impl Iterator<Item = &'a Member> {
-    members.iter().filter(move |member| member.service == service && !member.one_off)
 }
 
 /// Whether it was made of what was brought up.

@@ -11,7 +11,7 @@ use drover_proto::{
     port::Port,
 };
 
-use super::{Input, Refusals};
+use super::{Input, Refusals, compose};
 use crate::{
     host::{
         listeners::{Listener, Owner},
@@ -190,7 +190,9 @@ fn is_ours(listener: &Listener, input: &Input<'_>, wanted: &Rendered) -> bool {
         .states
         .values()
         .filter(|state| state.running && state.app.as_ref() == Some(input.app));
-    let own_projects = input.ledger.projects.keys().filter_map(|name| input.observed.projects.members.get(name));
+    let adopted = wanted.compose.keys().filter(|name| compose::is_strange(input, name));
+    let own_projects =
+        input.ledger.projects.keys().chain(adopted).filter_map(|name| input.observed.projects.members.get(name));
     let of_projects = own_projects.flatten().map(|member| &member.state).filter(|state| state.running);
     if own_containers.chain(of_projects).any(|state| state.ports.iter().any(|port| port.collides(&listener.port))) {
         return true;

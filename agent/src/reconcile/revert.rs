@@ -185,6 +185,8 @@ fn is_of_containers(action: &Action) -> bool {
             | Action::RemoveContainer(_)
             | Action::BuildProject(_)
             | Action::UpProject { .. }
+            | Action::AdoptProject(_)
+            | Action::LeaveProject(_)
             | Action::RemoveProject(_)
     )
 }

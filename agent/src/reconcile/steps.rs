@@ -338,6 +338,8 @@ fn phase_of(action: &Action, step: String) -> Phase {
         | Action::Prove { .. }
         | Action::Drain { .. }
         | Action::UpProject { .. }
+        | Action::AdoptProject(_)
+        | Action::LeaveProject(_)
         | Action::RemoveProject(_)
         | Action::Commit => Phase::Activating { step },
         Action::Gate { .. } => Phase::Gating { healthy_for_ms: 0, waiting_for: Vec::new() },

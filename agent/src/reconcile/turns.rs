@@ -57,6 +57,8 @@ pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Optio
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
         | Action::UpProject { .. }
+        | Action::AdoptProject(_)
+        | Action::LeaveProject(_)
         | Action::RemoveProject(_)
         | Action::Stop(_)
         | Action::Start(_)

@@ -33,6 +33,8 @@ pub struct RenderedProject {
     pub env: Secret<BTreeMap<String, String>>,
     /// By registry, as images have it: user and password.
     pub registries: BTreeMap<String, (String, Secret<String>)>,
+    /// One that runs there already is taken over.
+    pub adopt: bool,
     /// When it is not as it should be.
     pub drift: Drift,
     /// The restart that its services must have seen.
@@ -89,14 +91,16 @@ impl Filler<'_> {
             let shared = env.iter().filter(|(key, _)| named(key));
             let env: BTreeMap<String, String> =
                 shared.map(|(key, value)| (key.clone(), value.value.expose().clone())).collect();
-            let Project { directory: base, files, env_file, profiles, drift, .. } = project.clone();
+            let Project { directory: base, files, env_file, profiles, adopt, drift, .. } = project.clone();
             let registries = self.registries(name, project)?;
             // Other files of the app may be read by these; what compose makes of all of them decides in the end.
             let whole = (&base, &files, &env_file, &profiles, &env, &contents, key);
             let inputs = Digest::of_json(&whole).map_err(|e| error("compose", e.to_string()))?;
             let (env, restart) = (Secret::new(env), self.desired.restart);
-            let project = RenderedProject { base, files, env_file, profiles, env, registries, drift, restart, inputs };
-            projects.insert(name.clone(), project);
+            projects.insert(
+                name.clone(),
+                RenderedProject { base, files, env_file, profiles, env, registries, adopt, drift, restart, inputs },
+            );
         }
         Ok(projects)
     }
@@ -121,6 +125,7 @@ mod tests {
             env_file: None,
             profiles: BTreeSet::new(),
             registries: BTreeMap::new(),
+            adopt: false,
             drift: Drift::Repair,
         };
         desired.spec.compose.insert("shop".parse().unwrap(), project);

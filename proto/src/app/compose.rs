@@ -27,6 +27,9 @@ pub struct Project {
     /// What the registries of its images want to know, by their names in images; `docker.io` for Docker Hub.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub registries: BTreeMap<String, Credentials>,
+    /// One of that name that runs on the host already is taken over as it runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
     /// When a service is stopped, removed or not what was started.
     #[serde(default, skip_serializing_if = "Drift::is_default")]
     pub drift: Drift,

@@ -364,6 +364,7 @@ fn a_project_has_files_that_are_the_apps() {
         env_file: None,
         profiles,
         registries: BTreeMap::new(),
+        adopt: false,
         drift: Drift::default(),
     };
     good.compose.insert("shop".parse().unwrap(), project.clone());

@@ -42,8 +42,7 @@ pub fn of(fleet: &Fleet, host: &Host) -> String {
     });
     let mut lines: Vec<String> = lines.collect();
     let view = fleet.alice.app_on("tiny", host.name());
-    let phase = |phase: &Value| phase["phase"].clone();
-    lines.push(format!("the coordinator believes: {}", phase(&view["phase"])));
+    lines.push(format!("the coordinator believes: {}", view["status"]["phase"]["state"]));
     lines.join("\n")
 }
 

@@ -1,6 +1,7 @@
 //! Compose projects as parts of a release, with both versions of compose: refused by plan, brought up, gated, reverted, put
 //! right and removed.
 
+mod adopted;
 mod images;
 
 use std::{path::PathBuf, time::Duration};
@@ -310,6 +311,7 @@ fn a_project_is_deployed_switched_and_removed_with_docker_compose_1_29() {
 fn what_is_wrong_is_refused_by_plan_and_what_is_done_by_hand_is_put_right_with_docker_compose_1_29() {
     let shop = Shop::open(Debian::Bookworm);
     refused_by_plan(&shop);
+    adopted::adopted(&shop);
     let host = shop.host();
     // Somebody else's is left alone.
     let image = shop.registry.name("shop/web:1");
@@ -334,6 +336,7 @@ fn a_project_lives_with_compose_2_as_well() {
     deployed(&shop);
     switched(&shop);
     removed(&shop);
+    adopted::adopted(&shop);
 }
 
 #[test]

@@ -142,6 +142,7 @@ mod tests {
             env_file: None,
             profiles: Default::default(),
             registries: Default::default(),
+            adopt: false,
             drift: Default::default(),
         };
         desired.spec.compose.insert("shop".parse().unwrap(), project);

@@ -40,6 +40,11 @@ pub struct Member {
     pub state: ContainerState,
 }
 
+/// The containers that belong to a service, not those that somebody runs once.
+pub fn of_service<'a>(members: &'a [Member], service: &'a str) -> impl Iterator<Item = &'a Member> {
+    members.iter().filter(move |member| member.service == service && !member.one_off)
+}
+
 impl Engine {
     /// What an image is that is here: `sha256:…` of its configuration. By name or by that.
     pub async fn image_id(&self, name: &str) -> Result<Option<String>> {

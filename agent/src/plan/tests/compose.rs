@@ -18,13 +18,14 @@ fn name() -> ProjectName {
 fn with_project(text: &str) -> DesiredApp {
     let mut desired = desired();
     desired.spec.files.push(file_part(FILE, text, 0o644));
-    let (profiles, registries, drift) = Default::default();
+    let (profiles, registries, adopt, drift) = Default::default();
     let project = Project {
         directory: "/srv/shop".parse().unwrap(),
         files: vec![FILE.parse().unwrap()],
         env_file: None,
         profiles,
         registries,
+        adopt,
         drift,
     };
     desired.spec.compose.insert(name(), project);
@@ -46,13 +47,13 @@ fn asked(host: &mut Host, digest: Digest) {
         ports: Default::default(),
     };
     let config = Config { services: [("web".to_owned(), service)].into(), asks: Default::default(), digest };
-    let seen =
-        SeenConfig { config: Ok(config), absent: false, built: true, forbidden: vec![], taken: Default::default() };
+    let (forbidden, taken, differs) = Default::default();
+    let seen = SeenConfig { config: Ok(config), absent: false, built: true, forbidden, taken, differs };
     host.observed.projects.configs.insert(name(), seen);
 }
 
 fn of_projects(words: &[String]) -> Vec<&str> {
-    let about = |word: &&String| ["pull", "up", "remove project"].iter().any(|w| word.starts_with(w));
+    let about = |word: &&String| ["pull", "up", "remove project", "adopt", "leave"].iter().any(|w| word.starts_with(w));
     words.iter().filter(about).map(String::as_str).collect()
 }
 
@@ -149,4 +150,26 @@ fn what_is_wrong_or_somebody_elses_is_refused() {
     host.observed.packages_missing.insert("docker-compose".parse().unwrap());
     assert_eq!(host.plan(Some(&desired)).refusals, vec![]);
     assert!(rendered(&desired).compose[&name()].env.expose().is_empty(), "of the env only what is named");
+}
+
+#[test]
+fn one_that_runs_already_is_taken_over_and_left_as_it_was() {
+    let (mut host, mut desired) = deployed();
+    host.ledger.projects.clear();
+    let adopting = |desired: &mut DesiredApp, adopt| desired.spec.compose.get_mut(&name()).unwrap().adopt = adopt;
+    assert_eq!(host.plan(Some(&desired)).refusals.pop().map(|it| it.code), Some(Code::NotOwned));
+    adopting(&mut desired, true);
+    asked(&mut host, Digest::of(b"config"));
+    host.observed.projects.configs.get_mut(&name()).unwrap().differs.push("service web was made of bread".to_owned());
+    let refused = host.plan(Some(&desired));
+    assert!(refused.refusals.iter().any(|it| it.message.contains("made of bread")), "{:?}", refused.refusals);
+    host.observed.projects.configs.clear();
+    assert_eq!(of_projects(&words(&host.plan(Some(&desired)))), ["adopt project shop: new in this release"]);
+    host.apply(&desired);
+    assert_eq!(of_projects(&words(&host.plan(Some(&desired)))), <[&str; 0]>::default());
+    assert_eq!(of_projects(&words(&host.plan(None))), ["leave project shop: the app is removed"]);
+    // What a release has made is drover's, and goes with it.
+    desired.restart = 7;
+    host.apply(&desired);
+    assert_eq!(of_projects(&words(&host.plan(None))), ["remove project shop: the app is removed"]);
 }

@@ -170,6 +170,8 @@ impl Host {
             }
             Action::RemoveContainer(name) => drop(self.observed.containers.states.remove(name)),
             Action::UpProject { name, .. } => self.bring_up(name, wanted.unwrap()),
+            Action::AdoptProject(name) => self.take_over(name, wanted.unwrap()),
+            Action::LeaveProject(name) => drop(self.ledger.projects.remove(name)),
             Action::RemoveProject(name) => drop(self.observed.projects.members.remove(name)),
             Action::Fetch { .. }
             | Action::Unpack { .. }
@@ -192,7 +194,8 @@ impl Host {
         let image = "sha256:1".to_owned();
         let record = ServiceRecord { hash: hash.clone(), image: image.clone(), image_name: "web".to_owned(), count: 1 };
         let (inputs, restart) = (project.inputs, project.restart);
-        let brought = Brought { inputs, config: inputs, restart, services: [("web".to_owned(), record)].into() };
+        let brought =
+            Brought { inputs, config: inputs, restart, adopted: false, services: [("web".to_owned(), record)].into() };
         self.ledger.projects.insert(name.clone(), Some(brought));
         let state = ContainerState {
             image_id: image,
@@ -202,6 +205,14 @@ impl Host {
         };
         let member = Member { service: "web".to_owned(), hash, state, ..Member::default() };
         self.observed.projects.members.insert(name.clone(), vec![member]);
+    }
+
+    /// As it stands there.
+    fn take_over(&mut self, name: &ProjectName, wanted: &Rendered) {
+        let stood = self.observed.projects.members.get(name).cloned();
+        self.bring_up(name, wanted);
+        self.ledger.projects.get_mut(name).unwrap().as_mut().unwrap().adopted = true;
+        assert_eq!(self.observed.projects.members.get(name), stood.as_ref());
     }
 
     fn write(&mut self, path: &drover_proto::name::AbsPath, keep_original: bool, wanted: &Rendered) {
@@ -263,6 +274,8 @@ pub(crate) fn words(plan: &Plan) -> Vec<String> {
         Action::BuildProject(name) => format!("build project {name}"),
         Action::UpProject { name, recreate: false } => format!("up {name}"),
         Action::UpProject { name, recreate: true } => format!("up anew {name}"),
+        Action::AdoptProject(name) => format!("adopt project {name}"),
+        Action::LeaveProject(name) => format!("leave project {name}"),
         Action::RemoveProject(name) => format!("remove project {name}"),
         Action::Gate { .. } => "gate".to_owned(),
         Action::Commit => "commit".to_owned(),

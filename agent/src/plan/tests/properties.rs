@@ -99,6 +99,8 @@ fn side(action: &Action) -> Option<bool> {
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
         | Action::UpProject { .. }
+        | Action::AdoptProject(_)
+        | Action::LeaveProject(_)
         | Action::RemoveProject(_)
         | Action::Validate { staged: false, .. }
         | Action::Hook { when: HookPoint::AfterSwitch, .. }

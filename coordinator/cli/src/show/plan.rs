@@ -256,6 +256,8 @@ pub fn words(action: &Action) -> String {
         Action::BuildProject(name) => format!("build the images of compose project {name}"),
         Action::UpProject { name, recreate: false } => format!("bring compose project {name} up"),
         Action::UpProject { name, recreate: true } => format!("make all containers of compose project {name} anew"),
+        Action::AdoptProject(name) => format!("take compose project {name} over as it runs"),
+        Action::LeaveProject(name) => format!("let compose project {name} run on by itself, as it was taken over"),
         Action::RemoveProject(name) => {
             format!("stop and remove the containers and networks of compose project {name}; its volumes stay")
         }

@@ -8,7 +8,7 @@ use drover_proto::{
     source::Credentials,
 };
 
-use super::{Decoder, drift};
+use super::{Decoder, drift, flag};
 use crate::manifest::yaml::Node;
 
 impl Decoder<'_> {
@@ -42,7 +42,8 @@ impl Decoder<'_> {
             let secret = self.name_of(node, "secret");
             registries.extend(secret.map(|secret| (key.text.clone(), Credentials { username, secret })));
         }
-        Some(Project { directory, files, env_file, profiles, registries, drift: drift(node) })
+        let (adopt, drift) = (flag(node, "adopt"), drift(node));
+        Some(Project { directory, files, env_file, profiles, registries, adopt, drift })
     }
 
     /// What the credentials of registries name are stored secrets of the app.
@@ -88,7 +89,7 @@ impl Decoder<'_> {
             validate: None,
             reload,
             restart,
-            adopt: false,
+            adopt: flag(project, "adopt"),
             drift,
         });
         Some(path)

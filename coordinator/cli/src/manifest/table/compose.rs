@@ -2,7 +2,7 @@
 
 use super::{CREDENTIALS, f, parts::DRIFT};
 use crate::manifest::fields::{
-    Kind::{List, Map, Object as Fields, Text},
+    Kind::{Bool, List, Map, Object as Fields, Text},
     Object,
 };
 
@@ -37,7 +37,14 @@ pub(in crate::manifest) static COMPOSE: Object = Object {
             "What the registries of its images want to know: `username` and `secret`. `docker.io` is Docker Hub.",
             "{ registry.example.org: { username: ci, secret: registry } }",
         ),
+        f(
+            "adopt",
+            Bool,
+            "One of that name that runs on the host already is taken over as it runs, if it was made of these files.",
+            "true",
+        )
+        .default("false"),
         f("drift", DRIFT, "When a service is stopped, removed or not what was started.", "report").default("repair"),
     ],
-    not_built: &["adopt", "credentials", "handover", "services", "env_files"],
+    not_built: &["credentials", "handover", "services", "env_files"],
 };
