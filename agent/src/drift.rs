@@ -218,7 +218,10 @@ impl Findings {
                 };
                 self.say(Part::Tree(tree.directory.clone()), "was removed", Drift::Repair, cure);
             }
-            Action::RunContainer { name, .. } | Action::StartContainer(name) => {
+            Action::RunContainer { name, .. }
+            | Action::StartContainer(name)
+            | Action::AdoptContainer(name)
+            | Action::ReturnContainer(name) => {
                 self.of_container(wanted, name, &step.reason);
             }
             Action::UpProject { name, .. } => self.of_project(wanted, name, &step.reason),
@@ -332,7 +335,10 @@ fn served(sight: &Sight<'_>, allowed: &BTreeSet<Part>, step: &Step) -> Option<Pa
         Action::Fetch { .. } | Action::Unpack { .. } | Action::Build { .. } => {
             if_allowed(Part::Tree(wanted.tree.as_ref()?.directory.clone()))
         }
-        Action::RunContainer { name, .. } | Action::StartContainer(name) => if_allowed(Part::Container(name.clone())),
+        Action::RunContainer { name, .. }
+        | Action::StartContainer(name)
+        | Action::AdoptContainer(name)
+        | Action::ReturnContainer(name) => if_allowed(Part::Container(name.clone())),
         Action::UpProject { name, .. } => if_allowed(Part::Project(name.clone())),
         Action::MakeNetwork(_) | Action::PullImage(_) => needed_by(wanted, &step.action).find_map(if_allowed),
         Action::InstallPackages(_)

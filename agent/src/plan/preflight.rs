@@ -189,7 +189,7 @@ fn is_ours(listener: &Listener, input: &Input<'_>, wanted: &Rendered) -> bool {
         .containers
         .states
         .values()
-        .filter(|state| state.running && state.app.as_ref() == Some(input.app));
+        .filter(|state| state.running && (state.app.as_ref() == Some(input.app) || state.app.is_none()));
     let own_projects = input.ledger.projects.keys().filter_map(|name| input.observed.projects.members.get(name));
     let of_projects = own_projects.flatten().map(|member| &member.state).filter(|state| state.running);
     if own_containers.chain(of_projects).any(|state| state.ports.iter().any(|port| port.collides(&listener.port))) {
