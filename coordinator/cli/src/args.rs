@@ -164,7 +164,7 @@ pub enum Command {
     },
     /// Remove an app from all of its hosts
     ///
-    /// Its units are stopped and its files removed; directories, users and packages stay. Files that it adopted come back.
+    /// Its units are stopped and its files removed; directories, users and packages stay. What it adopted comes back.
     Remove {
         /// The app
         app: AppName,
