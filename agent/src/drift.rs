@@ -2,6 +2,7 @@
 //! release that is committed already: what that would change is drift. `reconcile` asks the budget, and carries it out.
 
 mod containers;
+mod files;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -157,20 +158,6 @@ impl Findings {
         }
     }
 
-    fn of_file(&mut self, sight: &Sight<'_>, path: &AbsPath, reason: &Reason) {
-        let Some(file) = sight.wanted.file(path) else { return };
-        let own =
-            |unit: &UnitName| sight.wanted.units.get(unit).is_some_and(|u| file.kind == FileKind::Unit(u.file.clone()));
-        let what = match reason {
-            Reason::Missing | Reason::New => "was removed",
-            Reason::OwnerOrModeDiffers => "had another owner or mode",
-            _ => "was changed",
-        };
-        if !sight.observed.masked.iter().any(own) {
-            self.say(Part::File(path.clone()), what, file.drift, Cure::Steps);
-        }
-    }
-
     fn of_container(&mut self, wanted: &Rendered, name: &ContainerName, reason: &Reason) {
         let drift = wanted.containers.get(name).map(|container| container.spec.drift).unwrap_or_default();
         self.say(Part::Container(name.clone()), how(reason), drift, Cure::Steps);
@@ -195,11 +182,7 @@ impl Findings {
                 let what = "ran something else than what drover had started";
                 self.say(Part::Unit(unit.clone()), what, unit_mode(wanted, unit), Cure::Steps);
             }
-            Action::Reload(_) | Action::Restart(_) => {
-                let Reason::FileChanged(path) = &step.reason else { return };
-                let drift = wanted.file(path).map(|file| file.drift).unwrap_or_default();
-                self.say(Part::File(path.clone()), "was not read again by what it serves", drift, Cure::Steps);
-            }
+            Action::Reload(_) | Action::Restart(_) => self.of_unread_file(wanted, &step.reason),
             Action::CreateUser(need) => {
                 self.say(Part::Need(format!("user {}", need.name)), "was removed", Drift::Repair, Cure::Steps);
             }
@@ -221,9 +204,7 @@ impl Findings {
             Action::RunContainer { name, .. }
             | Action::StartContainer(name)
             | Action::AdoptContainer(name)
-            | Action::ReturnContainer(name) => {
-                self.of_container(wanted, name, &step.reason);
-            }
+            | Action::ReturnContainer(name) => self.of_container(wanted, name, &step.reason),
             Action::UpProject { name, .. } => self.of_project(wanted, name, &step.reason),
             // What belongs to a part that has been found, or to nobody's drift.
             Action::InstallPackages(_)

@@ -89,7 +89,7 @@ impl Host {
     }
 
     /// One that drover has not made makes room, as the engine has it.
-    fn stand_aside(&mut self, name: &ContainerName) {
+    fn stand_aside(&mut self, name: &drover_proto::name::ContainerName) {
         let Some(state) = self.observed.containers.states.get(name) else { return };
         if state.adopted || state.app.is_none() {
             self.ledger.set_aside(name, state);
@@ -97,7 +97,7 @@ impl Host {
         }
     }
 
-    fn give_back(&mut self, name: &ContainerName) {
+    fn give_back(&mut self, name: &drover_proto::name::ContainerName) {
         let Some(before) = self.ledger.adopted.get(name) else { return };
         if self.observed.containers.aside.get(name) != Some(&before.id) {
             return;

@@ -15,6 +15,11 @@ use crate::host::docker::{APP_LABEL, FINGERPRINT_LABEL};
 
 /// Where the engine has a limit of its own that nobody asked for.
 const SHM_BYTES: u64 = 64 << 20;
+/// What runs a line of a healthcheck whose image says nothing else.
+const SHELL: [&str; 2] = [
+    "/bin/sh", // as dockerd has it
+    "-c",
+];
 /// Labels of compose, of which a manifest says nothing.
 const COMPOSE: &str = "com.docker.compose.";
 
@@ -212,7 +217,7 @@ pub(super) fn health(check: HealthConfig, shell: Option<&[String]>) -> Option<He
     let argv: Vec<String> = match kind.as_str() {
         "CMD" => rest.to_vec(),
         "CMD-SHELL" => {
-            let usual = ["/bin/sh".to_owned(), "-c".to_owned()];
+            let usual = SHELL.map(str::to_owned);
             let shell = shell.filter(|shell| !shell.is_empty()).unwrap_or(&usual);
             shell.iter().chain(rest).cloned().collect()
         }
