@@ -11,7 +11,11 @@ use drover_proto::{
     name::ContainerName,
 };
 
-use super::{ANSWER, DockerError, Engine, Result, project::PROJECT_LABEL, within};
+use super::{
+    ANSWER, DockerError, Engine, Result,
+    project::{HASH_LABEL, PROJECT_LABEL},
+    within,
+};
 use crate::host::docker::ContainerState;
 
 mod differ;
@@ -150,7 +154,8 @@ impl Made {
         Self {
             image: config.and_then(|config| config.image.clone()).unwrap_or_default(),
             repo_digests: image.repo_digests.unwrap_or_default(),
-            project: label(PROJECT_LABEL),
+            // An image that compose built names its project, too, but has no such hash.
+            project: label(HASH_LABEL).and(label(PROJECT_LABEL)),
             shape: read::shape(seen, &gives, &mut odd),
             state,
             gives,
@@ -169,7 +174,7 @@ impl From<ImageConfig> for Gives {
             working_dir: config.working_dir.unwrap_or_default(),
             healthcheck: config.healthcheck.and_then(|check| read::health(check, config.shell.as_deref())),
             stop_signal: config.stop_signal.unwrap_or_default(),
-            labels: config.labels.unwrap_or_default().into_iter().collect(),
+            labels: config.labels.unwrap_or_default().into_iter().filter(|(name, _)| read::is_foreign(name)).collect(),
             volumes: config.volumes.unwrap_or_default().into_iter().collect(),
         }
     }

@@ -82,6 +82,7 @@ fn secrets_stay_on_the_host_and_what_cannot_be_said_is_told() {
     seen["HostConfig"]["SecurityOpt"] = json!(["seccomp=unconfined"]);
     seen["HostConfig"]["AutoRemove"] = json!(true);
     seen["Config"]["Labels"]["com.docker.compose.project"] = json!("shop");
+    seen["Config"]["Labels"]["com.docker.compose.config-hash"] = json!("0");
     let found = read(seen);
     assert!(!serde_json::to_string(&found).unwrap().contains("hunter2"));
     assert_eq!(found.secrets, ["DB_PASSWORD".parse().unwrap()].into());

@@ -119,3 +119,26 @@ fn what_was_taken_over_and_is_removed_by_hand_is_made_anew() {
     (state.running, state.status) = (false, "exited".to_owned());
     assert_eq!(of_containers(&host, Some(&desired)), ["start container shop: not running"]);
 }
+
+#[test]
+fn a_unit_of_a_package_with_the_same_text_goes_on() {
+    let (mut host, mut desired) = (Host::new(), crate::render::tests::desired());
+    desired.spec.artifact = None;
+    desired.spec.env.clear();
+    desired.spec.hooks.clear();
+    desired.spec.secrets.clear();
+    desired.spec.files.clear();
+    let mut adopted = crate::render::tests::unit("[Service]\nExecStart=/bin/a\n");
+    adopted.adopt = true;
+    desired.spec.units = [("mono-api.service".parse().unwrap(), adopted)].into();
+    *host.unit("mono-api.service") = crate::host::systemd::UnitState {
+        active_state: "active".into(),
+        unit_file_state: "enabled".into(),
+        fragment_path: "/lib/systemd/system/mono-api.service".into(),
+        ..Default::default()
+    };
+    let restarts = |host: &Host| words(&host.plan(Some(&desired))).iter().any(|word| word.starts_with("restart "));
+    assert!(restarts(&host), "its text is another one");
+    host.observed.alike.insert("mono-api.service".parse().unwrap());
+    assert!(!restarts(&host), "it runs what the release wants");
+}

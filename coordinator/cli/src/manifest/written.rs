@@ -31,16 +31,11 @@ pub struct Draft<'a> {
     pub found: &'a Found,
 }
 
-/// Under what name a secret of the app is to be stored.
+/// Under what name a secret of the app is to be stored. Both words are made of what a secret's name may have.
 #[must_use]
-pub fn stored_as(app: &AppName, key: &EnvKey) -> SecretName {
-    // Both are made of letters that a secret's name may have.
-    format!("{}-{key}", app.base()).parse().unwrap_or_else(|_| unnamed(key))
-}
-
-/// It is too long together.
-fn unnamed(key: &EnvKey) -> SecretName {
-    key.as_str().parse().unwrap_or_else(|_| unreachable!("a variable's name is a secret's, too"))
+pub fn stored_as(app: &AppName, key: &EnvKey) -> String {
+    let name = format!("{}-{key}", app.base());
+    if name.parse::<SecretName>().is_ok() { name } else { key.to_string() }
 }
 
 /// The manifest's text.
@@ -84,7 +79,7 @@ fn env(page: &mut Page, draft: &Draft<'_>) {
         page.open("secrets");
         for key in &found.secrets {
             page.open(key.as_str());
-            page.text("secret", stored_as(draft.app, key).as_str());
+            page.text("secret", &stored_as(draft.app, key));
             page.close();
         }
         page.close();

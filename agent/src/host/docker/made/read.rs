@@ -35,7 +35,6 @@ pub(super) fn shape(seen: ContainerInspectResponse, gives: &Gives, odd: &mut Vec
         );
         odd.push(super::Odd { field: "environment", what, counts: false });
     }
-    let foreign = |name: &str| name != APP_LABEL && name != FINGERPRINT_LABEL && !name.starts_with(COMPOSE);
     Shape {
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
@@ -55,8 +54,13 @@ pub(super) fn shape(seen: ContainerInspectResponse, gives: &Gives, odd: &mut Vec
         }),
         stop_signal: config.stop_signal.unwrap_or_default(),
         stop_grace_s: config.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(10),
-        labels: config.labels.unwrap_or_default().into_iter().filter(|(name, _)| foreign(name)).collect(),
+        labels: config.labels.unwrap_or_default().into_iter().filter(|(name, _)| is_foreign(name)).collect(),
     }
+}
+
+/// Whether a label is neither drover's nor compose's.
+pub(super) fn is_foreign(name: &str) -> bool {
+    name != APP_LABEL && name != FINGERPRINT_LABEL && !name.starts_with(COMPOSE)
 }
 
 /// `KEY=value`; of one that is there twice the last counts.
