@@ -223,9 +223,10 @@ impl Findings {
                 self.say(Part::Need(format!("directory {}", need.path)), what, Drift::Repair, Cure::Steps);
             }
             Action::Fetch { .. } => self.of_tree(sight),
-            Action::RunContainer { name, .. } | Action::StartContainer(name) => {
-                self.of_container(wanted, name, &step.reason);
-            }
+            Action::RunContainer { name, .. }
+            | Action::StartContainer(name)
+            | Action::AdoptContainer(name)
+            | Action::ReturnContainer(name) => self.of_container(wanted, name, &step.reason),
             Action::UpProject { name, .. } => self.of_project(wanted, name, &step.reason),
             // What belongs to a part that has been found, or to nobody's drift.
             Action::InstallPackages(_)

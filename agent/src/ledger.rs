@@ -3,6 +3,7 @@
 //!
 //! The transitions are here, pure, so that tests can carry out a plan without a host.
 
+mod adopted;
 mod handover;
 mod once;
 mod projects;
@@ -18,13 +19,14 @@ use drover_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use adopted::{AdoptedContainer, AdoptedUnit};
 pub use handover::{Instances, is_expected};
 pub use once::{Once, OnceState};
 pub use projects::{Brought, Built, Projects, ServiceRecord};
 pub use store::{LedgerError, Ledgers, SetAside};
 
 use crate::{
-    host::{clock::Moment, systemd::UnitState},
+    host::clock::Moment,
     render::{FileKind, Rendered, RenderedFile},
 };
 
@@ -45,6 +47,9 @@ pub struct AppLedger {
     /// Containers that this app has made, or is about to.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub owned_containers: BTreeSet<ContainerName>,
+    /// Those of them that were somebody else's before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub adopted: BTreeMap<ContainerName, AdoptedContainer>,
     /// Compose projects that this app has brought up, or is about to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub projects: Projects,
@@ -92,25 +97,6 @@ pub struct OwnedFile {
 pub struct OwnedUnit {
     /// How it was before it was taken over.
     pub adopted: Option<AdoptedUnit>,
-}
-
-/// How a unit of somebody else was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AdoptedUnit {
-    /// At boot.
-    pub enabled: bool,
-    /// Running.
-    pub active: bool,
-}
-
-impl From<&UnitState> for AdoptedUnit {
-    fn from(state: &UnitState) -> Self {
-        Self {
-            enabled: matches!(state.unit_file_state.as_str(), "enabled" | "enabled-runtime"),
-            active: matches!(state.active_state.as_str(), "active" | "reloading" | "activating"),
-        }
-    }
 }
 
 /// A file of somebody else that was put aside.
@@ -213,6 +199,7 @@ impl AppLedger {
             owned_files: BTreeMap::new(),
             owned_units: BTreeMap::new(),
             owned_containers: BTreeSet::new(),
+            adopted: BTreeMap::new(),
             projects: Projects::new(),
             built: BTreeMap::new(),
             originals: BTreeMap::new(),
@@ -337,6 +324,7 @@ impl AppLedger {
                 self.owned_files.clear();
                 self.owned_units.clear();
                 self.owned_containers.clear();
+                self.adopted.clear();
                 self.projects.clear();
                 self.effects.clear();
                 self.handovers.clear();
@@ -383,6 +371,7 @@ impl AppLedger {
         self.owned_files.retain(|_, file| !file.removed);
         self.owned_units.retain(|name, _| rendered.units.contains_key(name));
         self.owned_containers.retain(|name| rendered.containers.contains_key(name));
+        self.adopted.retain(|name, _| rendered.containers.contains_key(name));
         self.projects.retain(|name, _| rendered.compose.contains_key(name));
         self.built.retain(|name, _| rendered.compose.contains_key(name));
         let wanted: BTreeSet<String> = rendered

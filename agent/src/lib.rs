@@ -6,6 +6,7 @@ pub mod identity;
 pub mod enroll;
 pub mod link;
 pub mod blob;
+pub mod import;
 pub mod desired;
 pub mod ledger;
 pub mod handover;

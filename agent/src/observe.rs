@@ -23,7 +23,7 @@ use crate::{
         docker::Engine,
         files::{self, FileState, Known},
         packages,
-        systemd::{Systemd, UnitState},
+        systemd::{Systemd, UnitState, read_fragment},
         users,
     },
     ledger::AppLedger,
@@ -53,6 +53,8 @@ pub struct Observed {
     pub containers: SeenContainers,
     /// What the host has of the app's compose projects.
     pub projects: SeenProjects,
+    /// Units of the release that somebody else has elsewhere, with the very same text.
+    pub alike: BTreeSet<UnitName>,
     /// Units of the release that somebody has masked.
     pub masked: BTreeSet<UnitName>,
     /// The release's tree is complete and sealed.
@@ -124,6 +126,7 @@ pub async fn observe(
         }
         needs(rendered, &mut observed)?;
         observed.masked = masked(rendered, &observed);
+        observed.alike = alike(rendered, ledger, &observed);
         if let Some(tree) = &rendered.tree {
             let sealed = layout.seal_marker(&rendered.app, &tree.key).exists();
             observed.tree_there = tree.directory.as_path().symlink_metadata().is_ok();
@@ -208,6 +211,18 @@ fn masked(rendered: &Rendered, observed: &Observed) -> BTreeSet<UnitName> {
     };
     let by_word = |unit: &UnitName| observed.units.get(unit).is_some_and(|state| state.load_state == "masked");
     rendered.units.keys().filter(|unit| by_word(unit) || by_file(unit)).cloned().collect()
+}
+
+/// What may be taken over from elsewhere, such as a package, without another text.
+fn alike(rendered: &Rendered, ledger: &AppLedger, observed: &Observed) -> BTreeSet<UnitName> {
+    let text = |name: &UnitName| {
+        let unit = rendered.units.get(name).filter(|unit| unit.adopt && !ledger.owned_units.contains_key(name))?;
+        let file = rendered.files.iter().find(|file| file.kind == FileKind::Unit(unit.file.clone()))?;
+        let state = observed.units.get(name).filter(|state| !state.need_daemon_reload)?;
+        let there = state.fragment_path != file.path.as_str() && !state.fragment_path.is_empty();
+        (there && read_fragment(&state.fragment_path).ok()? == *file.bytes.expose()).then_some(())
+    };
+    rendered.units.keys().filter(|name| text(name).is_some()).cloned().collect()
 }
 
 async fn units(

@@ -3,6 +3,7 @@
 //! `reconcile` carries the very value out that `drover plan` prints. The order keeps one promise: nothing that works is
 //! touched before everything that replaces it has been fetched, built and checked.
 
+mod adopted;
 pub(crate) mod compose;
 pub(crate) mod containers;
 mod diff;
@@ -263,6 +264,8 @@ pub fn leg(action: &Action) -> Leg {
         | Action::Restart(_)
         | Action::Reload(_)
         | Action::RunContainer { .. }
+        | Action::AdoptContainer(_)
+        | Action::ReturnContainer(_)
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
         | Action::Prove { .. }

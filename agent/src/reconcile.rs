@@ -216,7 +216,7 @@ impl Reconciler {
     /// Reads the ledgers and makes drover's own directories.
     pub fn open(parts: Parts) -> Result<(Handle, Self), OpenError> {
         exec::prepare(&parts.layout).map_err(OpenError::Layout)?;
-        let ledgers = Ledgers::new(&parts.layout.state_dir);
+        let ledgers = Ledgers::new(&parts.layout.state_dir).telling(parts.engine.adoptions());
         let loaded = ledgers.load()?;
         recover::tell(&parts.events, parts.desired.set_aside(), &loaded.set_aside);
         // What an app of a damaged ledger has kept, nobody can say: it all stays.

@@ -206,6 +206,10 @@ pub enum Action {
     },
     /// One that is there is started.
     StartContainer(ContainerName),
+    /// A container that somebody else has made is the app's from now on, as it is: nothing is done to it.
+    AdoptContainer(ContainerName),
+    /// One that was taken over is as it was before: under its name, and running if it ran. What drover made instead goes.
+    ReturnContainer(ContainerName),
     /// Stopped and removed; its volumes stay.
     RemoveContainer(ContainerName),
     /// The images of the services that have `build:` are built from the artifact.
@@ -292,6 +296,10 @@ pub enum Reason {
     ImageChanged,
     /// What the manifest says of the container changed.
     ContainerChanged,
+    /// It was made just as the release says.
+    MadeAlike,
+    /// It was made by somebody else, and these fields differ.
+    MadeOtherwise(Vec<String>),
     /// Its compose files, or what they are filled in with, changed.
     ComposeChanged,
     /// It should be running, and is not.
@@ -329,6 +337,8 @@ impl fmt::Display for Reason {
             Self::ReleaseChanged => f.write_str("artifact or build changed"),
             Self::ImageChanged => f.write_str("another image"),
             Self::ContainerChanged => f.write_str("its part of the manifest changed"),
+            Self::MadeAlike => f.write_str("it was made as the release says"),
+            Self::MadeOtherwise(fields) => write!(f, "it was made with another {}", fields.join(", ")),
             Self::ComposeChanged => f.write_str("its compose files or settings changed"),
             Self::NotRunning => f.write_str("not running"),
             Self::NotEnabled => f.write_str("not enabled at boot"),

@@ -87,7 +87,10 @@ fn served(sight: &Sight<'_>, allowed: &BTreeSet<Part>, step: &Step) -> Option<Pa
         Action::Fetch { .. } | Action::Unpack { .. } | Action::Build { .. } => {
             if_allowed(Part::Tree(wanted.tree.as_ref()?.directory.clone()))
         }
-        Action::RunContainer { name, .. } | Action::StartContainer(name) => if_allowed(Part::Container(name.clone())),
+        Action::RunContainer { name, .. }
+        | Action::StartContainer(name)
+        | Action::AdoptContainer(name)
+        | Action::ReturnContainer(name) => if_allowed(Part::Container(name.clone())),
         Action::UpProject { name, .. } => if_allowed(Part::Project(name.clone())),
         Action::MakeNetwork(_) | Action::PullImage(_) => needed_by(wanted, &step.action).find_map(if_allowed),
         Action::InstallPackages(_)

@@ -11,7 +11,8 @@ use drover_proto::{
 
 use super::{Exec, StepFailure};
 use crate::{
-    host::docker::{Credentials, DockerError},
+    host::docker::{ContainerState, Credentials, DockerError},
+    ledger::AppLedger,
     policy::{self, Places},
     render::RenderedContainer,
 };
@@ -47,12 +48,55 @@ impl Exec<'_> {
         })
     }
 
-    pub(super) async fn run_container(&self, name: &ContainerName) -> Result<(), StepFailure> {
+    /// What stands there and drover has not made stands aside; how it was is on disk before it is touched.
+    pub(super) async fn run_container(&self, name: &ContainerName, ledger: &mut AppLedger) -> Result<(), StepFailure> {
         let container = self.own_container(name)?;
         let places = self.allowed(name, container)?;
-        self.engine.run(self.app, name, container, &places).await.map_err(|error| {
+        let theirs = |state: &&ContainerState| state.adopted || (state.app.is_none() && container.spec.adopt);
+        if let Some(state) = self.observed.containers.states.get(name).filter(theirs) {
+            ledger.set_aside(name, state);
+            self.ledgers.save(ledger)?;
+        }
+        let before = ledger.adopted.get(name);
+        self.engine.run(self.app, name, container, &places, before).await.map_err(|error| {
             StepFailure::new(Code::Docker, "run", format!("container {name} could not be run: {error}"))
         })
+    }
+
+    pub(super) async fn adopt_container(
+        &self,
+        name: &ContainerName,
+        ledger: &mut AppLedger,
+    ) -> Result<(), StepFailure> {
+        let failed = |why: String| StepFailure::new(Code::Docker, "adopt", format!("container {name}: {why}"));
+        let container = self.own_container(name)?;
+        self.allowed(name, container)?;
+        let state = self.observed.containers.states.get(name);
+        let now = self.engine.container(name).await.map_err(|error| failed(error.to_string()))?;
+        match (state, now) {
+            (Some(state), Some(now)) if state.id == now.id => {
+                ledger.adopt_container(name, &now, container.fingerprint);
+                Ok(self.ledgers.save(ledger)?)
+            }
+            _ => Err(failed("it is not the one that was looked at any more".to_owned())),
+        }
+    }
+
+    /// It runs if it ran before, or if the release has it.
+    pub(super) async fn return_container(&self, name: &ContainerName, ledger: &AppLedger) -> Result<(), StepFailure> {
+        let Some(before) = ledger.adopted.get(name) else { return Ok(()) };
+        let wanted = self.wanted.and_then(|wanted| wanted.containers.get(name));
+        if let Some(container) = wanted {
+            self.allowed(name, container)?;
+        }
+        match self.engine.give_back(self.app, name, before, before.ran || wanted.is_some()).await {
+            Ok(()) => Ok(()),
+            Err(DockerError::Absent) if !has_engine() => Ok(()),
+            Err(error) => {
+                let cause = format!("container {name} could not be brought back: {error}");
+                Err(StepFailure::new(Code::Docker, "bring back", cause))
+            }
+        }
     }
 
     fn own_container(&self, name: &ContainerName) -> Result<&RenderedContainer, StepFailure> {

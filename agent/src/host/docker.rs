@@ -1,6 +1,7 @@
 //! The Docker engine, over its socket. Every wait has an end: a dead dockerd or a registry that hangs is an error, not a
 //! silence. `observe` looks, `exec/containers` changes, `gate` judges; `state` says what was seen, `create` what the engine
-//! is told, `pull` how images come.
+//! is told, `pull` how images come; `made` how a container was made that is not drover's, and `aside` where it stands when
+//! drover made another in its place.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,17 +21,25 @@ use drover_proto::{
 };
 use futures_util::StreamExt;
 
+pub use adopted::Adoptions;
+pub use aside::aside_of;
 pub use events::Whose;
+pub use made::{Made, Odd, Shape, Source};
 pub use project::{Member, of_service};
 pub use pull::Credentials;
 pub use state::{ContainerState, Health};
 
 use super::process::printable;
-use crate::{policy::Places, render::RenderedContainer};
+use crate::{ledger::AdoptedContainer, policy::Places, render::RenderedContainer};
 
+mod adopted;
+mod aside;
 mod create;
 mod events;
 mod logs;
+mod made;
+#[cfg(test)]
+pub(crate) use made::tests as made_tests;
 mod project;
 mod pull;
 mod state;
@@ -53,6 +62,8 @@ pub const APP_LABEL: &str = "io.drover.app";
 pub const FINGERPRINT_LABEL: &str = "io.drover.fingerprint";
 /// A container that is being made, before it takes its name.
 const NEXT: &str = ".drover-next";
+/// A container of somebody else in whose place drover made another.
+const BEFORE: &str = ".drover-before";
 
 /// The engine did not do it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -75,9 +86,17 @@ type Result<T> = std::result::Result<T, DockerError>;
 
 /// The engine of this host. Cheap: it is connected when it is asked.
 #[derive(Clone, Debug, Default)]
-pub struct Engine(());
+pub struct Engine {
+    adoptions: Adoptions,
+}
 
 impl Engine {
+    /// Which containers that drover has not made are an app's: for the ledgers to tell.
+    #[must_use]
+    pub fn adoptions(&self) -> Adoptions {
+        self.adoptions.clone()
+    }
+
     /// Asked anew each time, so that an engine that comes, goes or is restarted is seen as it is.
     fn client(&self) -> Result<Docker> {
         if !std::path::Path::new(SOCKET).exists() {
@@ -125,6 +144,11 @@ impl Engine {
             Err(DockerError::NotFound(_)) => Default::default(),
             Err(error) => return Err(error),
         };
+        if state.app.is_none()
+            && let Some((app, fingerprint)) = self.adoptions.of(&state.id)
+        {
+            (state.app, state.fingerprint, state.adopted) = (Some(app), Some(fingerprint), true);
+        }
         Ok(Some(state))
     }
 
@@ -151,24 +175,28 @@ impl Engine {
     }
 
     /// Makes a container that is to run, and starts it in place of the one that has its name. Up to the moment in which
-    /// that one is stopped, nothing that runs is touched.
+    /// that one is stopped, nothing that runs is touched. `before`: somebody else's, which stands aside.
     pub async fn run(
         &self,
         app: &AppName,
         name: &ContainerName,
         wanted: &RenderedContainer,
         places: &Places,
+        before: Option<&AdoptedContainer>,
     ) -> Result<()> {
         let client = self.client()?;
         let next = format!("{name}{NEXT}");
         self.remove_own(&client, app, &next).await?;
         let old = self.inspect(&client, name.as_str()).await?;
-        if old.is_some_and(|old| old.app.as_ref() != Some(app)) {
+        let may = |old: &ContainerState| {
+            before.is_some_and(|before| before.id == old.id) || (old.app.as_ref() == Some(app) && !old.adopted)
+        };
+        if old.is_some_and(|old| !may(&old)) {
             return Err(DockerError::Refused(format!(
                 "a container {name} has come that is not drover's; it is left alone"
             )));
         }
-        let made = self.replace(&client, app, name, wanted, places).await;
+        let made = self.replace(&client, app, name, wanted, places, before).await;
         if made.is_err() {
             // What runs is another one, or none: the next attempt begins anew.
             self.remove_own(&client, app, &next).await.ok();
@@ -183,6 +211,7 @@ impl Engine {
         name: &ContainerName,
         wanted: &RenderedContainer,
         places: &Places,
+        before: Option<&AdoptedContainer>,
     ) -> Result<()> {
         let next = format!("{name}{NEXT}");
         let (options, body) = create::container(app, &next, wanted, places);
@@ -190,6 +219,9 @@ impl Engine {
         for network in wanted.spec.networks.iter().skip(1) {
             let request = create::connection(name, &next);
             within(WORK, client.connect_network(network.as_str(), request)).await?;
+        }
+        if let Some(before) = before {
+            self.stand_aside(client, name, before).await?;
         }
         self.remove_own(client, app, name.as_str()).await?;
         let rename = RenameContainerOptionsBuilder::new().name(name.as_str()).build();
@@ -227,12 +259,9 @@ impl Engine {
     }
 
     async fn remove_own(&self, client: &Docker, app: &AppName, name: &str) -> Result<()> {
-        let Some(old) = self.inspect(client, name).await?.filter(|old| old.app.as_ref() == Some(app)) else {
-            return Ok(());
-        };
-        let seconds = i32::try_from(old.stop_timeout.as_secs()).unwrap_or(i32::MAX);
-        let options = StopContainerOptionsBuilder::new().t(seconds).build();
-        gone(within(old.stop_timeout + STOP_SLACK, client.stop_container(&old.id, Some(options))).await)?;
+        let own = |old: &ContainerState| old.app.as_ref() == Some(app) && !old.adopted;
+        let Some(old) = self.inspect(client, name).await?.filter(own) else { return Ok(()) };
+        stop(client, &old).await?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(false).build();
         gone(within(WORK, client.remove_container(&old.id, Some(options))).await)
     }
@@ -280,6 +309,12 @@ impl Engine {
         let text = within(ANSWER, read).await?;
         Ok(text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(printable).collect())
     }
+}
+
+async fn stop(client: &Docker, container: &ContainerState) -> Result<()> {
+    let seconds = i32::try_from(container.stop_timeout.as_secs()).unwrap_or(i32::MAX);
+    let options = StopContainerOptionsBuilder::new().t(seconds).build();
+    gone(within(container.stop_timeout + STOP_SLACK, client.stop_container(&container.id, Some(options))).await)
 }
 
 /// At most so long.

@@ -13,9 +13,11 @@ use zbus::{Message, OwnedObjectPath, OwnedVariant, Structure, Variant};
 
 use super::files;
 use bus::Bus;
+pub use fragment::read_fragment;
 pub use signals::UnitSignals;
 
 mod bus;
+mod fragment;
 mod job;
 mod signals;
 
@@ -35,6 +37,8 @@ pub struct UnitState {
     pub unit_file_state: String,
     /// Path of its file.
     pub fragment_path: String,
+    /// Paths of the files that add to it.
+    pub drop_ins: Vec<String>,
     /// A service's `Type=`.
     pub unit_type: String,
     /// 0 = none.
@@ -290,6 +294,7 @@ fn read_unit(state: &mut UnitState, mut properties: Properties) {
     take(from, "SubState", &mut state.sub_state);
     take(from, "UnitFileState", &mut state.unit_file_state);
     take(from, "FragmentPath", &mut state.fragment_path);
+    take(from, "DropInPaths", &mut state.drop_ins);
     take(from, "NeedDaemonReload", &mut state.need_daemon_reload);
     take(from, "ActiveEnterTimestamp", &mut state.active_enter_us);
     state.has_job = from.remove("Job").and_then(|job| Structure::try_from(job).ok()).is_some_and(|job| {

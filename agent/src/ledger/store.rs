@@ -9,7 +9,7 @@ use std::{
 use drover_proto::name::AppName;
 
 use super::AppLedger;
-use crate::host::files;
+use crate::host::{docker::Adoptions, files};
 
 /// A ledger could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +60,20 @@ fn read(path: &Path, bytes: &[u8]) -> Result<AppLedger, String> {
 #[derive(Clone, Debug)]
 pub struct Ledgers {
     directory: PathBuf,
+    adoptions: Adoptions,
 }
 
 impl Ledgers {
     /// The ledgers below the agent's state directory.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { directory: state_dir.join("ledger") }
+        Self { directory: state_dir.join("ledger"), adoptions: Adoptions::default() }
+    }
+
+    /// The same; whoever has `adoptions` sees the containers that apps took over, as it is on the disk.
+    #[must_use]
+    pub fn telling(self, adoptions: Adoptions) -> Self {
+        Self { adoptions, ..self }
     }
 
     /// All ledgers, and those that were just now put aside since they are damaged or another app's. What such an app
@@ -83,6 +90,7 @@ impl Ledgers {
             let bytes = fs::read(&path).map_err(failed)?;
             match read(&path, &bytes) {
                 Ok(ledger) => {
+                    self.adoptions.tell(&ledger);
                     loaded.ledgers.insert(ledger.app.clone(), ledger);
                 }
                 Err(why) => {
@@ -129,13 +137,17 @@ impl Ledgers {
             action: "written",
             path,
             source: source.into(),
-        })
+        })?;
+        self.adoptions.tell(ledger);
+        Ok(())
     }
 
     /// Forgets an app.
     pub fn remove(&self, app: &AppName) -> Result<(), LedgerError> {
         let path = self.path(app);
-        files::remove_private(&path).map_err(|error| LedgerError { action: "removed", path, source: error.into() })
+        files::remove_private(&path).map_err(|error| LedgerError { action: "removed", path, source: error.into() })?;
+        self.adoptions.forget(app);
+        Ok(())
     }
 
     fn path(&self, app: &AppName) -> PathBuf {

@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod hook_logs;
+mod import;
 
 /// At once; more are refused.
 const MAX_JOBS: usize = 16;
@@ -103,6 +104,12 @@ impl Jobs {
                     let answer = answer_image(&reconcile, image, &replier);
                     if tokio::time::timeout(time_to_live, answer).await.is_err() {
                         replier.refuse(Code::JobExpired, "the image's registry did not answer in time").await;
+                    }
+                }
+                Some(Kind::Import(import)) => {
+                    let answer = import::answer(&reconcile, import, &replier);
+                    if tokio::time::timeout(time_to_live, answer).await.is_err() {
+                        replier.refuse(Code::JobExpired, "the host could not read it in time").await;
                     }
                 }
                 Some(Kind::HookLogs(logs)) => hook_logs::answer(&reconcile, logs, &replier).await,

@@ -8,7 +8,7 @@ use std::{
 use drover_proto::name::{ContainerName, NetworkName};
 
 use crate::{
-    host::docker::{ContainerState, DockerError, Engine},
+    host::docker::{ContainerState, DockerError, Engine, Made},
     ledger::AppLedger,
     policy::{self, Places, Policy},
     render::{Layout, Rendered},
@@ -21,6 +21,10 @@ pub struct SeenContainers {
     pub engine: Result<(), String>,
     /// Wanted and owned ones that are there.
     pub states: BTreeMap<ContainerName, ContainerState>,
+    /// How those were made that are not drover's and that the release would take over.
+    pub made: BTreeMap<ContainerName, Made>,
+    /// The ids of those in whose place drover made others, or that have their names.
+    pub aside: BTreeMap<ContainerName, String>,
     /// The release's images that are here, as they are asked for.
     pub images: BTreeSet<String>,
     /// The release's networks that are there.
@@ -36,6 +40,8 @@ impl Default for SeenContainers {
         Self {
             engine: Ok(()),
             states: BTreeMap::new(),
+            made: BTreeMap::new(),
+            aside: BTreeMap::new(),
             images: BTreeSet::new(),
             networks: BTreeSet::new(),
             policy: Ok(Policy::default()),
@@ -76,9 +82,15 @@ async fn ask(
     let of_release = wanted.iter().flat_map(|rendered| rendered.containers.keys());
     let names: BTreeSet<&ContainerName> = of_release.chain(&ledger.owned_containers).collect();
     for name in names {
-        if let Some(state) = engine.container(name).await? {
-            seen.states.insert(name.clone(), state);
+        let adopt = wanted.and_then(|rendered| rendered.containers.get(name)).is_some_and(|it| it.spec.adopt);
+        let state = engine.container(name).await?;
+        if adopt && state.as_ref().is_some_and(|state| state.app.is_none()) {
+            seen.made.extend(engine.made(name).await?.map(|made| (name.clone(), made)));
         }
+        if adopt || ledger.adopted.contains_key(name) {
+            seen.aside.extend(engine.aside(name).await?.map(|id| (name.clone(), id)));
+        }
+        seen.states.extend(state.map(|state| (name.clone(), state)));
     }
     for container in wanted.iter().flat_map(|rendered| rendered.containers.values()) {
         let image = container.image.pullable();

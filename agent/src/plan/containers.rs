@@ -1,6 +1,7 @@
 //! Steps for containers: networks and images first, then what is run, started and removed, and why. Beside `plan`.
 //!
-//! A container is made anew exactly when what runs under its name was not made of what the release wants.
+//! A container is made anew exactly when what runs under its name was not made of what the release wants. `adopted` has
+//! those that somebody else has made.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use drover_proto::{
     plan::{Action, Reason, Step},
 };
 
-use super::{Input, Refusals, step};
+use super::{Input, Refusals, adopted, step};
 use crate::{
     gate::containers::is_done,
     host::docker::ContainerState,
@@ -59,7 +60,11 @@ pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> ContainerCh
         // One that is not there may have left behind what was being made for it.
         if dropped {
             let reason = if input.wanted.is_some() { Reason::Dropped } else { Reason::AppRemoved };
-            changes.remove.push(step(Action::RemoveContainer(name.clone()), reason));
+            let action = match input.ledger.adopted.contains_key(name) {
+                true => Action::ReturnContainer(name.clone()),
+                false => Action::RemoveContainer(name.clone()),
+            };
+            changes.remove.push(step(action, reason));
         }
     }
     changes
@@ -73,11 +78,8 @@ fn refuse(input: &Input<'_>, name: &ContainerName, container: &RenderedContainer
         return true;
     }
     let seen = &input.observed.containers;
-    let there = seen.states.get(name);
-    if there.is_some_and(|state| state.app.as_ref() != Some(input.app)) {
-        let message =
-            format!("a container {name} is there already and is not drover's; remove it, or choose another name");
-        refusals.say(Code::NotOwned, name, message);
+    if let Some(why) = adopted::forbidden(input, name, container) {
+        refusals.say(Code::NotOwned, name, why);
         return true;
     }
     let why = match &seen.policy {
@@ -93,7 +95,7 @@ fn refuse(input: &Input<'_>, name: &ContainerName, container: &RenderedContainer
 }
 
 /// Where its paths lead. A directory that is still to be made is one, and leads nowhere else.
-fn places(input: &Input<'_>, name: &ContainerName) -> Places {
+pub(super) fn places(input: &Input<'_>, name: &ContainerName) -> Places {
     let seen = input.observed.containers.places.get(name);
     let made = |path: &str| {
         let directories = input.wanted.iter().flat_map(|wanted| &wanted.needs.directories);
@@ -141,17 +143,31 @@ impl ContainerChanges {
     }
 }
 
-fn running(input: &Input<'_>, name: &ContainerName, container: &RenderedContainer) -> Option<Step> {
-    let run = |reason| Some(step(Action::RunContainer { name: name.clone(), image: container.image.clone() }, reason));
+fn running(input: &Input<'_>, name: &ContainerName, container: &RenderedContainer) -> Vec<Step> {
+    let run = |reason| {
+        let action = match adopted::comes_back(input, name, container) {
+            true => Action::ReturnContainer(name.clone()),
+            false => Action::RunContainer { name: name.clone(), image: container.image.clone() },
+        };
+        vec![step(action, reason)]
+    };
     let Some(state) = input.observed.containers.states.get(name) else {
         let known = input.ledger.owned_containers.contains(name);
         return run(if known { Reason::Missing } else { Reason::New });
     };
-    if !is_made_of(state, container) {
-        return run(why_other(input.previous, name, container, state));
+    let mut steps = Vec::new();
+    match adopted::differences(input, name, container) {
+        Some(differ) if differ.is_empty() => {
+            steps.push(step(Action::AdoptContainer(name.clone()), Reason::MadeAlike));
+        }
+        Some(differ) => return run(Reason::MadeOtherwise(differ)),
+        None if !is_made_of(state, container) => return run(why_other(input.previous, name, container, state)),
+        None => {}
     }
-    (!is_up(state) && !is_done(container, state))
-        .then(|| step(Action::StartContainer(name.clone()), Reason::NotRunning))
+    if !is_up(state) && !is_done(container, state) {
+        steps.push(step(Action::StartContainer(name.clone()), Reason::NotRunning));
+    }
+    steps
 }
 
 /// Whether it was made of what the release wants, image and all.

@@ -174,7 +174,12 @@ fn old_ones(input: &Input<'_>, wanted: &Rendered) -> Vec<Instance> {
         old.then_some(instance)
     });
     let containers = input.ledger.owned_containers.iter().filter(|name| !wanted.containers.contains_key(*name));
-    units.chain(containers.map(|name| Instance::Container(name.clone())).filter(is_old)).collect()
+    let containers = containers.filter_map(|name| {
+        let instance = Instance::Container(name.clone());
+        let theirs = input.ledger.adopted.contains_key(name) && takes_over(&instance);
+        (is_old(&instance) && !theirs).then_some(instance)
+    });
+    units.chain(containers).collect()
 }
 
 /// Whether a file is an instance's alone.

@@ -189,7 +189,7 @@ fn is_ours(listener: &Listener, input: &Input<'_>, wanted: &Rendered) -> bool {
         .containers
         .states
         .values()
-        .filter(|state| state.running && state.app.as_ref() == Some(input.app));
+        .filter(|state| state.running && (state.app.as_ref() == Some(input.app) || state.app.is_none()));
     let adopted = wanted.compose.keys().filter(|name| compose::is_strange(input, name));
     let own_projects =
         input.ledger.projects.keys().chain(adopted).filter_map(|name| input.observed.projects.members.get(name));

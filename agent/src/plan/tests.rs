@@ -1,5 +1,6 @@
 //! Plans, row by row; a model host that carries plans out; and properties over random releases.
 
+mod adopted;
 mod asked;
 mod compose;
 mod containers;

@@ -204,7 +204,7 @@ fn running(
         let old = match effect {
             Some(effect) => *effect != unit.fingerprint,
             // Taken over while it ran: what it runs is what stood there.
-            None => why_stale(files, wanted, name, path).is_some(),
+            None => !is_as_wanted(input, wanted, files, name, path),
         };
         let replace = old && state.active_state == "active" && state.unit_type != "oneshot";
         return replace.then(|| step(Action::Restart(name.clone()), stale()));
@@ -218,9 +218,22 @@ fn running(
         (Some(_), true) => restart(stale()),
         (Some(_), false) => start(stale()),
         // Taken over as it is: what runs is what the release wants.
-        (None, true) if why_stale(files, wanted, name, path).is_none() && !state.need_daemon_reload => None,
+        (None, true) if is_as_wanted(input, wanted, files, name, path) && !state.need_daemon_reload => None,
         (None, true) => restart(stale()),
         (None, false) => start(Reason::New),
+    }
+}
+
+/// Whether what runs of a unit that drover has not started was started with what the release wants: its file stands there
+/// already, or elsewhere with the same text, and nothing else that it reads changes.
+fn is_as_wanted(input: &Input<'_>, wanted: &Rendered, files: &FileChanges, name: &UnitName, path: &AbsPath) -> bool {
+    match why_stale(files, wanted, name, path) {
+        None => true,
+        Some(Reason::UnitChanged) => {
+            let reads = wanted.units.get(name).into_iter().flat_map(|unit| &unit.names);
+            input.observed.alike.contains(name) && reads.into_iter().all(|file| !files.changed.contains(file))
+        }
+        Some(_) => false,
     }
 }
 

@@ -1,7 +1,11 @@
 //! What the rest of the agent may ask of the reconciler: a plan without carrying it out, the units of an app, the status.
 //! Beside `reconcile`; `link` holds one.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+};
 
 use drover_proto::{
     code::Code,
@@ -15,7 +19,7 @@ use tokio::sync::watch;
 use super::{Shared, Work, cleanup::damaged, steps::known};
 use crate::{
     exec::StepFailure,
-    host::docker::Engine,
+    host::{docker::Engine, systemd::Systemd},
     ledger::AppLedger,
     outputs::{self, HookRun},
     report::{Redactor, now_unix_ms},
@@ -104,6 +108,19 @@ impl Handle {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.0.parts.engine
+    }
+
+    /// systemd of this host.
+    #[must_use]
+    pub fn systemd(&self) -> &Systemd {
+        &self.0.parts.systemd
+    }
+
+    /// The app that has a unit on this host.
+    #[must_use]
+    pub fn owner_of(&self, unit: &UnitName) -> Option<AppName> {
+        let apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        apps.values().find(|ledger| ledger.owned_units.contains_key(unit)).map(|ledger| ledger.app.clone())
     }
 
     /// Knows the values of the app's secrets.

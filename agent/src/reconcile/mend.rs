@@ -350,6 +350,8 @@ fn past(action: &Action) -> Option<String> {
         Action::EnsureDirectory(_) | Action::CreateUser(_) => Some("made as the release says".to_owned()),
         Action::RunContainer { name, .. } => Some(format!("container {name} run anew")),
         Action::StartContainer(name) => Some(format!("container {name} started")),
+        Action::AdoptContainer(name) => Some(format!("container {name} taken over as it is")),
+        Action::ReturnContainer(name) => Some(format!("container {name} brought back")),
         Action::UpProject { name, .. } => Some(format!("compose project {name} brought up")),
         Action::Unpack { .. } => Some("unpacked again".to_owned()),
         Action::Build { .. } => Some("built again".to_owned()),

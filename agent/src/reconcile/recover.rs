@@ -98,11 +98,18 @@ fn as_committed(desired: &DesiredApp, rendered: &Rendered, observed: &Observed, 
 }
 
 /// Whether a plan finds everything in its place. What has only stopped since is started again by whoever watches over
-/// it; no other step is taken for granted.
+/// it, and what was taken over is taken over again; no other step is taken for granted.
 fn nothing_to_do(plan: &Plan) -> Result<(), String> {
     activation::refuse(plan).map_err(|failed| failed.cause)?;
     let due = |action: &Action| {
-        !matches!(action, Action::Start(_) | Action::StartContainer(_) | Action::Gate { .. } | Action::Commit)
+        !matches!(
+            action,
+            Action::Start(_)
+                | Action::StartContainer(_)
+                | Action::AdoptContainer(_)
+                | Action::Gate { .. }
+                | Action::Commit
+        )
     };
     match plan.steps.iter().find(|step| due(&step.action)) {
         Some(step) => Err(format!("{} would be needed", crate::exec::describe(&step.action))),

@@ -181,6 +181,8 @@ fn is_of_containers(action: &Action) -> bool {
         Action::MakeNetwork(_)
             | Action::PullImage(_)
             | Action::RunContainer { .. }
+            | Action::AdoptContainer(_)
+            | Action::ReturnContainer(_)
             | Action::StartContainer(_)
             | Action::RemoveContainer(_)
             | Action::BuildProject(_)

@@ -333,6 +333,8 @@ fn phase_of(action: &Action, step: String) -> Phase {
         | Action::Restart(_)
         | Action::Reload(_)
         | Action::RunContainer { .. }
+        | Action::AdoptContainer(_)
+        | Action::ReturnContainer(_)
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
         | Action::Prove { .. }

@@ -54,6 +54,8 @@ pub(super) fn turn_of(action: &Action, own: impl Fn(&UnitName) -> bool) -> Optio
         Action::Reload(unit) | Action::Restart(unit) => (!own(unit)).then_some(Turn::Switch),
         Action::Hook { .. }
         | Action::RunContainer { .. }
+        | Action::AdoptContainer(_)
+        | Action::ReturnContainer(_)
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
         | Action::UpProject { .. }

@@ -168,7 +168,16 @@ fn fingerprint(
     let image = ImageRef { tag: None, digest: Some(digest), ..spec.image.clone() };
     let (env_names, environment) = (None, BTreeMap::new());
     let (credentials, drift, restart_on_change) = (None, Drift::Repair, None);
-    let spec = Container { image, credentials, env: env_names, environment, drift, restart_on_change, ..spec.clone() };
+    let spec = Container {
+        image,
+        credentials,
+        env: env_names,
+        environment,
+        drift,
+        restart_on_change,
+        adopt: false,
+        ..spec.clone()
+    };
     let files: Vec<(&AbsPath, Digest)> = files.iter().map(|file| (&file.path, file.digest)).collect();
     let restart = (restart != 0).then_some(restart);
     Digest::of_json(&(spec, env, files, restart)).map_err(|e| error("containers", e.to_string()))

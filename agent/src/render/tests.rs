@@ -172,6 +172,7 @@ pub(crate) fn container_part() -> Container {
         labels: BTreeMap::new(),
         drift: Drift::Repair,
         restart_on_change: None,
+        adopt: false,
         handover: None,
     }
 }

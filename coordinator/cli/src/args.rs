@@ -10,9 +10,11 @@ use drover_proto::{
 };
 
 mod groups;
+mod import;
 #[cfg(test)]
 mod tests;
 pub use groups::{HostsCommand, LabelChange, OperatorCommand, RolloutCommand, SecretCommand, TokenCommand};
+pub use import::{ImportCommand, ImportOptions};
 
 const FIRST_DAY: &str = "A first day:
   drover login HOST:7443 --token -       with what `drover-coordinator operator add` printed
@@ -162,7 +164,7 @@ pub enum Command {
     },
     /// Remove an app from all of its hosts
     ///
-    /// Its units are stopped and its files removed; directories, users and packages stay. Files that it adopted come back.
+    /// Its units are stopped and its files removed; directories, users and packages stay. What it adopted comes back.
     Remove {
         /// The app
         app: AppName,
@@ -250,6 +252,15 @@ pub enum Command {
         #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
         #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
+    },
+    /// Write a manifest for what runs on a host already; changes nothing there
+    ///
+    /// Applying it takes the container or unit over without a restart, as long as nothing differs. Values that look like secrets stay
+    /// on the host: the manifest names them, and says how to store them.
+    Import {
+        /// What.
+        #[command(subcommand)]
+        command: ImportCommand,
     },
     /// Does not exist, and says why
     #[command(hide = true)]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use drover_proto::{
     app::AppSpec,
     code::Code,
+    found::{Found, Subject},
     limits,
     name::{AppName, EnvironmentName, LabelKey, LabelValue, OperatorName, RolloutId, SecretName},
     plan::Extent,
@@ -161,6 +162,12 @@ impl Client {
     /// `drover hosts show` and `drover why`.
     pub async fn host(&mut self, host: &str) -> Result<Document<HostDetail>, Fault> {
         let reply = self.calls.get_host(wire::HostRequest { host: host.to_owned() }).await;
+        self.view(reply)
+    }
+    /// What runs on a host already, in the words of a manifest.
+    pub async fn import(&mut self, host: &str, subject: &Subject) -> Result<Document<Found>, Fault> {
+        let (kind, name) = (subject.kind().to_owned(), subject.name().to_owned());
+        let reply = self.calls.import(wire::ImportRequest { host: host.to_owned(), kind, name }).await;
         self.view(reply)
     }
     /// Sets and removes labels.

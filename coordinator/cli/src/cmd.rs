@@ -17,6 +17,7 @@ mod apply;
 mod drain;
 mod events;
 mod fleet;
+mod import;
 mod input;
 mod login;
 mod logs;
@@ -64,6 +65,7 @@ async fn carry_out(cli: Cli) -> Outcome {
         Command::Events { host, app, since, follow, limit } => {
             events::events(events::Wanted { host, app, since, limit }, follow, output).await
         }
+        Command::Import { command } => import::import(command, output).await,
         Command::Exec { .. } => Err(offline::exec()),
         Command::Secret { command } => secret::run(command, output).await,
         Command::Token { command } => fleet::tokens(command, output).await,

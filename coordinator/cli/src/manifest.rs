@@ -4,7 +4,7 @@
 //! In the order of the flow: `yaml` (text → tree), `shape` (the tree against `table`, the one list of all fields, in the
 //! words of `fields`), `overlay` (an environment), `decode` (tree → `AppSpec`, with `holes` for templates, `folder` for
 //! paths, `unit_text` for typed units), `AppSpec::check`, and `crate::pack` for the artifact. `diagnostic` collects what is
-//! wrong; `schema` turns the table into a JSON Schema. Called by `cmd`.
+//! wrong; `schema` turns the table into a JSON Schema. `written` goes the other way. Called by `cmd`.
 
 use std::{
     collections::BTreeMap,
@@ -32,10 +32,12 @@ mod schema;
 mod shape;
 mod table;
 mod unit_text;
+mod written;
 mod yaml;
 
 pub use diagnostic::Diagnostic;
 pub use schema::schema;
+pub use written::{Draft, comment, stored_as, written};
 
 use diagnostic::{Reports, did_you_mean};
 use fields::Kind;

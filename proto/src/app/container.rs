@@ -85,6 +85,9 @@ pub struct Container {
     /// Files that it reads and that are not drover's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_on_change: Option<Watch>,
+    /// One of that name that is not drover's is taken over: as it is, if nothing differs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
     /// It is replaced by another instance beside it; absent = another one takes its place and its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<BlueGreen>,

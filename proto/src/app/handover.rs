@@ -196,6 +196,7 @@ fn of_container(app: &AppSpec, name: &ContainerName, container: &Container, own:
             ".restart_on_change",
             "a restart in place would fail requests, which handover: blue_green is there to prevent",
         ),
+        (container.adopt, ".adopt", "with handover: blue_green every instance is new; stop what is there by hand"),
         (container.restart == Restart::No, ".restart", "one that runs once hands nothing over: say handover: recreate"),
         (
             !asked,

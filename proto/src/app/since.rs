@@ -61,6 +61,93 @@ const SECOND: [(&[&str], &[&str]); 10] = [
     ),
 ];
 
+/// The same of protocol 3.
+const THIRD: [(&[&str], &[&str]); 14] = [
+    (
+        &[],
+        &[
+            "app",
+            "targets",
+            "strategy",
+            "host",
+            "artifact",
+            "env",
+            "secrets",
+            "units",
+            "containers",
+            "compose",
+            "files",
+            "hooks",
+            "checks",
+            "certificates",
+            "restart_budget",
+        ],
+    ),
+    (&["host"], &["packages", "users", "directories", "swap_bytes"]),
+    (&["artifact"], &["digest", "size_bytes", "build", "source"]),
+    (&["artifact", "build"], &["user", "run", "env", "timeout"]),
+    (
+        &["units", ANY],
+        &[
+            "text",
+            "enable",
+            "start",
+            "adopt",
+            "instances",
+            "ports",
+            "drift",
+            "restart_budget",
+            "restart_on_change",
+            "handover",
+        ],
+    ),
+    (
+        &["containers", ANY],
+        &[
+            "image",
+            "credentials",
+            "entrypoint",
+            "command",
+            "env",
+            "environment",
+            "secrets",
+            "ports",
+            "volumes",
+            "networks",
+            "limits",
+            "rights",
+            "user",
+            "working_dir",
+            "restart",
+            "healthcheck",
+            "logging",
+            "stop_signal",
+            "stop_grace_period",
+            "labels",
+            "drift",
+            "restart_on_change",
+            "handover",
+        ],
+    ),
+    (&["containers", ANY, "limits"], &["memory_bytes", "cpu_millis", "pids", "ulimits", "shm_bytes"]),
+    (
+        &["containers", ANY, "rights"],
+        &["privileged", "cap_add", "cap_drop", "read_only", "tmpfs", "host_namespaces", "devices"],
+    ),
+    (&["compose", ANY], &["directory", "files", "env_file", "profiles", "registries", "drift"]),
+    (
+        &["files", ANY],
+        &["path", "content", "owner", "group", "mode", "validate", "reload", "restart", "adopt", "drift"],
+    ),
+    (&["hooks", ANY], &["name", "when", "run", "user", "timeout", "env", "run_once"]),
+    (&["certificates", ANY], &["path", "key", "validate", "reload"]),
+    (&["checks", ANY], &["probe", "interval", "timeout"]),
+    (
+        &["strategy"],
+        &["max_parallel", "min_healthy_time", "healthy_deadline", "progress_deadline", "max_failures", "on_failure"],
+    ),
+];
+
 impl AppSpec {
     /// A field that whoever speaks only `protocol` would refuse, e.g. `units.worker@.service.instances`; `None` = it can
     /// read all.
@@ -69,6 +156,7 @@ impl AppSpec {
         let known: &[(&[&str], &[&str])] = match protocol {
             0 | 1 => &FIRST,
             2 => &SECOND,
+            3 => &THIRD,
             _ => return None,
         };
         let document = serde_json::to_value(self).ok()?;

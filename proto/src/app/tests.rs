@@ -232,6 +232,10 @@ fn an_older_protocol_does_not_know_later_fields() {
     app.units.insert("mono.service".parse().unwrap(), unit);
     assert_eq!(app.unknown_to(2).as_deref(), Some("units.mono.service.handover"));
     assert_eq!(app.unknown_to(3), None);
+    let container = serde_json::json!({ "image": "a", "restart": "no", "stop_grace_period": "1s", "adopt": true });
+    app.containers.insert("web".parse().unwrap(), serde_json::from_value(container).unwrap());
+    assert_eq!(app.unknown_to(3).as_deref(), Some("containers.web.adopt"));
+    assert_eq!(app.unknown_to(4), None);
 }
 
 fn handing_over(upstream: &str) -> Unit {

@@ -149,7 +149,7 @@ pub(super) fn docker(text: &str) -> Checked {
     const RULE: &str = "use a letter or digit, then letters, digits, '-', '_' and '.', 2 to 128";
     let rest = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     only(text, 128, |c| c.is_ascii_alphanumeric(), rest, RULE)?;
-    if text.ends_with(".drover-next") {
+    if text.ends_with(".drover-next") || text.ends_with(".drover-before") {
         return Err("that ending is drover's own");
     }
     if text.len() < 2 { Err(RULE) } else { Ok(()) }

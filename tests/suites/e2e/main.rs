@@ -13,6 +13,7 @@ mod git;
 mod handover;
 mod hooks;
 mod identity;
+mod imported;
 mod interruptions;
 mod jobs;
 mod luck;

@@ -28,10 +28,12 @@ impl Engine {
         let filters = HashMap::from([("type", vec!["container"]), ("event", WORTH.to_vec())]);
         let mut events = std::pin::pin!(client.events(Some(EventsOptionsBuilder::new().filters(&filters).build())));
         while let Some(event) = events.next().await {
-            let attributes = event.map_err(plain)?.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+            let actor = event.map_err(plain)?.actor.unwrap_or_default();
+            let attributes = actor.attributes.unwrap_or_default();
             let app = attributes.get(APP_LABEL).and_then(|app| Some(Whose::App(app.parse().ok()?)));
             let project = || Some(Whose::Project(attributes.get(PROJECT_LABEL)?.parse().ok()?));
-            if let Some(whose) = app.or_else(project) {
+            let adopted = || Some(Whose::App(self.adoptions.of(actor.id.as_deref()?)?.0));
+            if let Some(whose) = app.or_else(adopted).or_else(project) {
                 told(whose);
             }
         }

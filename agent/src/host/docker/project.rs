@@ -18,7 +18,7 @@ use super::{ANSWER, ContainerState, DockerError, Engine, Result, STOP_SLACK, WOR
 /// Compose's own labels.
 pub(super) const PROJECT_LABEL: &str = "com.docker.compose.project";
 const SERVICE_LABEL: &str = "com.docker.compose.service";
-const HASH_LABEL: &str = "com.docker.compose.config-hash";
+pub(super) const HASH_LABEL: &str = "com.docker.compose.config-hash";
 const ONE_OFF_LABEL: &str = "com.docker.compose.oneoff";
 
 /// A container of a project.

@@ -53,6 +53,12 @@ pub struct ContainerState {
     pub health: Option<Health>,
     /// What it gets to end.
     pub stop_timeout: Duration,
+    /// Drover did not make it, and took it over: it is the app's all the same.
+    pub adopted: bool,
+    /// It is gone as soon as it is stopped (`--rm`).
+    pub auto_remove: bool,
+    /// When the engine starts it again, in the engine's word, and how often at most.
+    pub restart: (String, i64),
 }
 
 /// What the healthcheck of a container says.
@@ -71,7 +77,8 @@ impl From<ContainerInspectResponse> for ContainerState {
         let (state, config) = (seen.state.unwrap_or_default(), seen.config.unwrap_or_default());
         let labels = config.labels.unwrap_or_default();
         let label = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
-        let ports = seen.host_config.and_then(|host| host.port_bindings).unwrap_or_default();
+        let host = seen.host_config.unwrap_or_default();
+        let (ports, policy) = (host.port_bindings.unwrap_or_default(), host.restart_policy.unwrap_or_default());
         let health = state
             .health
             .filter(|health| !matches!(health.status, None | Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY)));
@@ -98,6 +105,12 @@ impl From<ContainerInspectResponse> for ContainerState {
                 output: last_output(health.log.unwrap_or_default()),
             }),
             stop_timeout: timeout.map_or(DEFAULT_STOP_TIMEOUT, Duration::from_secs),
+            adopted: false,
+            auto_remove: host.auto_remove == Some(true),
+            restart: (
+                policy.name.map(|name| name.to_string()).unwrap_or_default(),
+                policy.maximum_retry_count.unwrap_or_default(),
+            ),
         }
     }
 }

@@ -88,6 +88,34 @@ impl Host {
         self.observed.files.insert(path.parse().unwrap(), SeenFile { seen: Seen::Is(state), text });
     }
 
+    /// One that drover has not made makes room, as the engine has it.
+    fn stand_aside(&mut self, name: &drover_proto::name::ContainerName) {
+        let Some(state) = self.observed.containers.states.get(name) else { return };
+        if state.adopted || state.app.is_none() {
+            self.ledger.set_aside(name, state);
+            self.observed.containers.aside.insert(name.clone(), state.id.clone());
+        }
+    }
+
+    fn give_back(&mut self, name: &drover_proto::name::ContainerName) {
+        let Some(before) = self.ledger.adopted.get(name) else { return };
+        if self.observed.containers.aside.get(name) != Some(&before.id) {
+            return;
+        }
+        let status = if before.ran { "running" } else { "exited" };
+        let state = ContainerState {
+            id: before.id.clone(),
+            app: before.fingerprint.map(|_| "mono".parse().unwrap()),
+            adopted: before.fingerprint.is_some(),
+            fingerprint: before.fingerprint,
+            status: status.to_owned(),
+            running: before.ran,
+            ..ContainerState::default()
+        };
+        self.observed.containers.aside.remove(name);
+        self.observed.containers.states.insert(name.clone(), state);
+    }
+
     pub(crate) fn unit(&mut self, name: &str) -> &mut UnitState {
         self.observed.units.entry(name.parse().unwrap()).or_default()
     }
@@ -154,6 +182,7 @@ impl Host {
             Action::RunContainer { name, .. } => {
                 let container = &wanted.unwrap().containers[name];
                 assert!(self.observed.containers.images.contains(&container.image.pullable()), "its image is here");
+                self.stand_aside(name);
                 let state = ContainerState {
                     app: Some("mono".parse().unwrap()),
                     fingerprint: Some(container.fingerprint),
@@ -168,6 +197,14 @@ impl Host {
                 let state = self.observed.containers.states.get_mut(name).unwrap();
                 (state.status, state.running) = ("running".to_owned(), true);
             }
+            Action::AdoptContainer(name) => {
+                let fingerprint = wanted.unwrap().containers[name].fingerprint;
+                let state = self.observed.containers.states.get_mut(name).unwrap();
+                self.ledger.adopt_container(name, state, fingerprint);
+                (state.app, state.adopted) = (Some("mono".parse().unwrap()), true);
+                state.fingerprint = Some(fingerprint);
+            }
+            Action::ReturnContainer(name) => self.give_back(name),
             Action::RemoveContainer(name) => drop(self.observed.containers.states.remove(name)),
             Action::UpProject { name, .. } => self.bring_up(name, wanted.unwrap()),
             Action::AdoptProject(name) => self.take_over(name, wanted.unwrap()),
@@ -268,6 +305,8 @@ pub(crate) fn words(plan: &Plan) -> Vec<String> {
         Action::PullImage(image) => format!("pull {}", image.repository),
         Action::RunContainer { name, .. } => format!("run {name}"),
         Action::StartContainer(name) => format!("start container {name}"),
+        Action::AdoptContainer(name) => format!("adopt container {name}"),
+        Action::ReturnContainer(name) => format!("return container {name}"),
         Action::RemoveContainer(name) => format!("remove container {name}"),
         Action::Prove { instance, .. } => format!("prove {instance}"),
         Action::Drain { instance, .. } => format!("drain {instance}"),

@@ -96,6 +96,8 @@ fn side(action: &Action) -> Option<bool> {
         | Action::Disable(_)
         | Action::DaemonReload
         | Action::RunContainer { .. }
+        | Action::AdoptContainer(_)
+        | Action::ReturnContainer(_)
         | Action::StartContainer(_)
         | Action::RemoveContainer(_)
         | Action::UpProject { .. }

@@ -195,6 +195,7 @@ impl Operator for Double {
         label_host(LabelHostRequest) -> View,
         remove_host(RemoveHostRequest) -> Empty,
         revoke_host(HostRequest) -> Empty,
+        import(ImportRequest) -> View,
         cordon_host(CordonHostRequest) -> View,
         drain_host(HostRequest) -> View,
         renew(RenewRequest) -> RenewReply,

@@ -26,7 +26,7 @@ fn folder(manifest: &str) -> tempfile::TempDir {
     dir
 }
 
-fn loaded(manifest: &str) -> Loaded {
+pub(super) fn loaded(manifest: &str) -> Loaded {
     match load(folder(manifest).path(), None) {
         Ok(loaded) => loaded,
         Err(all) => panic!("{}", all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),

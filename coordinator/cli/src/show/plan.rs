@@ -252,6 +252,8 @@ pub fn words(action: &Action) -> String {
         Action::PullImage(image) => format!("fetch image {}", image.short()),
         Action::RunContainer { name, image } => format!("run container {name} of {}", image.short()),
         Action::StartContainer(name) => format!("start container {name}"),
+        Action::AdoptContainer(name) => format!("take container {name} over as it is, without a restart"),
+        Action::ReturnContainer(name) => format!("bring container {name} back as it was before drover"),
         Action::RemoveContainer(name) => format!("stop and remove container {name}; its volumes stay"),
         Action::BuildProject(name) => format!("build the images of compose project {name}"),
         Action::UpProject { name, recreate: false } => format!("bring compose project {name} up"),

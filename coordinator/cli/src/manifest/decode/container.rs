@@ -61,6 +61,7 @@ impl Decoder<'_> {
             labels,
             drift: drift(node),
             restart_on_change: self.watch(node),
+            adopt: flag(node, "adopt"),
             handover: self.handover(name, node),
             image: self.name_of(node, "image")?,
         })

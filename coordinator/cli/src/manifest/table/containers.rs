@@ -95,6 +95,13 @@ pub(in crate::manifest) static CONTAINER: Object = Object {
         ),
         f("devices", List(&Text("path")), "Of the host. [Policy](#policy).", "[/dev/fuse]"),
         f(
+            "adopt",
+            Bool,
+            "Take over a container of that name that is there already, as it is if nothing differs. [Taken over](#taken-over).",
+            "true",
+        )
+        .default("false"),
+        f(
             "drift",
             DRIFT,
             "When it is stopped, removed or replaced: the agent puts it right, only says so, or neither.",
@@ -118,7 +125,7 @@ pub(in crate::manifest) static CONTAINER: Object = Object {
         f("upstream", Text("upstream"), UPSTREAM, "mono-api").depends("the container's name"),
         f("drain", Duration, DRAIN, "2m").depends("`30s`"),
     ],
-    not_built: &["build", "depends_on", "adopt", "pull", "logs", "restart_budget"],
+    not_built: &["build", "depends_on", "pull", "logs", "restart_budget"],
 };
 
 pub(super) static CONTAINER_LIMITS: Object = Object {
