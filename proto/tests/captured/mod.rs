@@ -150,6 +150,7 @@ impl Heard {
                 job_reply::Reply::Error(_) => "job error",
                 job_reply::Reply::Done(_) => "job done",
                 job_reply::Reply::ImageDigest(_) => "image digest",
+                job_reply::Reply::FoundJson(_) => "found",
             },
         };
         *self.words.entry(word).or_default() += 1;
@@ -176,6 +177,7 @@ impl Heard {
                 job::Job::Logs(_) => "logs job",
                 job::Job::HookLogs(_) => "hook logs job",
                 job::Job::Image(_) => "image job",
+                job::Job::Import(_) => "import job",
             },
             Message::CancelJob(_) => "cancel",
             Message::EventsAck(_) => "events ack",
