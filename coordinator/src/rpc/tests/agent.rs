@@ -196,7 +196,7 @@ fn imported(name: &str) -> Reply {
     let error = |code: &str| Reply::Error(JobError { code: code.to_owned(), message: format!("there is no {name}") });
     match name {
         "web" => Reply::FoundJson(serde_json::to_vec(&drover_proto::found::Found::default()).unwrap()),
-        "odd" => Reply::FoundJson(b"[]".to_vec()),
+        "odd" => Reply::FoundJson(br#"{ "x": 1 }"#.to_vec()),
         "revoked" => error("revoked"),
         _ => error("not-found"),
     }
