@@ -7,7 +7,7 @@ use drover_proto::{
     found::Found,
     image::ImageRef,
     limits::MAX_OF_CONTAINER,
-    name::{ContainerName, EnvKey},
+    name::{AbsPath, ContainerName, EnvKey},
     template::{Argv, Template},
 };
 
@@ -49,6 +49,13 @@ fn tell(name: &ContainerName, made: &Made, found: &mut Found) {
     }
     if !made.state.running {
         found.note("state", "it does not run; drover starts it when it takes it over");
+    }
+    let (place, given) = (&made.shape.working_dir, &made.gives.working_dir);
+    if place != given && !place.is_empty() && place.parse::<AbsPath>().is_err() {
+        found.note(
+            "working_dir",
+            format!("{place:?} cannot be said by a manifest; drover will make it anew in the image's"),
+        );
     }
     for odd in &made.odd {
         let counts = if odd.counts { "; drover will make it anew without that" } else { "" };

@@ -36,6 +36,7 @@ mod events;
 mod flood;
 mod hostile;
 mod images;
+mod imported;
 mod invented;
 mod overlap;
 mod raw;

@@ -88,6 +88,7 @@ impl FakeAgent {
                             answer(&out, &id, self.planned(&desired, &status)).await;
                         }
                         job::Job::Image(image) => answer(&out, &id, looked_up(&image)).await,
+                        job::Job::Import(import) => answer(&out, &id, imported(&import.name)).await,
                         job::Job::Logs(_) | job::Job::HookLogs(_) => {
                             let line = LogLine { text: "hello".to_owned(), ..LogLine::default() };
                             answer(&out, &id, Reply::LogLine(line)).await;
@@ -188,4 +189,15 @@ fn looked_up(job: &ImageJob) -> Reply {
         return Reply::Error(JobError { code: "image".to_owned(), message: "unauthorized".to_owned() });
     }
     Reply::ImageDigest(Digest::of(job.image.as_bytes()).to_string())
+}
+
+/// `web` runs, and `odd` makes the host say what it should not.
+fn imported(name: &str) -> Reply {
+    let error = |code: &str| Reply::Error(JobError { code: code.to_owned(), message: format!("there is no {name}") });
+    match name {
+        "web" => Reply::FoundJson(serde_json::to_vec(&drover_proto::found::Found::default()).unwrap()),
+        "odd" => Reply::FoundJson(br#"{ "x": 1 }"#.to_vec()),
+        "revoked" => error("revoked"),
+        _ => error("not-found"),
+    }
 }

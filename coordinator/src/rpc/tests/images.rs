@@ -32,6 +32,7 @@ fn with(image: &str) -> AppSpec {
         labels: [].into(),
         drift: drover_proto::app::Drift::Repair,
         restart_on_change: None,
+        adopt: false,
         handover: None,
     };
     AppSpec { containers: [("shop".parse().unwrap(), container)].into(), ..spec("one") }

@@ -25,7 +25,11 @@ fn captured(protocol: u32, which: &str) -> Vec<FromAgent> {
     messages
 }
 
-async fn open(world: &World, identity: &Identity, first: FromAgent) -> (mpsc::Sender<FromAgent>, Streaming<ToAgent>) {
+pub(super) async fn open(
+    world: &World,
+    identity: &Identity,
+    first: FromAgent,
+) -> (mpsc::Sender<FromAgent>, Streaming<ToAgent>) {
     let channel = dial(&world.address, client_config(&world.trust, Some(identity)).unwrap()).await.unwrap();
     let (out, outgoing) = mpsc::channel(64);
     out.send(first).await.unwrap();

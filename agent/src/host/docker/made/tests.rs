@@ -114,7 +114,7 @@ fn each_field_is_told_by_its_name() {
         ),
         (|w| w.spec.command = Some(vec![drover_proto::template::Template::literal("other")]), "command"),
         (|w| w.spec.user = Some("root".to_owned()), "user"),
-        (|w| w.spec.working_dir = Some("/".parse().unwrap()), "working_dir"),
+        (|w| w.spec.working_dir = Some("/other".parse().unwrap()), "working_dir"),
         (|w| w.spec.ports.clear(), "ports"),
         (|w| w.spec.volumes[0].read_only = true, "volumes"),
         (|w| w.spec.networks = ["shop".parse().unwrap()].into(), "networks"),

@@ -29,8 +29,8 @@ fn comes_back(fields: serde_json::Value) {
 fn a_container_comes_back_field_by_field() {
     comes_back(json!({}));
     comes_back(json!({
-        "entrypoint": [], "command": [[{ "text": "serve" }], [{ "text": "--x=a b: {c}" }], [{ "text": "" }]],
-        "environment": { "A": [{ "text": "no" }], "B": [{ "text": "5" }], "C": [{ "text": "" }], "D": [{ "text": "a #b: 'c\"" }] },
+        "entrypoint": [], "command": [[{ "text": "serve" }], [{ "text": "--x=a b: {c}" }], []],
+        "environment": { "A": [{ "text": "no" }], "B": [{ "text": "5" }], "C": [], "D": [{ "text": "a #b: 'c\"" }] },
         "ports": ["127.0.0.1:8080:80", "[::1]:53:53/udp", "8081:80"], "networks": ["back"],
         "volumes": [{ "source": { "volume": "data" }, "target": "/data" },
                     { "source": { "path": [{ "text": "/srv/a b" }] }, "target": "/srv", "read_only": true }],
