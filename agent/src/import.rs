@@ -1,6 +1,7 @@
 //! What runs on this host already and is not drover's, in the words of a manifest. Only reads. Called by `link/jobs`; one
 //! file per kind.
 
+mod compose;
 mod container;
 mod secrets;
 mod unit;
@@ -29,6 +30,7 @@ fn refused(code: Code, why: impl Into<String>) -> Refused {
 pub async fn read(subject: &Subject, systemd: &Systemd, engine: &Engine) -> Result<Found, Refused> {
     match subject {
         Subject::Container(name) => container::read(name, engine).await,
+        Subject::Compose(name) => compose::read(name, engine).await,
         Subject::Unit(name) => unit::read(name, systemd).await,
     }
 }

@@ -11,8 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    app::{Container, Unit},
-    name::{ContainerName, EnvKey, NameError, UnitName},
+    app::{Container, FilePart, Project, Unit},
+    name::{AbsPath, ContainerName, EnvKey, NameError, ProjectName, UnitName},
 };
 
 /// What may be asked for.
@@ -22,13 +22,15 @@ pub enum Subject {
     Container(ContainerName),
     /// A unit of systemd.
     Unit(UnitName),
+    /// A compose project.
+    Compose(ProjectName),
 }
 
 /// A text that names nothing that can be imported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubjectError {
     /// Another version may know it.
-    #[error("{0:?} cannot be imported: only a container or a unit can")]
+    #[error("{0:?} cannot be imported: only a container, a unit or a compose project can")]
     Kind(String),
     /// No name of its kind.
     #[error(transparent)]
@@ -41,6 +43,7 @@ impl Subject {
         match kind {
             "container" => Ok(Self::Container(name.parse()?)),
             "unit" => Ok(Self::Unit(name.parse()?)),
+            "compose" => Ok(Self::Compose(name.parse()?)),
             other => Err(SubjectError::Kind(other.chars().take(40).collect())),
         }
     }
@@ -51,6 +54,7 @@ impl Subject {
         match self {
             Self::Container(_) => "container",
             Self::Unit(_) => "unit",
+            Self::Compose(_) => "compose",
         }
     }
 
@@ -60,6 +64,7 @@ impl Subject {
         match self {
             Self::Container(name) => name.as_str(),
             Self::Unit(name) => name.as_str(),
+            Self::Compose(name) => name.as_str(),
         }
     }
 }
@@ -80,12 +85,24 @@ pub struct Found {
     /// Units, with `adopt`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub units: BTreeMap<UnitName, Unit>,
+    /// Compose projects, with `adopt`. Their files are in `texts`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub compose: BTreeMap<ProjectName, Project>,
+    /// What their files say, as it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub texts: BTreeMap<AbsPath, String>,
+    /// Other files, with `adopt`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FilePart>,
     /// Of the app.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<EnvKey, String>,
     /// Of the app, too; their values look like secrets, and have not left the host.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub secrets: BTreeSet<EnvKey>,
+    /// The files in which those stand that stand in one, as `KEY=value`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets_in: BTreeMap<EnvKey, AbsPath>,
     /// What a person must look at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
@@ -118,6 +135,7 @@ mod tests {
         let good = Subject::parse("container", "web").unwrap();
         assert_eq!((good.kind(), good.name(), good.to_string().as_str()), ("container", "web", "container web"));
         assert!(matches!(Subject::parse("unit", "a.service"), Ok(Subject::Unit(_))));
+        assert!(matches!(Subject::parse("compose", "shop"), Ok(Subject::Compose(_))));
         for (kind, name) in
             [("container", "../x"), ("container", ""), ("unit", "a"), ("unit", "/etc/passwd"), ("file", "a")]
         {

@@ -1,6 +1,6 @@
 //! docker compose, of whichever version the host has: what it makes of a project's files, and `up`. `observe` and `exec`
 //! call it; `config` says what of its answer counts, `reads` which files it may read, `adopt` whether what
-//! runs was made of them.
+//! runs was made of them, `origin` what that was made of.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +14,7 @@ use std::{
 use drover_proto::name::ProjectName;
 
 pub use config::{Ask, Build, Config, Service};
+pub use origin::{Sources, variables};
 
 use super::{
     files,
@@ -23,6 +24,7 @@ use crate::render::{FileKind, Layout, RenderedFile, RenderedProject};
 
 mod adopt;
 mod config;
+mod origin;
 mod reads;
 mod yaml;
 

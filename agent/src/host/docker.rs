@@ -25,7 +25,7 @@ pub use adopted::Adoptions;
 pub use aside::aside_of;
 pub use events::Whose;
 pub use made::{Made, Odd, Shape, Source};
-pub use project::{Member, of_service};
+pub use project::{Member, Origin, of_service};
 pub use pull::Credentials;
 pub use state::{ContainerState, Health};
 

@@ -37,7 +37,7 @@ mod yaml;
 
 pub use diagnostic::Diagnostic;
 pub use schema::schema;
-pub use written::{Draft, comment, stored_as, written};
+pub use written::{Draft, beside, comment, is_beside, stored_as, written};
 
 use diagnostic::{Reports, did_you_mean};
 use fields::Kind;

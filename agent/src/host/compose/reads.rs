@@ -71,6 +71,13 @@ pub(super) fn contexts(project: &RenderedProject, files: &[RenderedFile]) -> Vec
     found
 }
 
+/// The files that a compose file names, as it does, and whether each is one itself.
+pub(super) fn named(tree: &Yaml) -> Vec<(String, bool)> {
+    let mut named = Vec::new();
+    walk(tree, &mut named);
+    named.into_iter().map(|it| (it.path, it.is_compose)).collect()
+}
+
 /// A file that a compose file names.
 struct Named {
     field: &'static str,
@@ -108,7 +115,7 @@ fn walk(tree: &Yaml, named: &mut Vec<Named>) {
 }
 
 /// A path without `.` and `..`; `None` = it leads out of the root.
-fn plainly(path: &Path) -> Option<PathBuf> {
+pub(super) fn plainly(path: &Path) -> Option<PathBuf> {
     let mut plain = PathBuf::from("/");
     for part in path.components() {
         match part {

@@ -1,6 +1,6 @@
 //! The containers of a compose project, found by compose's labels, and how all of them go. Part of `docker`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
 
 use bollard::{
     Docker,
@@ -40,6 +40,17 @@ pub struct Member {
     pub state: ContainerState,
 }
 
+/// Where a project came from, as compose wrote it on a container: nothing of it is checked.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Origin {
+    /// In which its paths lead.
+    pub directory: PathBuf,
+    /// Its files; relative ones from there.
+    pub files: Vec<PathBuf>,
+    /// What `${…}` was filled in from, if it was named. 1.29 does not say.
+    pub env_file: Option<PathBuf>,
+}
+
 /// The containers that belong to a service, not those that somebody runs once.
 pub fn of_service<'a>(members: &'a [Member], service: &'a str) -> impl Iterator<Item = &'a Member> {
     members.iter().filter(move |member| member.service == service && !member.one_off)
@@ -73,6 +84,22 @@ impl Engine {
         }
         members.sort_by(|a, b| (&a.service, &a.name).cmp(&(&b.service, &b.name)));
         Ok(members)
+    }
+
+    /// Where it came from; `None` = it has no container.
+    pub async fn origin(&self, project: &ProjectName) -> Result<Option<Origin>> {
+        let filters = of_project(project);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let listed = within(ANSWER, self.client()?.list_containers(Some(options))).await?;
+        let once = |labels: &HashMap<String, String>| labels.get(ONE_OFF_LABEL).is_some_and(|it| it == "True");
+        let labels = listed.into_iter().filter_map(|it| it.labels).find(|labels| !once(labels));
+        Ok(labels.map(|labels| {
+            let label = |name: &str| labels.get(&format!("{PROJECT_LABEL}.{name}")).cloned().unwrap_or_default();
+            let directory = PathBuf::from(label("working_dir"));
+            let files = label("config_files").split(',').map(|file| directory.join(file)).collect();
+            let env_file = Some(label("environment_file")).filter(|file| !file.is_empty() && !file.contains(','));
+            Origin { files, env_file: env_file.map(|file| directory.join(file)), directory }
+        }))
     }
 
     /// Stops and removes all containers of a project, and its networks. Volumes stay.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use drover_proto::name::{AppName, ContainerName, UnitName};
+use drover_proto::name::{AppName, ContainerName, ProjectName, UnitName};
 
 /// What can be imported.
 #[derive(Subcommand, Debug)]
@@ -22,6 +22,15 @@ pub enum ImportCommand {
     Unit {
         /// Its name, with .service or the like
         name: UnitName,
+        /// Where, and into what.
+        #[command(flatten)]
+        options: ImportOptions,
+    },
+    /// A compose project that somebody has brought up, with its files
+    #[command(after_help = "Example:\n  drover import compose shop --host web-1 -f drover.yaml")]
+    Compose {
+        /// Its name, as `docker compose ls` has it
+        name: ProjectName,
         /// Where, and into what.
         #[command(flatten)]
         options: ImportOptions,

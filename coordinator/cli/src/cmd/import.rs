@@ -9,8 +9,9 @@ use std::{
 };
 
 use drover_proto::{
+    app::Project,
     found::{Found, Subject},
-    name::{AppName, LabelKey, LabelValue},
+    name::{AbsPath, AppName, LabelKey, LabelValue},
     view::HostView,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     args::{ImportCommand, ImportOptions, Output},
     client::Client,
     fault::{Exit, Fault, Outcome, Word},
-    manifest::{self, Draft, comment, stored_as, written},
+    manifest::{self, Draft, beside, comment, is_beside, stored_as, written},
     show,
 };
 
@@ -27,7 +28,14 @@ pub async fn import(command: ImportCommand, output: Output) -> Outcome {
     let (subject, options) = match command {
         ImportCommand::Container { name, options } => (Subject::Container(name), options),
         ImportCommand::Unit { name, options } => (Subject::Unit(name), options),
+        ImportCommand::Compose { name, options } => (Subject::Compose(name), options),
     };
+    if matches!(subject, Subject::Compose(_)) && options.file.is_none() && output != Output::Json {
+        let message = "the project's own files go beside its manifest: say into which file with -f";
+        return Err(
+            Fault::new(drover_proto::code::Code::Invalid, message).hint("in a folder of its own: -f shop/drover.yaml")
+        );
+    }
     let app = match &options.app {
         Some(app) => app.clone(),
         None => app_of(subject.name())?,
@@ -45,7 +53,17 @@ pub async fn import(command: ImportCommand, output: Output) -> Outcome {
     remarks.splice(0..0, head(&subject, host));
     remarks.extend(notes(&subject, &app, host, &found.value));
     let text = written(&Draft { app: &app, targets: &targets, remarks: &remarks, found: &found.value });
-    put(&text, &options)
+    put(&text, &texts(&found.value), &options)
+}
+
+/// What goes beside the manifest, by where it lies there.
+fn texts(found: &Found) -> Vec<(PathBuf, &str)> {
+    let of_project = |project: &Project| {
+        let paths: Vec<AbsPath> = project.files.iter().chain(&project.env_file).cloned().collect();
+        paths.into_iter().map(|path| (PathBuf::from(beside(project, &path)), path)).collect::<Vec<_>>()
+    };
+    let places = found.compose.values().flat_map(of_project);
+    places.filter_map(|(place, path)| Some((place, found.texts.get(&path)?.as_str()))).collect()
 }
 
 /// The name of what runs as that of an app, if it can be one.
@@ -89,9 +107,11 @@ fn head(subject: &Subject, host: &str) -> Vec<String> {
 fn notes(subject: &Subject, app: &AppName, host: &str, found: &Found) -> Vec<String> {
     let mut all: Vec<String> = found.notes.iter().map(|note| format!("- {}: {}", note.field, note.text)).collect();
     for key in &found.secrets {
-        let from = match subject {
-            Subject::Container(name) => format!("ssh {host} docker exec {name} printenv {key} | "),
-            Subject::Unit(_) => String::new(),
+        let is_plain = |path: &&AbsPath| path.as_str().chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        let from = match (subject, found.secrets_in.get(key).filter(is_plain)) {
+            (_, Some(path)) => format!("ssh {host} sed -n 's/^{key}=//p' {path} | "),
+            (Subject::Container(name), None) => format!("ssh {host} docker exec {name} printenv {key} | "),
+            (Subject::Unit(_) | Subject::Compose(_), None) => String::new(),
         };
         let store = format!("{from}drover secret set {}", stored_as(app, key));
         all.push(format!("- {key}: looks like a secret; its value has not left the host. Store it before you apply:"));
@@ -103,12 +123,25 @@ fn notes(subject: &Subject, app: &AppName, host: &str, found: &Found) -> Vec<Str
     all
 }
 
-/// To the standard output, or into a file that is not there yet.
-fn put(text: &str, options: &ImportOptions) -> Outcome {
+/// To the standard output, or into a file that is not there yet, with what goes beside it.
+fn put(text: &str, texts: &[(PathBuf, &str)], options: &ImportOptions) -> Outcome {
     let Some(path) = &options.file else {
         show::print(text)?;
         return Ok(Exit::Done);
     };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for (place, text) in texts {
+        if !is_beside(place) {
+            let message =
+                format!("the host names a file that would lie outside of the manifest's folder: {}", place.display());
+            return Err(Fault::new(drover_proto::code::Code::Invalid, message));
+        }
+        let place = folder.join(place);
+        let made = fs::create_dir_all(place.parent().unwrap_or(folder));
+        made.map_err(|error| Fault::io(format_args!("cannot make the folder of {}", place.display()), &error))?;
+        write_new(&place, text, options.overwrite)?;
+        show::note(&format!("{} is written", place.display()));
+    }
     write_new(path, text, options.overwrite)?;
     let remarks: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
     show::note(&format!("{}\n{} is written", remarks.join("\n"), path.display()));

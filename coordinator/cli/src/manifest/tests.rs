@@ -17,7 +17,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 /// A folder with a manifest and what it may name.
-fn folder(manifest: &str) -> tempfile::TempDir {
+pub(super) fn folder(manifest: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("drover.yaml"), manifest).unwrap();
     fs::create_dir(dir.path().join("app")).unwrap();

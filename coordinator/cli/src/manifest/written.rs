@@ -1,6 +1,7 @@
 //! The other way round: what a host has becomes the text of a manifest, for a person to look at and keep. Whatever it says,
 //! `load` reads it back as the same. What came from a host is quoted so that none of it means anything to YAML or to
-//! `holes`. Called by `cmd/import`; fields of containers are in `written/container`.
+//! `holes`. Called by `cmd/import`; fields of containers are in `written/container`, those of
+//! compose projects and files in `written/compose`.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +12,13 @@ use drover_proto::{
     template::{Argv, Hole, Segment, Template},
 };
 
+mod compose;
 mod container;
 mod page;
 #[cfg(test)]
 mod tests;
 
+pub use compose::{beside, is_beside};
 use page::Page;
 pub use page::comment;
 
@@ -63,6 +66,16 @@ pub fn written(draft: &Draft<'_>) -> String {
         for (name, it) in &draft.found.units {
             unit(&mut page, name, it);
         }
+        page.close();
+    }
+    if !draft.found.compose.is_empty() {
+        page.open("compose");
+        draft.found.compose.iter().for_each(|(name, project)| compose::project(&mut page, name, project));
+        page.close();
+    }
+    if !draft.found.files.is_empty() {
+        page.open("files");
+        draft.found.files.iter().for_each(|file| compose::file(&mut page, file));
         page.close();
     }
     page.finish()

@@ -263,15 +263,9 @@ pub fn words(action: &Action) -> String {
         Action::RemoveProject(name) => {
             format!("stop and remove the containers and networks of compose project {name}; its volumes stay")
         }
-        Action::Gate { units, containers, projects, checks, min_healthy_time, healthy_deadline } => {
-            let all: Vec<String> = units
-                .iter()
-                .map(ToString::to_string)
-                .chain(containers.iter().map(|name| format!("container {name}")))
-                .chain(projects.iter().map(|name| format!("compose project {name}")))
-                .chain(checks.iter().map(|check| format!("check {check}")))
-                .collect();
-            format!("wait until healthy for {min_healthy_time}, at most {healthy_deadline}: {}", all.join(", "))
+        Action::Gate { min_healthy_time, healthy_deadline, .. } => {
+            let whose = waited_for(action).join(", ");
+            format!("wait until healthy for {min_healthy_time}, at most {healthy_deadline}: {whose}")
         }
         Action::Prove { instance, port, checks, min_healthy_time } => {
             let checks: String = checks.iter().map(|check| format!(", check {check}")).collect();
@@ -280,6 +274,15 @@ pub fn words(action: &Action) -> String {
         Action::Drain { instance, at_most, .. } => format!("wait for what {instance} has begun, at most {at_most}"),
         Action::Commit => "commit the release".to_owned(),
     }
+}
+
+/// What a gate looks at.
+fn waited_for(action: &Action) -> Vec<String> {
+    let Action::Gate { units, containers, projects, checks, .. } = action else { return Vec::new() };
+    let units = units.iter().map(ToString::to_string);
+    let containers = containers.iter().map(|name| format!("container {name}"));
+    let projects = projects.iter().map(|name| format!("compose project {name}"));
+    units.chain(containers).chain(projects).chain(checks.iter().map(|check| format!("check {check}"))).collect()
 }
 
 fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {

@@ -39,17 +39,8 @@ pub fn adopted(shop: &Shop) {
     assert_eq!(shop.containers(), before, "nothing was touched");
     assert_eq!(host.read_file("/srv/shop/prod.yml"), OVERRIDE.as_bytes());
 
+    imported(shop, &before);
     shop.write("drover.yaml", &own);
-    let plan = shop.fleet.alice.run(&["plan", "-f", shop.manifest().to_str().expect("text")]);
-    assert!(plan.stdout.contains("take compose project shop over as it runs"), "{plan}");
-    shop.apply();
-    assert_eq!(shop.containers(), before, "the same containers, started when they were");
-    assert!(shop.apply().contains("nothing to do"));
-    assert_eq!(shop.fleet.alice.app_on("shop", "web-1")["status"]["phase"]["state"], "healthy");
-    shop.fleet.alice.run(&["remove", "shop", "--yes"]).ok();
-    assert_eq!(shop.containers(), before, "it runs on as it was taken over");
-    assert_eq!(host.read_file("/srv/shop/docker-compose.yml"), COMPOSE.as_bytes(), "so do its files");
-
     shop.apply();
     let cache = shop.container("cache");
     shop.version("2");
@@ -62,4 +53,33 @@ pub fn adopted(shop: &Shop) {
     assert_eq!(shop.containers(), <[&str; 0]>::default(), "what drover has made goes with the app");
     host.sh("rm -rf /srv/shop/*.yml /srv/shop/prod.env");
     shop.as_it_was();
+}
+
+/// What `drover import` writes of it takes it over, and gives it back.
+fn imported(shop: &Shop, before: &[String]) {
+    let (alice, host, folder) = (&shop.fleet.alice, shop.host(), tempfile::tempdir().expect("a temporary directory"));
+    let manifest = folder.path().join("drover.yaml");
+    let file = manifest.to_str().expect("text");
+    let said = alice.run(&["import", "compose", "shop", "--host", "web-1", "-f", file]);
+    for words in ["GREETING, KEY", "stood in the environment of whoever brought it up", "drover.yaml is written"] {
+        assert!(said.stderr.contains(words), "{words}: {said}");
+    }
+    let text = std::fs::read_to_string(&manifest).expect("a manifest");
+    assert_eq!(std::fs::read_to_string(folder.path().join("prod.yml")).expect("its file"), OVERRIDE);
+    // 1.29 does not say which file of variables it was given.
+    let env = format!(
+        "env: {{ values: {{ GREETING: hello, KEY: of-somebody, VERSION: \"1\", REGISTRY: \"{}\" }} }}\n\
+         strategy: {{ min_healthy_time: 1s }}\n",
+        shop.registry.address()
+    );
+    std::fs::write(&manifest, format!("{text}{env}")).expect("the manifest");
+    let plan = alice.run(&["plan", "-f", file]);
+    assert!(plan.stdout.contains("take compose project shop over as it runs"), "{plan}\n{text}");
+    alice.apply(&manifest).ok();
+    assert_eq!(shop.containers(), before, "the same containers, started when they were");
+    assert!(alice.apply(&manifest).ok().contains("nothing to do"));
+    assert_eq!(alice.app_on("shop", "web-1")["status"]["phase"]["state"], "healthy");
+    alice.run(&["remove", "shop", "--yes"]).ok();
+    assert_eq!(shop.containers(), before, "it runs on as it was taken over");
+    assert_eq!(host.read_file("/srv/shop/docker-compose.yml"), COMPOSE.as_bytes(), "so do its files");
 }

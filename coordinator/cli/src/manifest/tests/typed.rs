@@ -303,7 +303,7 @@ fn compose_files_become_files_of_the_app() {
         "    env_file: none.env\n",
         "    directory: srv\n",
         "    directory: /\n",
-        "    adopt: true\n",
+        "    handover: blue_green\n",
         "    env_file: ../x\n",
     ] {
         assert!(manifest(bad).is_err(), "{bad}");

@@ -28,6 +28,12 @@ impl Page {
         self.depth -= 1;
     }
 
+    /// An item of a list, a map that begins with this; to be closed again.
+    pub(super) fn item(&mut self, key: &str, value: &str) {
+        self.line(&format!("- {}: {}", scalar(key), scalar(value)));
+        self.depth += 1;
+    }
+
     /// A value of the program's own: a number, a truth value.
     pub(super) fn field(&mut self, key: &str, value: &str) {
         self.line(&format!("{}: {value}", scalar(key)));

@@ -1,10 +1,10 @@
 //! Whatever a host says, the manifest that is written of it is read back as the same.
 
-use drover_proto::app::Container;
+use drover_proto::app::{Container, Content, FilePart, Project};
 use serde_json::json;
 
 use super::*;
-use crate::manifest::tests::loaded;
+use crate::manifest::tests::{folder, loaded};
 
 fn read_back(found: &Found, remarks: &[String]) -> drover_proto::app::AppSpec {
     let (app, targets) = ("web".parse().unwrap(), [("role".parse().unwrap(), "web".parse().unwrap())].into());
@@ -117,5 +117,50 @@ fn a_unit_and_its_env_come_back() {
         assert_eq!(spec.env[&"A".parse().unwrap()].plain_text(), "b {{ c }} \\");
         let stored = drover_proto::app::SecretSource::Stored("web-KEY".parse().unwrap());
         assert_eq!(spec.secrets[&"KEY".parse().unwrap()], stored);
+    }
+}
+
+#[test]
+fn a_compose_project_and_its_files_come_back() {
+    let project: Project = serde_json::from_value(json!({
+        "directory": "/srv/else", "files": ["/srv/else/a/docker-compose.yml", "/srv/else/b.yml"], "env_file": "/srv/else/.env",
+        "profiles": ["p", "no"], "adopt": true,
+    }))
+    .unwrap();
+    let part: FilePart = serde_json::from_value(json!({
+        "path": "/srv/else/web.env", "owner": "root", "group": "root", "mode": 0o600, "adopt": true, "reload": [], "restart": [],
+        "content": { "text": [{ "text": "A={{ b }}\nTOKEN=" }, { "hole": { "secret": "TOKEN" } }, { "text": "\n" }] },
+    }))
+    .unwrap();
+    let found = Found {
+        compose: [("shop".parse().unwrap(), project.clone())].into(),
+        files: vec![part.clone()],
+        secrets: ["TOKEN".parse().unwrap()].into(),
+        ..Found::default()
+    };
+    let (app, targets) = ("shop".parse().unwrap(), [("role".parse().unwrap(), "web".parse().unwrap())].into());
+    let dir = folder(&written(&Draft { app: &app, targets: &targets, remarks: &[], found: &found }));
+    for path in project.files.iter().chain(&project.env_file) {
+        let place = dir.path().join(beside(&project, path));
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::write(place, "services: {}\n").unwrap();
+    }
+    let spec = crate::manifest::load(dir.path(), None).unwrap_or_else(|all| panic!("{all:?}")).spec;
+    assert_eq!(spec.compose[&"shop".parse().unwrap()], project);
+    let texts = |part: &FilePart| match &part.content {
+        Content::Text(content) => content.render(|hole| Ok::<_, ()>(format!("<{hole:?}>"))).unwrap(),
+        Content::Base64(_) => panic!("text"),
+    };
+    let back = spec.files.iter().find(|it| it.path == part.path).unwrap();
+    assert_eq!((back.mode, back.adopt, texts(back)), (0o600, true, texts(&part)));
+    assert!(spec.files.iter().all(|it| it.adopt), "those of the project, too");
+}
+
+#[test]
+fn nothing_is_written_outside_of_the_manifests_folder() {
+    for (path, good) in
+        [("a.yml", true), ("a/b.yml", true), ("/etc/a", false), ("../a", false), ("a/../../b", false), ("", false)]
+    {
+        assert_eq!(is_beside(path.as_ref()), good, "{path}");
     }
 }
