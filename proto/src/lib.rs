@@ -1,13 +1,14 @@
 //! The contract between drover's programs, and the only crate that all of them see.
 //!
 //! Read in this order: `name` and `digest` (the words), `template`, `app` and `strategy` (what an operator asks for),
-//! `spec` (what a host is told), `plan` (what a host will do), `status` and `event` (what it reports), `view` (what an
-//! operator sees), `code` (errors), `limits`, `token`, `tls`, and `wire` (the generated messages).
+//! `spec` (what a host is told), `plan` (what a host will do), `status` and `event` (what it reports), `view` and `prune`
+//! (what an operator sees), `code` (errors), `limits`, `token`, `tls`, and `wire` (the generated messages).
 
 pub mod name;
 pub mod digest;
 pub mod secret;
 pub mod duration;
+pub mod bytes;
 pub mod template;
 pub mod app;
 pub mod strategy;
@@ -20,6 +21,7 @@ pub mod status;
 pub mod event;
 pub mod rollout;
 pub mod view;
+pub mod prune;
 pub mod code;
 pub mod limits;
 pub mod token;
@@ -35,7 +37,7 @@ pub mod wire {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The newest protocol that this build speaks; see docs/ARCHITECTURE.md, "Versions".
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// The oldest one.
 pub const MIN_PROTOCOL_VERSION: u32 = 1;
 
@@ -62,9 +64,11 @@ mod tests {
             (2, 1, Some(2)),
             (3, 2, Some(3)),
             (3, 0, Some(3)),
-            (4, 3, Some(3)),
-            (4, 0, None),
-            (5, 4, None),
+            (4, 3, Some(4)),
+            (4, 0, Some(4)),
+            (5, 4, Some(4)),
+            (5, 0, None),
+            (6, 5, None),
             (0, 0, None),
         ];
         for (newest, oldest, spoken) in rows {

@@ -21,6 +21,7 @@ use drover_proto::{
 use futures_util::StreamExt;
 
 pub use events::Whose;
+pub use held::{HeldContainer, HeldImage};
 pub use project::Member;
 pub use pull::Credentials;
 pub use state::{ContainerState, Health};
@@ -30,6 +31,7 @@ use crate::{policy::Places, render::RenderedContainer};
 
 mod create;
 mod events;
+mod held;
 mod logs;
 mod project;
 mod pull;

@@ -7,6 +7,7 @@ use drover_proto::{
     code::Code,
     name::{AppName, ContainerName, UnitName},
     plan::{Action, Extent, Plan, Refusal},
+    prune::PruneReport,
     spec::DesiredApp,
     status::HostStatus,
 };
@@ -21,7 +22,7 @@ use crate::{
     report::{Redactor, now_unix_ms},
 };
 
-/// Asks; never changes anything. Cheap to clone.
+/// Asks; changes nothing but what a clean-up removes. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
@@ -129,6 +130,14 @@ impl Handle {
         let spec = shared.parts.desired.subscribe().borrow().clone();
         let (lines, left_out) = run.lines(layout, app, most, &known(spec.as_deref(), &ledger))?;
         Ok((lines, left_out, run.path(layout, app)))
+    }
+
+    /// What of the disk nobody needs; unless it is only planned, that goes. Whoever stops to wait for it does not stop it: the
+    /// engine would go on with what it was asked, while others begin.
+    pub async fn prune(&self, plan: bool) -> Result<PruneReport, String> {
+        let shared = self.0.clone();
+        let pass = tokio::spawn(async move { shared.prune(plan).await });
+        pass.await.map_err(|error| error.to_string())
     }
 
     /// The status, and every one after it.

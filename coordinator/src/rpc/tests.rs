@@ -38,6 +38,7 @@ mod hostile;
 mod images;
 mod invented;
 mod overlap;
+mod prune;
 mod raw;
 mod renewal;
 mod restarted;
