@@ -28,6 +28,7 @@ use crate::{
     link::{Answered, Link},
     reconcile::{self, Handle, Reconciler},
     render::Layout,
+    stock::Stock,
 };
 
 /// Held by the agent of this host, whatever its settings.
@@ -51,9 +52,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(identity) = identity {
         outbox.bind(identity.host).await;
     }
+    let (stock, stock_damaged) = Stock::open(&config.state_dir).context("cannot read the list of drover's images")?;
     let events_of_link = events.clone();
     events.emit(None, EventKind::AgentStarted, concat!("drover-agent ", env!("CARGO_PKG_VERSION"), " has started"));
-    if let Some(said) = damaged {
+    for said in damaged.into_iter().chain(stock_damaged) {
         events.emit(None, EventKind::StateSetAside, said);
     }
     unpack::tell_confinement();
@@ -65,6 +67,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         engine: Engine::default(),
         events,
         ports,
+        stock,
+        disk_budget: config.disk_budget,
     })
     .context("cannot read the ledgers")?;
     let link = Link {

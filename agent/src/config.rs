@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use drover_proto::bytes::Bytes;
 use serde::Deserialize;
 
 use crate::handover::PortRange;
@@ -22,6 +23,9 @@ pub struct Config {
     pub env_dir: PathBuf,
     /// A `tracing` filter, e.g. `info` or `drover_agent=debug`.
     pub log: String,
+    /// What drover may hold on this host's disk: releases, images and stopped containers that it made. Over that what nobody needs
+    /// goes by itself, oldest first; absent: nothing does.
+    pub disk_budget: Option<Bytes>,
     /// What is kept of events until the coordinator has them.
     pub events: EventsConfig,
     /// What is replaced by another instance beside it.
@@ -60,6 +64,7 @@ impl Default for Config {
             releases_dir: "/var/lib/drover/releases".into(),
             env_dir: "/var/lib/drover/env".into(),
             log: "info".to_owned(),
+            disk_budget: None,
             events: EventsConfig::default(),
             handover: HandoverConfig::default(),
         }
@@ -82,5 +87,28 @@ impl Config {
             path.display()
         );
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is read of the file.
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_budget_is_an_amount_and_there_is_none_unless_said() {
+        assert_eq!(read("").unwrap().disk_budget, None);
+        assert_eq!(read("disk_budget = \"10 GiB\"\n").unwrap().disk_budget, Some(Bytes(10 << 30)));
+        let said = read("\ndisk_budget = \"plenty\"\n").unwrap_err();
+        for words in ["agent.toml is not valid", "line 2", "disk_budget", "such as \"10 GiB\""] {
+            assert!(said.contains(words), "{words:?} is not in {said}");
+        }
     }
 }

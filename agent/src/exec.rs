@@ -30,6 +30,7 @@ use crate::{
     observe::Observed,
     render::{Layout, Rendered},
     report::Redactor,
+    stock::Stock,
 };
 
 /// What the steps of one activation work with.
@@ -44,6 +45,8 @@ pub struct Exec<'a> {
     pub blobs: &'a Blobs,
     /// Where the ledger is kept.
     pub ledgers: &'a Ledgers,
+    /// Where it is noted which images drover brings.
+    pub stock: &'a Stock,
     /// The app.
     pub app: &'a AppName,
     /// The release whose plan it is; `None` = removal.

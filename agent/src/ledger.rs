@@ -4,7 +4,9 @@
 //! The transitions are here, pure, so that tests can carry out a plan without a host.
 
 mod adopted;
+mod effects;
 mod handover;
+mod images;
 mod once;
 mod projects;
 mod store;
@@ -20,7 +22,9 @@ use drover_proto::{
 use serde::{Deserialize, Serialize};
 
 pub use adopted::{AdoptedContainer, AdoptedUnit};
+pub use effects::{reload_effect, unit_effect};
 pub use handover::{Instances, is_expected};
+pub use images::{Images, called};
 pub use once::{Once, OnceState};
 pub use projects::{Brought, Built, Projects, ServiceRecord};
 pub use store::{LedgerError, Ledgers, SetAside};
@@ -56,6 +60,9 @@ pub struct AppLedger {
     /// What was built of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub built: BTreeMap<ProjectName, Vec<Built>>,
+    /// Images of the committed release and of the one before it.
+    #[serde(default, skip_serializing_if = "Images::are_unknown")]
+    pub images: Images,
     /// Files of somebody else that this app took over; their content lies in `originals/`.
     pub originals: BTreeMap<AbsPath, Original>,
     /// `unit:X` → what it was last (re)started with, `reload:PATH` → what was last validated and reloaded.
@@ -176,18 +183,6 @@ pub struct Settled {
     pub phase: Phase,
 }
 
-/// The effect that says what a unit was last started with.
-#[must_use]
-pub fn unit_effect(unit: &UnitName) -> String {
-    format!("unit:{unit}")
-}
-
-/// The effect that says which content of a file was last validated and reloaded.
-#[must_use]
-pub fn reload_effect(path: &AbsPath) -> String {
-    format!("reload:{path}")
-}
-
 impl AppLedger {
     /// Of an app that this host has never had.
     #[must_use]
@@ -202,6 +197,7 @@ impl AppLedger {
             adopted: BTreeMap::new(),
             projects: Projects::new(),
             built: BTreeMap::new(),
+            images: Images::default(),
             originals: BTreeMap::new(),
             effects: BTreeMap::new(),
             activation: None,
@@ -307,6 +303,7 @@ impl AppLedger {
         self.trees.truncate(2);
         // To go back to it one day is no reason to run again what runs once.
         self.current = Some(DesiredApp { run_once: false, ..desired.clone() });
+        self.commit_images();
         self.activation = None;
         // Going back to an older release is no answer to why the newer one failed.
         let answered = |failure: &Failure| failure.release.number <= desired.release.number;
@@ -350,38 +347,6 @@ impl AppLedger {
         let known: BTreeSet<String> =
             units.keys().map(unit_effect).chain(files.keys().map(reload_effect)).chain(instances).collect();
         self.effects.retain(|key, _| known.contains(key));
-    }
-
-    fn record_effects(&mut self, rendered: &Rendered) {
-        self.record_projects(rendered);
-        for (name, unit) in &rendered.units {
-            self.effects.insert(unit_effect(name), unit.fingerprint);
-        }
-        self.record_reloads(rendered);
-    }
-
-    fn record_reloads(&mut self, rendered: &Rendered) {
-        for file in rendered.files.iter().filter(|file| file.kind == FileKind::Plain) {
-            self.effects.insert(reload_effect(&file.path), file.digest);
-        }
-    }
-
-    /// Forgets the effects and owned things that the release no longer has.
-    pub fn forget_dropped(&mut self, rendered: &Rendered) {
-        self.owned_files.retain(|_, file| !file.removed);
-        self.owned_units.retain(|name, _| rendered.units.contains_key(name));
-        self.owned_containers.retain(|name| rendered.containers.contains_key(name));
-        self.adopted.retain(|name, _| rendered.containers.contains_key(name));
-        self.projects.retain(|name, _| rendered.compose.contains_key(name));
-        self.built.retain(|name, _| rendered.compose.contains_key(name));
-        let wanted: BTreeSet<String> = rendered
-            .units
-            .keys()
-            .map(unit_effect)
-            .chain(rendered.files.iter().map(|file| reload_effect(&file.path)))
-            .chain(rendered.handovers.values().map(|its| handover::effect(&its.instance)))
-            .collect();
-        self.effects.retain(|key, _| wanted.contains(key));
     }
 }
 

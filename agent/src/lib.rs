@@ -21,6 +21,8 @@ pub mod upkeep;
 pub mod watch;
 pub mod exec;
 pub mod outputs;
+pub mod stock;
+pub mod disk;
 pub mod gate;
 pub mod check;
 pub mod report;

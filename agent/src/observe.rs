@@ -3,6 +3,7 @@
 
 pub mod compose;
 pub mod containers;
+pub mod disk;
 pub mod preflight;
 
 use std::{

@@ -3,18 +3,21 @@
 //!
 //! `workers` work on apps: `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `recover`
 //! works out what a damaged ledger said; `turns` keeps apart what concerns the whole host. What is committed is looked
-//! after by `refresh` and `mend`, and by `revive`, `listen` and `watching` beside the loop. `handle` answers questions.
+//! after by `refresh` and `mend`, and by `revive`, `listen` and `watching` beside the loop. `prune` cleans the disk up, kept apart
+//! from activations by `flights`. `handle` answers questions.
 
 mod activation;
 mod asked;
 mod beside;
 mod cleanup;
 mod decide;
+mod flights;
 mod handle;
 mod handover;
 mod jobs;
 mod listen;
 mod mend;
+mod prune;
 mod recover;
 mod refresh;
 mod removal;
@@ -33,6 +36,7 @@ use std::{
 };
 
 use drover_proto::{
+    bytes::Bytes,
     event::EventKind,
     name::{AppName, ReleaseId, RolloutId, UnitName},
     spec::{DesiredApp, HostSpec},
@@ -44,6 +48,8 @@ pub use handle::Handle;
 
 use self::{
     asked::Asked,
+    flights::Flights,
+    prune::Pruning,
     revive::{Revive, Wards},
     told::Told,
     turns::{Held, Turns},
@@ -62,6 +68,7 @@ use crate::{
     plan::Owners,
     render::{HostFacts, Layout},
     report::Board,
+    stock::Stock,
     upkeep::Upkeeps,
 };
 
@@ -84,6 +91,10 @@ pub struct Parts {
     pub events: Events,
     /// From where the ports of instances are allotted.
     pub ports: PortRange,
+    /// Which images drover has brought.
+    pub stock: Stock,
+    /// What drover may hold on the disk.
+    pub disk_budget: Option<Bytes>,
 }
 
 /// The reconciler could not be opened.
@@ -123,6 +134,10 @@ struct Shared {
     unread: Unread,
     /// Apps to be looked at before their time.
     looks: Asked<AppName>,
+    /// Apps that are being activated or removed.
+    flights: Flights,
+    /// What clean-ups remember.
+    pruning: Pruning,
 }
 
 /// The activation since which an app is as it is.
@@ -246,6 +261,8 @@ impl Reconciler {
             rewatch: Asked::new(),
             unread: Unread::default(),
             looks: Asked::new(),
+            flights: Flights::default(),
+            pruning: Pruning::default(),
             parts,
             ledgers,
             apps,
@@ -266,6 +283,7 @@ impl Reconciler {
         beside.spawn(Revive::new(self.shared.clone()).run());
         beside.spawn(listen::containers(self.shared.clone()));
         beside.spawn(Watching::new(self.shared.clone()).run());
+        beside.spawn(prune::passes(self.shared.clone()));
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.newer();

@@ -63,6 +63,8 @@ pub enum EventKind {
     StateSetAside,
     /// What such a file had said is known again.
     StateRecovered,
+    /// Images, containers or releases that nobody needs were removed, or there is more than the disk's budget and nothing may go.
+    DiskPruned,
     /// The host has a new certificate.
     CertificateRenewed,
     /// Events were dropped, since the coordinator was away for longer than there was room.

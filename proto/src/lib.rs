@@ -1,13 +1,14 @@
 //! The contract between drover's programs, and the only crate that all of them see.
 //!
 //! Read in this order: `name` and `digest` (the words), `template`, `app` and `strategy` (what an operator asks for),
-//! `spec` (what a host is told), `plan` (what a host will do), `found` (what runs there already), `status` and `event` (what it reports), `view` (what an
-//! operator sees), `code` (errors), `limits`, `token`, `tls`, and `wire` (the generated messages).
+//! `spec` (what a host is told), `plan` (what a host will do), `found` (what runs there already), `status` and `event` (what it reports), `view` and `prune` (what
+//! an operator sees), `code` (errors), `limits`, `token`, `tls`, and `wire` (the generated messages).
 
 pub mod name;
 pub mod digest;
 pub mod secret;
 pub mod duration;
+pub mod bytes;
 pub mod template;
 pub mod app;
 pub mod strategy;
@@ -21,6 +22,7 @@ pub mod status;
 pub mod event;
 pub mod rollout;
 pub mod view;
+pub mod prune;
 pub mod code;
 pub mod limits;
 pub mod token;

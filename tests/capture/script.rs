@@ -123,6 +123,7 @@ impl Scene {
         self.drover(&["logs", "tiny", "--hook", "migrate"]).ok();
         self.drover(&["logs", "tiny", "-n", "5"]).ok();
         self.interrupted(&["logs", "tiny", "-f"]);
+        self.drover(&["prune", "--plan"]).ok();
         self.drover(&["status"]).ok();
         self.drover(&["status", "tiny"]).ok();
         self.drover(&["releases", "tiny"]).ok();

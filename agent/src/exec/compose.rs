@@ -52,6 +52,7 @@ impl Exec<'_> {
         let missing = || failed(name, Code::Internal, "there is no artifact to build from");
         let tree = self.wanted()?.tree.as_ref().ok_or_else(missing)?;
         let output = (self.output_file(&format!("compose-build-{name}"))?, BUILD);
+        let before = self.engine.image_ids().await.map_err(|error| failed(name, Code::Docker, error))?;
         let built = compose.build(name, &config, tree.directory.as_path(), self.layout, output).await;
         built.map_err(|(why, tail)| {
             failed(name, Code::Build, format!("its images could not be built: {why}"))
@@ -63,7 +64,9 @@ impl Exec<'_> {
                 self.engine.image_id(&image.pullable()).await.map_err(|error| failed(name, Code::Docker, error))?;
             let lost =
                 || failed(name, Code::Build, format!("the image of service {service} is not here after its build"));
-            images.insert(image.pullable(), id.ok_or_else(lost)?);
+            let id = id.ok_or_else(lost)?;
+            self.stock.built(&image.pullable(), &id, self.app, &before);
+            images.insert(image.pullable(), id);
         }
         ledger.note_built(name, Built { of: config.identity(Some(&tree.key)), images });
         Ok(self.ledgers.save(ledger)?)
@@ -96,6 +99,8 @@ impl Exec<'_> {
         let project = self.project(name)?;
         let identity = config.identity(self.wanted()?.tree.as_ref().map(|tree| tree.key.as_str()));
         self.name_images(name, &config, identity, ledger).await?;
+        let images = config.services.values().filter_map(|service| service.image.as_ref());
+        ledger.note_project_images(name, images.map(|image| image.pullable()).collect());
         // From here on nobody can say what is there, until it is seen.
         ledger.projects.insert(name.clone(), None);
         self.ledgers.save(ledger)?;
@@ -125,6 +130,8 @@ impl Exec<'_> {
         if !built.is_empty() {
             ledger.note_built(name, Built { of: identity, images: built });
         }
+        let images = config.services.values().filter_map(|service| service.image.as_ref());
+        ledger.note_project_images(name, images.map(|image| image.pullable()).collect());
         let stands = Brought { adopted: true, ..brought(project, (&config, identity), &members) };
         ledger.projects.insert(name.clone(), Some(stands));
         Ok(self.ledgers.save(ledger)?)

@@ -41,11 +41,22 @@ impl Exec<'_> {
         let own = of_image.filter_map(|container| container.credentials.clone()).next();
         let credentials = own.or_else(|| of_registry.next().cloned());
         let credentials = credentials.map(|(username, password)| Credentials { username, password });
+        let name = image.pullable();
+        // Somebody may have brought it since the plan was made: then it is theirs.
+        if let Ok(true) = self.engine.has_image(image).await {
+            return Ok(());
+        }
+        self.stock.expect(&name, self.app);
         let pulled = self.engine.pull(image, credentials.as_ref(), self.say).await;
         pulled.map_err(|error| {
             let code = if error == DockerError::Absent { Code::Docker } else { Code::Image };
             StepFailure::new(code, "pull", format!("image {image} could not be fetched: {error}"))
-        })
+        })?;
+        // Whatever the engine does not say now, the next clean-up asks again.
+        if let Ok(Some(id)) = self.engine.image_id(&name).await {
+            self.stock.arrived(&name, &id, self.app);
+        }
+        Ok(())
     }
 
     /// What stands there and drover has not made stands aside; how it was is on disk before it is touched.

@@ -22,6 +22,7 @@ struct Bench {
     layout: Layout,
     blobs: Blobs,
     ledgers: Ledgers,
+    stock: Stock,
     systemd: Systemd,
     desired: DesiredApp,
 }
@@ -40,7 +41,8 @@ impl Bench {
         desired.spec.units.clear();
         let path = dir.path().join("site").to_string_lossy().into_owned();
         desired.spec.files = vec![file_part(&path, "new\n", 0o640)];
-        Self { layout, blobs, ledgers, systemd: Systemd::connect_to("unix:path=/nonexistent"), desired, dir }
+        let stock = Stock::open(&layout.state_dir).unwrap().0;
+        Self { layout, blobs, ledgers, stock, systemd: Systemd::connect_to("unix:path=/nonexistent"), desired, dir }
     }
 
     async fn step(&self, action: Action, ledger: &mut AppLedger, undo: &mut Undo) -> Result<(), StepFailure> {
@@ -51,6 +53,7 @@ impl Bench {
             engine: &Engine::default(),
             blobs: &self.blobs,
             ledgers: &self.ledgers,
+            stock: &self.stock,
             app: &self.desired.spec.app,
             wanted: Some(&rendered),
             observed: &Observed::default(),

@@ -24,6 +24,7 @@ use futures_util::StreamExt;
 pub use adopted::Adoptions;
 pub use aside::aside_of;
 pub use events::Whose;
+pub use held::{HeldContainer, HeldImage};
 pub use made::{Made, Odd, Shape, Source};
 pub use project::{Member, Origin, of_service};
 pub use pull::Credentials;
@@ -36,6 +37,7 @@ mod adopted;
 mod aside;
 mod create;
 mod events;
+mod held;
 mod logs;
 mod made;
 #[cfg(test)]

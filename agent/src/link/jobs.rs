@@ -1,5 +1,5 @@
 //! One-shot questions of the coordinator: what would you do with this app, show me that log. A closed list; none of them
-//! changes anything. Each has a time-to-live and an id that is answered once.
+//! changes anything but `prune`, which removes what nobody needs by this host's own rules. Each has a time-to-live and an id that is answered once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,8 +14,8 @@ use drover_proto::{
     secret::Secret,
     spec::DesiredApp,
     wire::{
-        FromAgent, ImageJob, Job, JobDone, JobError, JobReply, LogLine, LogsJob, PlanJob, from_agent::Message as Out,
-        job::Job as Kind, job_reply::Reply,
+        FromAgent, ImageJob, Job, JobDone, JobError, JobReply, LogLine, LogsJob, PlanJob, PruneJob,
+        from_agent::Message as Out, job::Job as Kind, job_reply::Reply,
     },
 };
 use futures_util::StreamExt as _;
@@ -112,6 +112,13 @@ impl Jobs {
                         replier.refuse(Code::JobExpired, "the host could not read it in time").await;
                     }
                 }
+                Some(Kind::Prune(prune)) => {
+                    let answer = answer_prune(&reconcile, prune, &replier);
+                    if tokio::time::timeout(time_to_live, answer).await.is_err() {
+                        let said = "the clean-up goes on; the host's events will tell what has gone";
+                        replier.refuse(Code::JobExpired, said).await;
+                    }
+                }
                 Some(Kind::HookLogs(logs)) => hook_logs::answer(&reconcile, logs, &replier).await,
                 None => replier.refuse(Code::Invalid, "this agent does not know that kind of job").await,
             }
@@ -187,6 +194,14 @@ async fn answer_image(reconcile: &Handle, job: ImageJob, replier: &Replier) {
             replier.refuse(Code::Docker, error.to_string()).await;
         }
         Err(error) => replier.refuse(Code::Image, error.to_string()).await,
+    }
+}
+
+async fn answer_prune(reconcile: &Handle, job: PruneJob, replier: &Replier) {
+    let report = reconcile.prune(job.plan).await;
+    match report.and_then(|report| serde_json::to_vec(&report).map_err(|error| error.to_string())) {
+        Ok(json) => drop(replier.say(Reply::PruneJson(json)).await),
+        Err(error) => replier.refuse(Code::Internal, error).await,
     }
 }
 

@@ -11,6 +11,7 @@ use drover_proto::{
     code::Code,
     name::{AppName, ContainerName, UnitName},
     plan::{Action, Extent, Plan, Refusal},
+    prune::PruneReport,
     spec::DesiredApp,
     status::HostStatus,
 };
@@ -25,7 +26,7 @@ use crate::{
     report::{Redactor, now_unix_ms},
 };
 
-/// Asks; never changes anything. Cheap to clone.
+/// Asks; changes nothing but what a clean-up removes. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
@@ -146,6 +147,14 @@ impl Handle {
         let spec = shared.parts.desired.subscribe().borrow().clone();
         let (lines, left_out) = run.lines(layout, app, most, &known(spec.as_deref(), &ledger))?;
         Ok((lines, left_out, run.path(layout, app)))
+    }
+
+    /// What of the disk nobody needs; unless it is only planned, that goes. Whoever stops to wait for it does not stop it: the
+    /// engine would go on with what it was asked, while others begin.
+    pub async fn prune(&self, plan: bool) -> Result<PruneReport, String> {
+        let shared = self.0.clone();
+        let pass = tokio::spawn(async move { shared.prune(plan).await });
+        pass.await.map_err(|error| error.to_string())
     }
 
     /// The status, and every one after it.

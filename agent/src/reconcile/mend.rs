@@ -260,6 +260,7 @@ impl Work<'_> {
             engine: &parts.engine,
             blobs: &parts.blobs,
             ledgers: &self.shared.ledgers,
+            stock: &parts.stock,
             app: &self.app,
             wanted: Some(rendered),
             observed,

@@ -164,6 +164,7 @@ impl Work<'_> {
             engine: &parts.engine,
             blobs: &parts.blobs,
             ledgers: &self.shared.ledgers,
+            stock: &parts.stock,
             app: &self.app,
             wanted: setting.wanted,
             observed: setting.observed,

@@ -110,6 +110,8 @@ fn open(dir: &TempDir) -> (Desired, Reconciler) {
         engine: Engine::default(),
         events: crate::event::Events::default(),
         ports: Default::default(),
+        stock: crate::stock::Stock::open(&dir.path().join("state")).unwrap().0,
+        disk_budget: None,
     };
     (desired, Reconciler::open(parts).unwrap().1)
 }

@@ -137,8 +137,9 @@ impl Shared {
             self.say(&work.ledger, desired.as_ref());
             return End::Settled;
         }
+        let flight = self.flights.begin(app).await;
         let end = work.carry(task).await;
-        drop(held);
+        drop((flight, held));
         self.guard(app, &work.facts);
         end
     }

@@ -262,6 +262,20 @@ pub enum Command {
         #[command(subcommand)]
         command: ImportCommand,
     },
+    /// Remove images, stopped containers and releases on the hosts that nobody needs; each that stays has its reason
+    ///
+    /// What each host's `disk_budget` (/etc/drover/agent.toml) says decides how much goes, oldest first; where there is none, all that
+    /// nobody needs. Never what runs, the release before it, what is in flight, or what drover did not make. Hosts with a budget do
+    /// the same by themselves.
+    #[command(after_help = "Examples:\n  drover prune --plan\n  drover prune --host web-1 --host web-2")]
+    Prune {
+        /// Only on this host; may be given more than once
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<String>,
+        /// Only show what would go, and why the rest stays
+        #[arg(long)]
+        plan: bool,
+    },
     /// Does not exist, and says why
     #[command(hide = true)]
     Exec {

@@ -10,6 +10,7 @@ use drover_proto::{
     limits,
     name::{AppName, EnvironmentName, LabelKey, LabelValue, OperatorName, RolloutId, SecretName},
     plan::Extent,
+    prune::PruneView,
     secret::Secret,
     tls::{self, Trust},
     view::{
@@ -251,6 +252,12 @@ impl Client {
         };
         let reply = self.calls.hook_logs(request).await;
         self.done(reply)
+    }
+
+    /// Has hosts clean up, or say what would go; no `hosts` = all.
+    pub async fn prune(&mut self, hosts: &[String], plan: bool) -> Result<Document<PruneView>, Fault> {
+        let reply = self.calls.prune(wire::PruneRequest { hosts: hosts.to_vec(), plan }).await;
+        self.view(reply)
     }
 
     /// What happened; `Status` as it is, so that the caller can tell a lost connection.

@@ -23,6 +23,7 @@ mod login;
 mod logs;
 mod offline;
 mod plan;
+mod prune;
 mod rollout;
 mod secret;
 mod status;
@@ -66,6 +67,7 @@ async fn carry_out(cli: Cli) -> Outcome {
             events::events(events::Wanted { host, app, since, limit }, follow, output).await
         }
         Command::Import { command } => import::import(command, output).await,
+        Command::Prune { hosts, plan } => prune::prune(&hosts, plan, output).await,
         Command::Exec { .. } => Err(offline::exec()),
         Command::Secret { command } => secret::run(command, output).await,
         Command::Token { command } => fleet::tokens(command, output).await,

@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod history;
 pub mod plan;
 pub mod progress;
+pub mod prune;
 pub mod rollout;
 pub mod status;
 pub mod table;

@@ -73,6 +73,7 @@ const TABLE: &[(&str, Who)] = &[
     ("/drover.v1.Operator/Logs", Who::Operator),
     ("/drover.v1.Operator/HookLogs", Who::Operator),
     ("/drover.v1.Operator/Import", Who::Operator),
+    ("/drover.v1.Operator/Prune", Who::Operator),
     ("/drover.v1.Operator/SetSecret", Who::Operator),
     ("/drover.v1.Operator/ListSecrets", Who::Operator),
     ("/drover.v1.Operator/RemoveSecret", Who::Operator),

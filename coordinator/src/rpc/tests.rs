@@ -39,6 +39,7 @@ mod images;
 mod imported;
 mod invented;
 mod overlap;
+mod prune;
 mod raw;
 mod renewal;
 mod restarted;

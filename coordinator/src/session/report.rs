@@ -49,7 +49,7 @@ pub(super) fn trim_reply(reply: &mut JobReply) {
             cut(&mut error.message, MAX_SENTENCE_CHARS);
         }
         Some(Reply::ImageDigest(digest)) => cut(digest, MAX_NAME_CHARS),
-        Some(Reply::PlanJson(_) | Reply::FoundJson(_) | Reply::Done(_)) | None => {}
+        Some(Reply::PlanJson(_) | Reply::FoundJson(_) | Reply::PruneJson(_) | Reply::Done(_)) | None => {}
     }
 }
 

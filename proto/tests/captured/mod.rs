@@ -10,6 +10,7 @@ use drover_proto::{
     app::AppSpec,
     event::Event,
     plan::Plan,
+    prune::{PruneReport, PruneView},
     spec::{DesiredApp, HostSpec},
     status::HostStatus,
     view, wire,
@@ -151,6 +152,10 @@ impl Heard {
                 job_reply::Reply::Done(_) => "job done",
                 job_reply::Reply::ImageDigest(_) => "image digest",
                 job_reply::Reply::FoundJson(_) => "found",
+                job_reply::Reply::PruneJson(json) => {
+                    parse::<PruneReport>(&json);
+                    "prune"
+                }
             },
         };
         *self.words.entry(word).or_default() += 1;
@@ -178,6 +183,7 @@ impl Heard {
                 job::Job::HookLogs(_) => "hook logs job",
                 job::Job::Image(_) => "image job",
                 job::Job::Import(_) => "import job",
+                job::Job::Prune(_) => "prune job",
             },
             Message::CancelJob(_) => "cancel",
             Message::EventsAck(_) => "events ack",
@@ -221,6 +227,7 @@ impl Heard {
             "Operator.LabelHost.up" => drop(file.read::<wire::LabelHostRequest>()),
             "Operator.Logs.up" => drop(file.read::<wire::LogsRequest>()),
             "Operator.HookLogs.up" => drop(file.read::<wire::HookLogsRequest>()),
+            "Operator.Prune.up" => drop(file.read::<wire::PruneRequest>()),
             "Operator.Events.up" => drop(file.read::<wire::EventsRequest>()),
             "Operator.SetSecret.up" => drop(file.read::<wire::SetSecretRequest>()),
             "Operator.RemoveSecret.up" => drop(file.read::<wire::SecretRequest>()),
@@ -259,6 +266,7 @@ fn answered_to_operator(file: &File) {
         "Operator.ListTokens.down" => file.views::<Vec<view::TokenView>>(),
         "Operator.ListOperators.down" => file.views::<Vec<view::OperatorView>>(),
         "Operator.ListAudit.down" => file.views::<Vec<view::AuditView>>(),
+        "Operator.Prune.down" => file.views::<PruneView>(),
         "Operator.Events.down" => file.views::<Vec<view::EventView>>(),
         "Operator.Apply.down" | "Operator.Rollback.down" | "Operator.Remove.down" | "Operator.Restart.down" => {
             drop(file.read::<wire::RolloutStarted>());

@@ -1,6 +1,7 @@
 //! Containers as parts of a release: fetched, switched, gated, reverted and looked after like everything else.
 
 mod misfortune;
+mod prune;
 mod refused;
 
 use std::{path::PathBuf, time::Duration};

@@ -14,6 +14,7 @@ const PURE: &[&str] = &[
     "agent/src/plan",
     "agent/src/drift",
     "agent/src/budget.rs",
+    "agent/src/disk",
     "agent/src/render",
     "agent/src/gate/stretch.rs",
     "agent/src/gate/verdict.rs",

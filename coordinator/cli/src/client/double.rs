@@ -210,5 +210,6 @@ impl Operator for Double {
         list_operators(Empty) -> View,
         revoke_operator(OperatorRequest) -> Empty,
         list_audit(AuditRequest) -> View,
+        prune(PruneRequest) -> View,
     }
 }

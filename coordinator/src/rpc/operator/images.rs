@@ -94,9 +94,10 @@ async fn ask(services: &Services, host: &Host, job: ImageJob) -> Result<Digest, 
             Err(_) => Err(format!("it answered {text:?}, which is no digest")),
         },
         Ok(Some(Reply::Error(error))) => Err(error.message),
-        Ok(Some(Reply::PlanJson(_) | Reply::FoundJson(_) | Reply::LogLine(_) | Reply::Done(_)) | None) => {
-            Err("it went away, or answered something else".to_owned())
-        }
+        Ok(
+            Some(Reply::PlanJson(_) | Reply::FoundJson(_) | Reply::LogLine(_) | Reply::Done(_) | Reply::PruneJson(_))
+            | None,
+        ) => Err("it went away, or answered something else".to_owned()),
     }
 }
 

@@ -43,8 +43,9 @@ pub(super) async fn import(services: &Services, request: ImportRequest) -> Resul
             let said = SAID.into_iter().find(|code| code.as_str() == error.code);
             Err(of_host(said.unwrap_or(Code::Internal), &error.message))
         }
-        Ok(Some(Reply::PlanJson(_) | Reply::ImageDigest(_) | Reply::LogLine(_) | Reply::Done(_)) | None) => {
-            Err(of_host(Code::HostOffline, "it went away, or answered something else"))
-        }
+        Ok(
+            Some(Reply::PlanJson(_) | Reply::ImageDigest(_) | Reply::LogLine(_) | Reply::Done(_) | Reply::PruneJson(_))
+            | None,
+        ) => Err(of_host(Code::HostOffline, "it went away, or answered something else")),
     }
 }

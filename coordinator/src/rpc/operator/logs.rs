@@ -141,7 +141,7 @@ async fn relay(host: HostName, mut answers: Answers, sender: Sender, stop: Cance
                 drop(say(&sender, &host, error.message).await);
                 return;
             }
-            Some(Reply::PlanJson(_) | Reply::ImageDigest(_) | Reply::FoundJson(_)) => continue,
+            Some(Reply::PlanJson(_) | Reply::ImageDigest(_) | Reply::FoundJson(_) | Reply::PruneJson(_)) => continue,
             None => {
                 drop(say(&sender, &host, "the host went away".to_owned()).await);
                 return;

@@ -1,14 +1,14 @@
 //! What operators call. This file only says who asks and hands on; the calls are in one file per noun: `plan`, `apply`
-//! (the way of a release), `rollouts`, `hosts`, `views` (looking), `logs`, `import`, `events`, `secrets`, `tokens` (with operators), `blobs`.
+//! (the way of a release), `rollouts`, `hosts`, `views` (looking), `logs`, `import`, `prune`, `events`, `secrets`, `tokens` (with operators), `blobs`.
 
 use drover_proto::{
     name::OperatorName,
     wire::{
         AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest, CordonHostRequest, CreateTokenReply,
         CreateTokenRequest, Empty, EventsRequest, HookLogsRequest, HostRequest, ImportRequest, LabelHostRequest,
-        LogLine, LogsRequest, OperatorRequest, PlanReply, PlanRequest, PushBlobRequest, RemoveHostRequest,
-        RemoveRequest, RenewReply, RenewRequest, RestartRequest, RollbackRequest, RolloutRequest, RolloutStarted,
-        SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
+        LogLine, LogsRequest, OperatorRequest, PlanReply, PlanRequest, PruneRequest, PushBlobRequest,
+        RemoveHostRequest, RemoveRequest, RenewReply, RenewRequest, RestartRequest, RollbackRequest, RolloutRequest,
+        RolloutStarted, SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
     },
 };
 use serde::Serialize;
@@ -30,6 +30,7 @@ mod import;
 mod logs;
 mod plan;
 mod preflight;
+mod prune;
 mod restart;
 mod rollouts;
 mod secrets;
@@ -157,6 +158,11 @@ impl operator_server::Operator for Operator {
     async fn import(&self, request: Request<ImportRequest>) -> Reply<View> {
         let (_, request) = open(request)?;
         import::import(&self.0, request).await.map(Response::new)
+    }
+
+    async fn prune(&self, request: Request<PruneRequest>) -> Reply<View> {
+        let (by, request) = open(request)?;
+        prune::prune(&self.0, request, &by).await.map(Response::new)
     }
 
     async fn set_secret(&self, request: Request<SetSecretRequest>) -> Reply<Empty> {

@@ -253,9 +253,9 @@ async fn ask_one(services: Services, host: Host, job: PlanJob, too_old: Option<P
                 Err(error) => HostPlanOutcome::Error(format!("its plan cannot be read: {error}")),
             },
             Ok(Some(Reply::Error(error))) => HostPlanOutcome::Error(format!("{} ({})", error.message, error.code)),
-            Ok(Some(Reply::LogLine(_) | Reply::Done(_) | Reply::ImageDigest(_) | Reply::FoundJson(_))) => {
-                HostPlanOutcome::Error("it answered something else than a plan".to_owned())
-            }
+            Ok(Some(
+                Reply::LogLine(_) | Reply::Done(_) | Reply::ImageDigest(_) | Reply::FoundJson(_) | Reply::PruneJson(_),
+            )) => HostPlanOutcome::Error("it answered something else than a plan".to_owned()),
         },
     };
     HostPlan { host: host.name, outcome }

@@ -14,6 +14,7 @@ use drover_proto::{
     digest::Digest,
     name::{AppName, ReleaseId},
     plan::{Action, Plan, Reason, Refusal, Step},
+    prune::PruneReport,
     spec::{DesiredApp, HostSpec},
     status::{AppStatus, HostStatus, Phase},
     tls::{Identity, Trust, client_config, dial},
@@ -89,6 +90,10 @@ impl FakeAgent {
                         }
                         job::Job::Image(image) => answer(&out, &id, looked_up(&image)).await,
                         job::Job::Import(import) => answer(&out, &id, imported(&import.name)).await,
+                        job::Job::Prune(_) => {
+                            let report = PruneReport { held_bytes: 1, ..PruneReport::default() };
+                            answer(&out, &id, Reply::PruneJson(serde_json::to_vec(&report).unwrap())).await;
+                        }
                         job::Job::Logs(_) | job::Job::HookLogs(_) => {
                             let line = LogLine { text: "hello".to_owned(), ..LogLine::default() };
                             answer(&out, &id, Reply::LogLine(line)).await;
