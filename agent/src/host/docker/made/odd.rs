@@ -33,7 +33,7 @@ fn rights(host: &HostConfig, all: &mut Vec<Odd>) {
     let shared = |mode: &Option<String>| mode.as_deref().is_some_and(|mode| mode.starts_with("container:"));
     let tighter = |option: &String| option.starts_with("no-new-privileges") && !option.ends_with("false");
     let loose =
-        host.security_opt.iter().flatten().any(|option| !tighter(option) && !(privileged && option == "label=disable"));
+        host.security_opt.iter().flatten().any(|option| !(tighter(option) || privileged && option == "label=disable"));
     let unmasked = |paths: &Option<Vec<String>>| paths.as_ref().is_some_and(Vec::is_empty) && !privileged;
     let facts = [
         ("security_opt", loose || unmasked(&host.masked_paths) || unmasked(&host.readonly_paths)),
