@@ -124,6 +124,7 @@ impl Scene {
         self.drover(&["logs", "tiny", "-n", "5"]).ok();
         self.interrupted(&["logs", "tiny", "-f"]);
         self.drover(&["prune", "--plan"]).ok();
+        self.drover(&["import", "unit", "nginx.service", "--host", "web-1"]).ok();
         self.drover(&["status"]).ok();
         self.drover(&["status", "tiny"]).ok();
         self.drover(&["releases", "tiny"]).ok();

@@ -58,18 +58,17 @@ async fn an_agent_deploys_with_a_coordinator_of_protocol_1() {
     deploys(&coordinator, &mut talk, 1, |other| panic!("protocol 1 knows no {other:?}")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_deploys_with_a_coordinator_of_protocol_2() {
-    let mut coordinator = Scripted::start(2).await;
+/// One of the protocols that take whoever can fall back to what they speak.
+async fn deploys_with(protocol: u32) {
+    let mut coordinator = Scripted::start(protocol).await;
     let mut talk = coordinator.talk().await;
-    // It took whoever could fall back to what it spoke.
     let (newest, oldest) = (talk.hello.protocol_version, talk.hello.min_protocol_version);
-    assert!(newest == PROTOCOL_VERSION && oldest <= 2, "{newest} down to {oldest}");
+    assert!(newest == PROTOCOL_VERSION && oldest <= protocol, "{newest} down to {oldest}");
     let (coordinator_version, host_name) = ("0.1.0".to_owned(), "web-1".to_owned());
-    let welcome = Welcome { protocol_version: 2, coordinator_version, host_name, takes_events: true };
+    let welcome = Welcome { protocol_version: protocol, coordinator_version, host_name, takes_events: true };
     talk.say(to_agent::Message::Welcome(welcome)).await;
     let mut told = Vec::new();
-    deploys(&coordinator, &mut talk, 2, |other| match other {
+    deploys(&coordinator, &mut talk, protocol, |other| match other {
         Message::Events(events) => {
             told.extend(serde_json::from_slice::<Vec<Event>>(&events.events_json).expect("events"));
         }
@@ -77,4 +76,14 @@ async fn an_agent_deploys_with_a_coordinator_of_protocol_2() {
     })
     .await;
     assert!(told.iter().any(|event| event.kind.to_string() == "agent-started"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_deploys_with_a_coordinator_of_protocol_2() {
+    deploys_with(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_deploys_with_a_coordinator_of_protocol_3() {
+    deploys_with(3).await;
 }
