@@ -6,6 +6,7 @@
 //! makes a swap file. No decisions are made here; `exec` and `check` call it.
 
 pub mod archive;
+pub mod bounded;
 pub mod calendar;
 pub mod certificate;
 pub mod clock;

@@ -21,10 +21,11 @@ use drover_proto::{
 use self::{compose::SeenProjects, containers::SeenContainers, preflight::Preflight};
 use crate::{
     host::{
+        bounded::read_bounded,
         docker::Engine,
         files::{self, FileState, Known},
         packages,
-        systemd::{Systemd, UnitState, read_fragment},
+        systemd::{Systemd, UnitState},
         users,
     },
     ledger::AppLedger,
@@ -221,7 +222,7 @@ fn alike(rendered: &Rendered, ledger: &AppLedger, observed: &Observed) -> BTreeS
         let file = rendered.files.iter().find(|file| file.kind == FileKind::Unit(unit.file.clone()))?;
         let state = observed.units.get(name).filter(|state| !state.need_daemon_reload)?;
         let there = state.fragment_path != file.path.as_str() && !state.fragment_path.is_empty();
-        (there && read_fragment(&state.fragment_path).ok()? == *file.bytes.expose()).then_some(())
+        (there && read_bounded(&state.fragment_path).ok()? == *file.bytes.expose()).then_some(())
     };
     rendered.units.keys().filter(|name| text(name).is_some()).cloned().collect()
 }

@@ -14,7 +14,7 @@ use std::{
 use drover_proto::name::ProjectName;
 
 pub use config::{Ask, Build, Config, Service};
-pub use origin::{Sources, variables};
+pub use origin::{Sources, pairs, variables};
 
 use super::{
     files,

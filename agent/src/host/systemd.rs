@@ -13,11 +13,9 @@ use zbus::{Message, OwnedObjectPath, OwnedVariant, Structure, Variant};
 
 use super::files;
 use bus::Bus;
-pub use fragment::read_fragment;
 pub use signals::UnitSignals;
 
 mod bus;
-mod fragment;
 mod job;
 mod signals;
 

@@ -13,9 +13,9 @@ use drover_proto::{
 
 use super::{
     Refused, refused,
-    secrets::{in_argument, looks_secret},
+    secrets::{among, looks_secret},
 };
-use crate::host::docker::{DockerError, Engine, Made, Shape};
+use crate::host::docker::{DockerError, Engine, Made};
 
 pub(super) async fn read(name: &ContainerName, engine: &Engine) -> Result<Found, Refused> {
     match engine.made(name).await {
@@ -61,10 +61,28 @@ fn tell(name: &ContainerName, made: &Made, found: &mut Found) {
         let counts = if odd.counts { "; drover will make it anew without that" } else { "" };
         found.note(odd.field, format!("{}{counts}", odd.what));
     }
-    if made.shape.entrypoint.iter().chain(&made.shape.command).any(|argument| in_argument(argument)) {
-        found
-            .note("command", format!("{name} seems to have a secret among its arguments, where everybody can read it"));
+    let arguments: Vec<&str> = made.shape.entrypoint.iter().chain(&made.shape.command).map(String::as_str).collect();
+    if among(&arguments) {
+        let what = format!("{name} seems to have a secret among its arguments, where everybody can read it");
+        found.note("command", what);
     }
+    for key in made.shape.labels.iter().filter(|(key, value)| looks_secret(key, value)).map(|(key, _)| key) {
+        found.note("labels", left_out(key));
+    }
+    for key in secret_options(made).map(|(key, _)| key) {
+        found.note("logging", left_out(key));
+    }
+}
+
+fn left_out(key: &str) -> String {
+    format!(
+        "the value of {key} looks like a secret, and has not left the host: say it here, or what is taken over differs"
+    )
+}
+
+fn secret_options(made: &Made) -> impl Iterator<Item = (&String, &String)> {
+    let options = made.shape.logging.iter().flat_map(|logging| &logging.options);
+    options.filter(|(key, value)| looks_secret(key, value))
 }
 
 /// As it is called, with the digest that it has.
@@ -98,7 +116,8 @@ fn container(made: &Made, image: ImageRef) -> Container {
     let (shape, gives) = (&made.shape, &made.gives);
     let (entrypoint, command) = program(made);
     let other = |is: &str, given: &str| Some(is.to_owned()).filter(|is| !is.is_empty() && is != given);
-    let labels = shape.labels.iter().filter(|(key, value)| gives.labels.get(*key) != Some(value));
+    let labels = shape.labels.iter();
+    let labels = labels.filter(|(key, value)| gives.labels.get(*key) != Some(value) && !looks_secret(key, value));
     let signal = other(&shape.stop_signal, &gives.stop_signal).filter(|signal| signal.starts_with("SIG"));
     Container {
         image,
@@ -121,7 +140,7 @@ fn container(made: &Made, image: ImageRef) -> Container {
         working_dir: other(&shape.working_dir, &gives.working_dir).and_then(|path| path.parse().ok()),
         restart: shape.restart.unwrap_or(Restart::No),
         healthcheck: health(made),
-        logging: logging(shape),
+        logging: logging(made),
         stop_signal: signal.filter(|signal| signal != "SIGTERM" || !gives.stop_signal.is_empty()),
         stop_grace_period: Span::from_secs(shape.stop_grace_s),
         labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
@@ -170,9 +189,11 @@ fn health(made: &Made) -> Option<Healthcheck> {
 }
 
 /// What the engine does when nobody says anything goes without saying.
-fn logging(shape: &Shape) -> Option<Logging> {
+fn logging(made: &Made) -> Option<Logging> {
     let usual = |log: &&Logging| log.driver.is_empty() || (log.driver == "json-file" && log.options.is_empty());
-    shape.logging.as_ref().filter(|log| !usual(log)).cloned()
+    let mut log = made.shape.logging.as_ref().filter(|log| !usual(log)).cloned()?;
+    log.options.retain(|key, value| !looks_secret(key, value));
+    Some(log)
 }
 
 /// Secrets go into the app's env, and so does what a container's own cannot hold.

@@ -68,6 +68,18 @@ pub(super) fn in_argument(argument: &str) -> bool {
     if name.is_empty() { is_telling(argument) } else { looks_secret(&option, value) || is_telling(value) }
 }
 
+/// Whether the arguments of a program hold one, also as a word of its own: `--requirepass x`.
+pub(super) fn among(arguments: &[&str]) -> bool {
+    let word = |pair: &[&str]| {
+        pair[0].starts_with('-') && !pair[0].contains('=') && !pair[1].starts_with('-') && {
+            let option = pair[0].trim_start_matches('-').replace('-', "_");
+            // The usual name of redis for it.
+            looks_secret(&option, pair[1]) || option == "requirepass"
+        }
+    };
+    arguments.iter().any(|argument| in_argument(argument)) || arguments.windows(2).any(word)
+}
+
 #[cfg(test)]
 mod tests {
     //! What stays on the host, and what may be shown.
@@ -101,5 +113,7 @@ mod tests {
         }
         assert!(in_argument("--db-password=x") && in_argument("amqp://a:b@c/"));
         assert!(!in_argument("--port=8000") && !in_argument("serve"));
+        assert!(among(&["redis-server", "--requirepass", "x"]) && among(&["db", "--admin-password", "x"]));
+        assert!(!among(&["serve", "--port", "8000", "--password", "--quiet"]));
     }
 }

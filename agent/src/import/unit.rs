@@ -11,10 +11,13 @@ use drover_proto::{
 
 use super::{
     Refused, refused,
-    secrets::{in_argument, looks_secret},
+    secrets::{among, looks_secret},
 };
 use crate::{
-    host::systemd::{Systemd, UnitState, read_fragment},
+    host::{
+        bounded::read_bounded,
+        systemd::{Systemd, UnitState},
+    },
     plan::runs,
 };
 
@@ -29,11 +32,17 @@ pub(super) async fn read(name: &UnitName, systemd: &Systemd) -> Result<Found, Re
     let state = systemd.unit(name).await.map_err(|error| refused(Code::Systemd, error.to_string()))?;
     let fragment = state.fragment_path.clone();
     let file = file_of(name, &state)?;
-    let read = tokio::task::spawn_blocking(move || read_fragment(&fragment)).await;
+    let read = tokio::task::spawn_blocking(move || read_bounded(&fragment)).await;
     let bytes = read.map_err(|error| refused(Code::Internal, error.to_string()))?;
     let cannot = |why: String| refused(Code::Invalid, format!("{} cannot be read: {why}", state.fragment_path));
     let text = String::from_utf8(bytes.map_err(|error| cannot(error.to_string()))?);
-    Ok(found(name, file, &state, &text.map_err(|_| cannot("it is not text".to_owned()))?))
+    let text = text.map_err(|_| cannot("it is not text".to_owned()))?;
+    if text.lines().any(|line| value_of(line, "SetCredential").is_some()) {
+        let why =
+            format!("{} has a secret in its text: give it to the unit with LoadCredential= first", state.fragment_path);
+        return Err(refused(Code::Invalid, why));
+    }
+    Ok(found(name, file, &state, &text))
 }
 
 /// The unit that the file is of, and of an instance what stands behind the `@`.
@@ -112,15 +121,23 @@ fn tell(name: &UnitName, state: &UnitState, text: &str, found: &mut Found) {
         found.note("start", format!("{name} does not run just now: say start: true if it should"));
     }
     for line in text.lines().map(str::trim_start) {
-        if let Some(path) = line.strip_prefix("EnvironmentFile=") {
+        if let Some(path) = value_of(line, "EnvironmentFile") {
             let path = path.trim().trim_start_matches('-');
             found.note("EnvironmentFile", format!("{path} is not drover's, and stays as it is; it may hold secrets"));
         }
-        let secret = |(key, value): (&str, &str)| key.starts_with("Exec") && value.split_whitespace().any(in_argument);
+        let secret = |(key, value): (&str, &str)| {
+            key.starts_with("Exec") && among(&value.split_whitespace().collect::<Vec<_>>())
+        };
         if line.split_once('=').is_some_and(secret) {
             found.note("ExecStart", "there seems to be a secret among its arguments, where everybody can read it");
         }
     }
+}
+
+/// What a line sets a directive to; systemd allows blanks around the `=`.
+fn value_of<'a>(line: &'a str, directive: &str) -> Option<&'a str> {
+    let (key, value) = line.split_once('=')?;
+    (key.trim() == directive).then(|| value.trim_start())
 }
 
 /// A line of `Environment=` that holds a secret becomes the app's env file; nothing else of the text changes.
@@ -129,7 +146,7 @@ fn without_secrets(text: &str, found: &mut Found) -> Template {
     let mut plain = String::new();
     let mut lines = text.split_inclusive('\n').peekable();
     while let Some(line) = lines.next() {
-        let Some(value) = line.trim_start().strip_prefix("Environment=") else {
+        let Some(value) = value_of(line, "Environment") else {
             plain.push_str(line);
             continue;
         };

@@ -9,6 +9,7 @@ use std::{
 
 use drover_proto::{
     code::Code,
+    found::Subject,
     name::{AppName, ContainerName, UnitName},
     plan::{Action, Extent, Plan, Refusal},
     prune::PruneReport,
@@ -117,11 +118,16 @@ impl Handle {
         &self.0.parts.systemd
     }
 
-    /// The app that has a unit on this host.
+    /// The app that has it on this host already.
     #[must_use]
-    pub fn owner_of(&self, unit: &UnitName) -> Option<AppName> {
+    pub fn owner_of(&self, subject: &Subject) -> Option<AppName> {
         let apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        apps.values().find(|ledger| ledger.owned_units.contains_key(unit)).map(|ledger| ledger.app.clone())
+        let has = |ledger: &&AppLedger| match subject {
+            Subject::Unit(name) => ledger.owned_units.contains_key(name),
+            Subject::Container(name) => ledger.owned_containers.contains(name),
+            Subject::Compose(name) => ledger.projects.contains_key(name),
+        };
+        apps.values().find(has).map(|ledger| ledger.app.clone())
     }
 
     /// Knows the values of the app's secrets.

@@ -1,10 +1,13 @@
 //! What was made by hand is imported, taken over without a restart, changed, and given back.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use drover_tests::{
     fleet::Fleet,
-    lab::{Host, Image, Registry},
+    lab::{Host, Image, Registry, eventually},
 };
 
 /// A host with things that nobody but its owner made, and a place for manifests.
@@ -125,8 +128,11 @@ fn a_container_is_imported_taken_over_changed_and_given_back() {
         "{status:#}"
     );
     hand.host().exec(&["systemctl", "restart", "drover-agent"]).ok();
-    let again = alice.apply(&manifest).ok();
-    assert!(again.contains("nothing to do"), "{again}");
+    // As soon as the coordinator has heard of it.
+    eventually("there is nothing to do for it", Duration::from_secs(30), || {
+        let again = alice.apply(&manifest).ok();
+        if again.contains("nothing to do") { Ok(()) } else { Err(again) }
+    });
     assert_eq!(hand.container(), back, "nor by an agent that began anew");
 
     let bad = hand.with(&manifest, "GREETING: hello", "GREETING: hello\n      BEHAVIOUR: crash");

@@ -4,17 +4,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Read as _,
     path::{Path, PathBuf},
 };
 
-use drover_proto::{limits::MAX_FILE_BYTES, name::AbsPath};
+use drover_proto::name::AbsPath;
 
 use super::{
     reads::{named, plainly},
     yaml::{self, Yaml},
 };
-use crate::host::docker::Origin;
+use crate::host::{bounded::read_bounded, docker::Origin};
 
 /// All files together.
 const MAX_FILES: usize = 20;
@@ -28,7 +27,9 @@ pub struct Sources {
     pub files: Vec<(AbsPath, String)>,
     /// What `${…}` is filled in from.
     pub env_file: Option<(AbsPath, String)>,
-    /// What the compose files name beside that.
+    /// Compose files that those name.
+    pub included: Vec<(AbsPath, String)>,
+    /// What else they name.
     pub others: Vec<(AbsPath, String)>,
     /// Of the services that have some.
     pub profiles: BTreeMap<String, Vec<String>>,
@@ -56,13 +57,15 @@ impl Sources {
         let usual = sources.directory.join(".env");
         let env_file = match &origin.env_file {
             Some(file) => Some(sources.within(file)?),
-            None => usual.exists().then_some(usual),
+            None if usual.exists() => Some(sources.within(&usual)?),
+            None => None,
         };
         sources.env_file = env_file.map(|path| Ok::<_, String>((absolute(&path)?, text(&path)?))).transpose()?;
         let mut next = 0;
         while let Some((path, is_compose)) = to_read.get(next).cloned() {
             next += 1;
-            let known = sources.files.iter().chain(&sources.others).any(|(known, _)| known.as_path() == path);
+            let mut known = sources.files.iter().chain(&sources.included).chain(&sources.others);
+            let known = known.any(|(known, _)| known.as_path() == path);
             if known {
                 continue;
             }
@@ -72,8 +75,10 @@ impl Sources {
             let text = text(&path)?;
             if is_compose {
                 sources.look_into(&path, &text, &mut to_read)?;
+                sources.included.push((absolute(&path)?, text));
+            } else {
+                sources.others.push((absolute(&path)?, text));
             }
-            sources.others.push((absolute(&path)?, text));
         }
         Ok(sources)
     }
@@ -118,17 +123,29 @@ fn absolute(path: &Path) -> Result<AbsPath, String> {
 
 fn text(path: &Path) -> Result<String, String> {
     let cannot = |why: &dyn std::fmt::Display| format!("{} cannot be read: {why}", path.display());
-    // A pipe or a device would never end.
-    if !fs::metadata(path).map_err(|error| cannot(&error))?.is_file() {
-        return Err(cannot(&"it is no file"));
+    String::from_utf8(read_bounded(path).map_err(|error| cannot(&error))?).map_err(|_| cannot(&"it is no text"))
+}
+
+/// Every value of a compose file with its key: `KEY: value`, `- KEY=value`; without one what stands alone.
+#[must_use]
+pub fn pairs(text: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    if let Ok(tree) = yaml::parse(text) {
+        collect("", &tree, &mut all);
     }
-    let file = fs::File::open(path).map_err(|error| cannot(&error))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
-    if bytes.len() > MAX_FILE_BYTES {
-        return Err(cannot(&"it is too large"));
+    all
+}
+
+fn collect(key: &str, tree: &Yaml, all: &mut Vec<(String, String)>) {
+    match tree {
+        Yaml::Null => {}
+        Yaml::Text(text) => match text.split_once('=') {
+            Some((name, value)) if key.is_empty() => all.push((name.to_owned(), value.to_owned())),
+            _ => all.push((key.to_owned(), text.clone())),
+        },
+        Yaml::List(items) => items.iter().for_each(|item| collect("", item, all)),
+        Yaml::Map(entries) => entries.iter().for_each(|(key, value)| collect(key, value, all)),
     }
-    String::from_utf8(bytes).map_err(|_| cannot(&"it is no text"))
 }
 
 /// The variables that a compose file is filled in from: name, and whether it says what else to take.
@@ -188,6 +205,11 @@ mod tests {
         assert!(of(dir.path().join("link.yml")).contains("does not lie in"));
         assert!(of("/etc/passwd".into()).contains("does not lie in"));
         assert!(of(dir.path().join("web.env")).contains("no compose file"));
+        fs::remove_file(dir.path().join(".env")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join(".env")).unwrap();
+        let (file, none) = (vec![dir.path().join("plain.yml")], Origin { env_file: None, ..origin.clone() });
+        fs::write(&file[0], "services: {a: {image: a}}").unwrap();
+        assert!(Sources::read(&Origin { files: file, ..none }).unwrap_err().contains("does not lie in"));
         assert!(Sources::read(&Origin::default()).unwrap_err().contains("do not say where"));
     }
 

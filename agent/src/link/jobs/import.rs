@@ -18,10 +18,8 @@ pub(super) async fn answer(reconcile: &Handle, job: ImportJob, replier: &Replier
         Ok(subject) => subject,
         Err(error) => return replier.refuse(Code::Invalid, error.to_string()).await,
     };
-    if let Subject::Unit(name) = &subject
-        && let Some(app) = reconcile.owner_of(name)
-    {
-        return replier.refuse(Code::Invalid, format!("unit {name} is app {app}'s already")).await;
+    if let Some(app) = reconcile.owner_of(&subject) {
+        return replier.refuse(Code::Invalid, format!("{subject} is app {app}'s already")).await;
     }
     let found = match import::read(&subject, reconcile.systemd(), reconcile.engine()).await {
         Ok(found) => found,

@@ -132,8 +132,10 @@ fn put(text: &str, texts: &[(PathBuf, &str)], options: &ImportOptions) -> Outcom
     let folder = path.parent().unwrap_or(Path::new(""));
     for (place, text) in texts {
         if !is_beside(place) {
-            let message =
-                format!("the host names a file that would lie outside of the manifest's folder: {}", place.display());
+            let message = format!(
+                "the host calls a file of the project {}, which is not written here: bring it by hand",
+                place.display()
+            );
             return Err(Fault::new(drover_proto::code::Code::Invalid, message));
         }
         let place = folder.join(place);

@@ -31,11 +31,16 @@ pub fn beside(project: &Project, path: &AbsPath) -> String {
     relative.to_string_lossy().into_owned()
 }
 
-/// Whether a file may be written there: below the manifest's folder, and nowhere else.
+/// Whether a file may be written there: below the manifest's folder, called like what it should be, and nothing that another
+/// program reads by itself, as git its `.git`. The host says the name.
 #[must_use]
 pub fn is_beside(relative: &Path) -> bool {
-    let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
-    relative.components().all(plain) && relative.components().next().is_some()
+    let Some(name) = relative.file_name().and_then(|name| name.to_str()) else { return false };
+    let folders = relative.parent().into_iter().flat_map(Path::components);
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(it) if !it.as_encoded_bytes().starts_with(b"."));
+    let is_env = name == ".env" || name.starts_with(".env.") || (name.ends_with(".env") && !name.starts_with('.'));
+    let is_compose = (name.ends_with(".yml") || name.ends_with(".yaml")) && !name.starts_with('.');
+    folders.into_iter().all(plain) && (is_env || is_compose)
 }
 
 /// An item of `files:`.

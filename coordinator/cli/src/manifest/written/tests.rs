@@ -158,9 +158,20 @@ fn a_compose_project_and_its_files_come_back() {
 
 #[test]
 fn nothing_is_written_outside_of_the_manifests_folder() {
-    for (path, good) in
-        [("a.yml", true), ("a/b.yml", true), ("/etc/a", false), ("../a", false), ("a/../../b", false), ("", false)]
-    {
+    let good = ["a.yml", "a/b.yaml", ".env", "x/.env.prod", "prod.env"];
+    let bad = [
+        "/etc/a.yml",
+        "../a.yml",
+        "a/../../b.yml",
+        "",
+        ".git/config",
+        ".git/a.yml",
+        "HEAD",
+        ".a.yml",
+        ".bashrc",
+        "config",
+    ];
+    for (path, good) in good.into_iter().map(|path| (path, true)).chain(bad.into_iter().map(|path| (path, false))) {
         assert_eq!(is_beside(path.as_ref()), good, "{path}");
     }
 }

@@ -1,15 +1,16 @@
-//! The file of a unit, wherever systemd has it from. Part of `systemd`.
+//! Files of others, read whole if they are no larger than a manifest may have them. Beside `host`, for `systemd` and `compose`.
 
 use std::{
     fs, io,
     io::{Error, ErrorKind, Read as _},
     os::unix::fs::OpenOptionsExt as _,
+    path::Path,
 };
 
 use drover_proto::limits::MAX_FILE_BYTES;
 
-/// The content of the file that systemd names; of links to it the end. No larger than a manifest's files.
-pub fn read_fragment(path: &str) -> io::Result<Vec<u8>> {
+/// Its content; of a link where it leads. A pipe or a device, which would never end, is refused.
+pub fn read_bounded(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
