@@ -57,6 +57,10 @@ pub struct AppLedger {
     /// Compose projects that this app has brought up, or is about to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub projects: Projects,
+    /// Those that stood there before, and that no committed release has made something else of: what compose made of each
+    /// when it was taken over.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stood: BTreeMap<ProjectName, Digest>,
     /// What was built of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub built: BTreeMap<ProjectName, Vec<Built>>,
@@ -196,6 +200,7 @@ impl AppLedger {
             owned_containers: BTreeSet::new(),
             adopted: BTreeMap::new(),
             projects: Projects::new(),
+            stood: BTreeMap::new(),
             built: BTreeMap::new(),
             images: Images::default(),
             originals: BTreeMap::new(),
@@ -295,6 +300,7 @@ impl AppLedger {
     pub fn commit(&mut self, desired: &DesiredApp, rendered: &Rendered, now_unix_ms: i64) {
         self.forget_dropped(rendered);
         self.record_effects(rendered);
+        self.settle_projects();
         self.settle_handovers(rendered);
         if let Some(tree) = &rendered.tree {
             self.trees.retain(|key| *key != tree.key);
@@ -323,6 +329,7 @@ impl AppLedger {
                 self.owned_containers.clear();
                 self.adopted.clear();
                 self.projects.clear();
+                self.stood.clear();
                 self.effects.clear();
                 self.handovers.clear();
             }

@@ -132,14 +132,15 @@ impl Exec<'_> {
         }
         let images = config.services.values().filter_map(|service| service.image.as_ref());
         ledger.note_project_images(name, images.map(|image| image.pullable()).collect());
-        let stands = Brought { adopted: true, ..brought(project, (&config, identity), &members) };
-        ledger.projects.insert(name.clone(), Some(stands));
+        ledger.stood.insert(name.clone(), identity);
+        ledger.projects.insert(name.clone(), Some(brought(project, (&config, identity), &members)));
         Ok(self.ledgers.save(ledger)?)
     }
 
     /// It runs on as it was taken over.
     pub(super) fn leave_project(&self, name: &ProjectName, ledger: &mut AppLedger) -> Result<(), StepFailure> {
         ledger.projects.remove(name);
+        ledger.stood.remove(name);
         Ok(self.ledgers.save(ledger)?)
     }
 
@@ -159,7 +160,7 @@ impl Exec<'_> {
 fn brought(project: &RenderedProject, (config, identity): (&Config, Digest), members: &[Member]) -> Brought {
     let services = config.services.keys().filter_map(|service| Some((service.clone(), record(members, service)?)));
     let services: BTreeMap<String, ServiceRecord> = services.collect();
-    Brought { inputs: project.inputs, config: identity, restart: project.restart, adopted: false, services }
+    Brought { inputs: project.inputs, config: identity, restart: project.restart, services }
 }
 
 /// What stands there of a service; `None` = nothing, as it is scaled to nothing.

@@ -42,6 +42,7 @@ impl AppLedger {
         self.owned_containers.retain(|name| rendered.containers.contains_key(name));
         self.adopted.retain(|name, _| rendered.containers.contains_key(name));
         self.projects.retain(|name, _| rendered.compose.contains_key(name));
+        self.stood.retain(|name, _| rendered.compose.contains_key(name));
         self.built.retain(|name, _| rendered.compose.contains_key(name));
         let wanted: BTreeSet<String> = rendered
             .units

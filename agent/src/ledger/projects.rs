@@ -24,9 +24,6 @@ pub struct Brought {
     pub config: Digest,
     /// The restart that its services have seen.
     pub restart: RolloutId,
-    /// It stood there before the app, and no release has changed it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub adopted: bool,
     /// What stood there then, by service.
     pub services: BTreeMap<String, ServiceRecord>,
 }
@@ -78,6 +75,17 @@ impl AppLedger {
         for (name, _) in rendered.compose.iter().filter(|(_, project)| !project.adopt) {
             self.projects.entry(name.clone()).or_default();
         }
+    }
+
+    /// One that was taken over is drover's from the first release on that makes something else of it; not because a service was
+    /// started again, or made again as it was.
+    pub(super) fn settle_projects(&mut self) {
+        let projects = &self.projects;
+        let is_same = |name: &ProjectName, stood: &Digest| match projects.get(name) {
+            Some(Some(brought)) => brought.config == *stood,
+            Some(None) | None => true,
+        };
+        self.stood.retain(|name, stood| is_same(name, stood));
     }
 
     /// What is committed came to the same for compose, or it would have been brought up.

@@ -56,7 +56,7 @@ pub(super) fn changes(input: &Input<'_>, refusals: &mut Refusals) -> ProjectChan
     }
     for name in input.ledger.projects.keys().filter(|name| !is_wanted(name)) {
         let reason = if input.wanted.is_some() { Reason::Dropped } else { Reason::AppRemoved };
-        let as_it_was = input.ledger.projects[name].as_ref().is_some_and(|brought| brought.adopted);
+        let as_it_was = input.ledger.stood.contains_key(name);
         let (leave, remove) = (Action::LeaveProject(name.clone()), Action::RemoveProject(name.clone()));
         changes.remove.push(step(if as_it_was { leave } else { remove }, reason));
     }

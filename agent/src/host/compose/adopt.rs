@@ -43,7 +43,7 @@ impl Compose {
         let said = if self.is_old {
             self.hashes(name, project, layout).await.map(|said| compared(&hashes(&said), members))
         } else {
-            self.dry_run(name, project, layout).await.map(|said| would_do(&said))
+            self.dry_run(name, project, layout).await.map(|said| would_do(&said, members))
         };
         said.unwrap_or_else(|why| vec![why])
     }
@@ -116,20 +116,32 @@ fn compared(wanted: &BTreeMap<&str, &str>, members: &[Member]) -> Vec<String> {
 }
 
 /// Of ` DRY-RUN MODE -  Container shop-web-1  Recreate` and the like what is not left as it is. What is only started has been
-/// made of the same.
-fn would_do(said: &str) -> Vec<String> {
+/// made of the same. Whatever is not said to stay counts as not staying, as other versions may have other words.
+fn would_do(said: &str, members: &[Member]) -> Vec<String> {
     const MODE: &str = "DRY-RUN MODE -";
+    const STAYS: [&str; 7] = ["Running", "Created", "Starting", "Started", "Waiting", "Healthy", "Exited"];
+    /// What follows on something that has been said.
+    const FOLLOWS: [&str; 3] = ["Recreated", "Stopped", "Removed"];
     let events = said.lines().filter_map(|line| line.split_once(MODE)).map(|(_, event)| event.trim());
-    let mut wrong = Vec::new();
+    let (mut wrong, mut stay) = (Vec::new(), BTreeSet::new());
     for (what, does) in events.filter_map(|event| event.rsplit_once(' ')) {
         let (kind, name) = what.trim().split_once(' ').unwrap_or((what, ""));
-        let what = format!("{} {}", kind.to_lowercase(), name.trim());
+        let (kind, name) = (kind.to_lowercase(), name.trim());
         match does {
-            "Recreate" => wrong.push(format!("{what} was made of something else than its files and settings say")),
-            "Creating" => wrong.push(format!("{what} is not there")),
-            "Stopping" | "Removing" => wrong.push(format!("{what} is not one that compose would leave there")),
-            _ => {}
+            "Recreate" => {
+                wrong.push(format!("{kind} {name} was made of something else than its files and settings say"))
+            }
+            "Creating" => wrong.push(format!("{kind} {name} is not there")),
+            "Stopping" | "Removing" => wrong.push(format!("{kind} {name} is not one that compose would leave there")),
+            word if STAYS.contains(&word) => drop(stay.insert(name)),
+            word if FOLLOWS.contains(&word) => {}
+            word => wrong.push(format!("compose says {word:?} of {kind} {name}, which drover does not know")),
         }
+    }
+    if wrong.is_empty() {
+        let unsaid = members.iter().filter(|member| !member.one_off && !stay.contains(member.name.as_str()));
+        wrong
+            .extend(unsaid.map(|member| format!("compose does not say that it would leave container {}", member.name)));
     }
     wrong
 }
@@ -163,11 +175,15 @@ mod tests {
         // As 2.26.1 says it.
         let none = " DRY-RUN MODE -  Container shop-web-1  Running \n DRY-RUN MODE -  Container shop-dep-1  Created \n \
                     DRY-RUN MODE -  Container shop-dep-1  Starting \n DRY-RUN MODE -  Container shop-dep-1  Started \n";
-        assert_eq!(would_do(none), <[&str; 0]>::default());
+        let named = |name: &str| Member { name: name.to_owned(), ..Member::default() };
+        let both = [named("shop-web-1"), named("shop-dep-1")];
+        assert_eq!(would_do(none, &both), <[&str; 0]>::default());
+        assert_eq!(would_do("", &both).len(), 2, "silence is no agreement");
+        assert_eq!(would_do(" DRY-RUN MODE -  Container shop-web-1  Replacing", &both).len(), 1);
         let all = "time=\"x\" level=warning msg=\"version is obsolete\"\n DRY-RUN MODE -  Container shop-web-1  Recreate \n \
                    DRY-RUN MODE -  Container shop-web-1  Recreated \n DRY-RUN MODE -  Container shop-new-1  Creating \n \
                    DRY-RUN MODE -  Volume \"shop_data\"  Creating \n DRY-RUN MODE -  Container shop-old-1  Stopping \n";
-        let all = would_do(all);
+        let all = would_do(all, &[]);
         assert_eq!(
             all.iter().map(|why| why.split(" is ").next().unwrap_or_default()).collect::<Vec<_>>(),
             [

@@ -168,8 +168,14 @@ fn one_that_runs_already_is_taken_over_and_left_as_it_was() {
     host.apply(&desired);
     assert_eq!(of_projects(&words(&host.plan(Some(&desired)))), <[&str; 0]>::default());
     assert_eq!(of_projects(&words(&host.plan(None))), ["leave project shop: the app is removed"]);
-    // What a release has made is drover's, and goes with it.
+    // Making it again as it was takes it from nobody.
     desired.restart = 7;
+    host.apply(&desired);
+    assert_eq!(of_projects(&words(&host.plan(None))), ["leave project shop: the app is removed"]);
+    // What a release has made something else of is drover's, and goes with it.
+    let other = file_part(FILE, "another", 0o644);
+    desired.spec.files.iter_mut().filter(|file| file.path == other.path).for_each(|file| *file = other.clone());
+    desired.spec.compose.get_mut(&name()).unwrap().profiles.insert("more".to_owned());
     host.apply(&desired);
     assert_eq!(of_projects(&words(&host.plan(None))), ["remove project shop: the app is removed"]);
 }

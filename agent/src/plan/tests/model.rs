@@ -208,7 +208,10 @@ impl Host {
             Action::RemoveContainer(name) => drop(self.observed.containers.states.remove(name)),
             Action::UpProject { name, .. } => self.bring_up(name, wanted.unwrap()),
             Action::AdoptProject(name) => self.take_over(name, wanted.unwrap()),
-            Action::LeaveProject(name) => drop(self.ledger.projects.remove(name)),
+            Action::LeaveProject(name) => {
+                self.ledger.projects.remove(name);
+                self.ledger.stood.remove(name);
+            }
             Action::RemoveProject(name) => drop(self.observed.projects.members.remove(name)),
             Action::Fetch { .. }
             | Action::Unpack { .. }
@@ -231,8 +234,7 @@ impl Host {
         let image = "sha256:1".to_owned();
         let record = ServiceRecord { hash: hash.clone(), image: image.clone(), image_name: "web".to_owned(), count: 1 };
         let (inputs, restart) = (project.inputs, project.restart);
-        let brought =
-            Brought { inputs, config: inputs, restart, adopted: false, services: [("web".to_owned(), record)].into() };
+        let brought = Brought { inputs, config: inputs, restart, services: [("web".to_owned(), record)].into() };
         self.ledger.projects.insert(name.clone(), Some(brought));
         let state = ContainerState {
             image_id: image,
@@ -248,7 +250,7 @@ impl Host {
     fn take_over(&mut self, name: &ProjectName, wanted: &Rendered) {
         let stood = self.observed.projects.members.get(name).cloned();
         self.bring_up(name, wanted);
-        self.ledger.projects.get_mut(name).unwrap().as_mut().unwrap().adopted = true;
+        self.ledger.stood.insert(name.clone(), wanted.compose[name].inputs);
         assert_eq!(self.observed.projects.members.get(name), stood.as_ref());
     }
 
