@@ -141,6 +141,11 @@ impl Stock {
         });
     }
 
+    /// It did not come.
+    pub fn missed(&self, name: &str) {
+        self.note(|stocked| drop(stocked.arriving.remove(name)));
+    }
+
     /// It was built and has this name. `before`: what was here already; of that only what drover brought is its own.
     pub fn built(&self, name: &str, id: &str, app: &AppName, before: &BTreeSet<String>) {
         let fresh = Arriving { app: app.clone(), since_unix_ms: now_unix_ms() };

@@ -48,6 +48,10 @@ impl Exec<'_> {
         }
         self.stock.expect(&name, self.app);
         let pulled = self.engine.pull(image, credentials.as_ref(), self.say).await;
+        if pulled.is_err() && !matches!(self.engine.image_id(&name).await, Ok(Some(_))) {
+            // What somebody else fetches under that name is theirs.
+            self.stock.missed(&name);
+        }
         pulled.map_err(|error| {
             let code = if error == DockerError::Absent { Code::Docker } else { Code::Image };
             StepFailure::new(code, "pull", format!("image {image} could not be fetched: {error}"))

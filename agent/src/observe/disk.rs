@@ -45,7 +45,8 @@ fn trees(layout: &Layout, known: &Sizes) -> (Vec<HeldTree>, Sizes) {
         let Some(app) = app.filter(|_| is_directory(&path)) else {
             // What git is fetched with goes by itself.
             if !name.starts_with('.') {
-                trees.push(measured(None, name, &path, &path));
+                let (size_bytes, since_unix_ms) = (size_of(&path), changed(&path));
+                trees.push(HeldTree { app: None, key: name, size_bytes, since_unix_ms });
             }
             continue;
         };
@@ -65,10 +66,6 @@ fn trees(layout: &Layout, known: &Sizes) -> (Vec<HeldTree>, Sizes) {
         }
     }
     (trees, sizes)
-}
-
-fn measured(app: Option<AppName>, key: String, path: &Path, since: &Path) -> HeldTree {
-    HeldTree { app, key, size_bytes: size_of(path), since_unix_ms: changed(since) }
 }
 
 fn listed(directory: &Path) -> Vec<(String, PathBuf)> {

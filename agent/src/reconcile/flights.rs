@@ -1,4 +1,4 @@
-//! Which apps are being activated, reverted or removed just now, and a door in front of that: while a clean-up decides and
+//! Which apps are being activated, reverted, removed or put right just now, and a door in front of that: while a clean-up decides and
 //! removes nobody else begins. Whoever begins then looks anew at what is there. Beside `reconcile`; `workers` enters, `prune` closes.
 
 use std::{
@@ -23,6 +23,8 @@ pub(super) struct Flights {
 pub(super) struct Flight<'a> {
     flights: &'a Flights,
     app: AppName,
+    /// Whether anything may have become needless by it.
+    rings: bool,
 }
 
 /// While it is held nobody begins.
@@ -37,7 +39,14 @@ impl Flights {
     pub(super) async fn begin(&self, app: &AppName) -> Flight<'_> {
         let _door = self.door.lock().await;
         self.inside.lock().unwrap_or_else(PoisonError::into_inner).insert(app.clone());
-        Flight { flights: self, app: app.clone() }
+        Flight { flights: self, app: app.clone(), rings: true }
+    }
+
+    /// The same for a look at what is committed, which may put something right.
+    pub(super) async fn look(&self, app: &AppName) -> Flight<'_> {
+        let mut flight = self.begin(app).await;
+        flight.rings = false;
+        flight
     }
 
     /// Lets nobody begin; those that have go on.
@@ -50,7 +59,9 @@ impl Flights {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         self.flights.inside.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.app);
-        self.flights.landed.notify_one();
+        if self.rings {
+            self.flights.landed.notify_one();
+        }
     }
 }
 

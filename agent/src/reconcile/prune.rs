@@ -188,7 +188,8 @@ fn stayed(decision: &Decision) -> String {
             Bytes(budget)
         )),
     };
-    [failed, over].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    // What could not be removed is why there is too much.
+    failed.or(over).unwrap_or_default()
 }
 
 #[cfg(test)]

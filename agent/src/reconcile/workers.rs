@@ -159,8 +159,9 @@ impl Shared {
         let mut work = Work::new(self, specs.clone(), app.clone(), self.facts(), ledger);
         work.conceal();
         work.held = turn;
+        let flight = self.flights.look(app).await;
         let Some((rendered, observed, notes)) = work.inspect(&current).await else { return };
-        drop(held);
+        drop((flight, held));
         self.turns.take(Some(Turn::Look), &mut work.held).await;
         tokio::select! {
             () = work.publish(&rendered, &observed, &notes) => {}

@@ -88,9 +88,19 @@ impl Engine {
         Ok((images, containers))
     }
 
-    /// Removes an image under all names that it has. The engine refuses while a container is made of it.
+    /// Removes an image under all names that it had when it was looked at. The engine refuses while a container is made of it; it is
+    /// refused here if people have given it another name meanwhile, or one of its names to another.
     pub async fn remove_image(&self, image: &HeldImage) -> Result<()> {
         let client = self.client()?;
+        let now = match within(ANSWER, client.inspect_image(&image.id)).await {
+            Err(DockerError::NotFound(_)) => return Ok(()),
+            now => now?,
+        };
+        let names = now.repo_tags.into_iter().flatten().chain(now.repo_digests.into_iter().flatten());
+        let names: BTreeSet<String> = names.filter(|name| !name.contains("<none>")).collect();
+        if names != image.names {
+            return Err(DockerError::Refused("it has got another name meanwhile".to_owned()));
+        }
         // By name first: an image that has several does not go by its id.
         for name in image.names.iter().chain([&image.id]) {
             let options = RemoveImageOptionsBuilder::new().force(false).build();

@@ -22,7 +22,7 @@ pub fn view(view: &PruneView, now_unix_ms: i64) -> String {
         let report = match &host.outcome {
             HostPruneOutcome::Pruned(report) => report,
             HostPruneOutcome::Error(why) => {
-                below.push_str(&format!("{}: {} {}\n", host.host, "not asked:".red(), plain(why)));
+                below.push_str(&format!("{}: {} {}\n", host.host, "no answer:".red(), plain(why)));
                 continue;
             }
         };
@@ -78,9 +78,10 @@ fn total(view: &PruneView) -> String {
         HostPruneOutcome::Pruned(report) => Some(report),
         HostPruneOutcome::Error(_) => None,
     });
-    let freed: u64 = reports.map(|report| report.freed_bytes).fold(0, u64::saturating_add);
+    let freed: Vec<u64> = reports.map(|report| report.freed_bytes).collect();
+    let (hosts, freed) = (freed.len(), freed.into_iter().fold(0, u64::saturating_add));
     let word = if view.planned { "would be freed" } else { "freed" };
-    format!("{} {word} on {}\n", Bytes(freed), count(view.hosts.len(), "host"))
+    format!("{} {word} on {}\n", Bytes(freed), count(hosts, "host"))
 }
 
 #[cfg(test)]
@@ -119,8 +120,8 @@ web-1  image  shop/web@1  shop  3 MiB  60s ago  goes
 web-1  image  shop/web@2  shop  3 MiB  60s ago  kept     app shop runs it
 
 web-1: drover holds 6 MiB, disk_budget is 4 MiB; 3 MiB would go; 2 things that stay are not listed
-web-2: not asked: the host is not connected
-3 MiB would be freed on 2 hosts
+web-2: no answer: the host is not connected
+3 MiB would be freed on 1 host
 ";
         assert_eq!(bare(&view(&PruneView { planned: true, hosts }, 60_000)), expected);
     }
