@@ -255,7 +255,7 @@ pub enum Command {
     },
     /// Write a manifest for what runs on a host already; changes nothing there
     ///
-    /// Applying it takes the container or unit over without a restart, as long as nothing differs. Values that look like secrets stay
+    /// Applying it takes the container, unit or compose project over without a restart, as long as nothing differs. Values that look like secrets stay
     /// on the host: the manifest names them, and says how to store them.
     Import {
         /// What.
