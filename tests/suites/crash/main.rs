@@ -17,20 +17,24 @@ const RED: Move = Move::Apply(Release::Red);
 const BLUE: Move = Move::Apply(Release::Blue);
 const BROKEN: Move = Move::Apply(Release::Broken);
 
-/// From one boundary to the next that a test takes: 2 = two tests take all, 16 = they take an eighth of them.
+/// From one boundary to the next that a test takes: 2 = two tests take all, 8 = they take a quarter of them.
 fn stride() -> u64 {
-    setting("DROVER_CRASH_STRIDE", 16)
+    setting("DROVER_CRASH_STRIDE", 8)
 }
 
 /// Walks over boundaries of several moves, one after another, until each has been seen to its end. Begins at these.
 fn walk<const N: usize>(stage: &Stage, moves: [(Move, u64); N]) {
+    walk_by(stride(), stage, moves);
+}
+
+fn walk_by<const N: usize>(stride: u64, stage: &Stage, moves: [(Move, u64); N]) {
     let (mut next, mut done, mut points) = (moves.map(|(_, from)| from), [false; N], 0);
     let begun = Instant::now();
     while !done.iter().all(|done| *done) {
         for (i, (what, _)) in moves.into_iter().enumerate() {
             let reached = stage.interrupt(what, Kill::Boundary(next[i]));
             done[i] |= !reached;
-            next[i] += stride();
+            next[i] += stride;
             points += u32::from(reached);
         }
     }
@@ -71,7 +75,9 @@ fn handovers_of_containers_killed_at_boundaries() {
     const WEST: Move = Move::Apply(Release::West);
     let mut stage = Stage::set_on(Lab::docker_host);
     stage.rehearse(&[EAST, WEST, EAST, WEST]);
-    walk(&stage, [(EAST, 1), (WEST, 1 + stride() / 2)]);
+    // Each point costs twice as much as one of a unit.
+    let stride = setting("DROVER_CRASH_STRIDE", 16);
+    walk_by(stride, &stage, [(EAST, 1), (WEST, 1 + stride / 2)]);
 }
 
 /// From where it begins to differ from an upgrade; another host for each half.
