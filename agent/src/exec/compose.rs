@@ -99,8 +99,7 @@ impl Exec<'_> {
         let project = self.project(name)?;
         let identity = config.identity(self.wanted()?.tree.as_ref().map(|tree| tree.key.as_str()));
         self.name_images(name, &config, identity, ledger).await?;
-        let images = config.services.values().filter_map(|service| service.image.as_ref());
-        ledger.note_project_images(name, images.map(|image| image.pullable()).collect());
+        note_images(name, &config, ledger);
         // From here on nobody can say what is there, until it is seen.
         ledger.projects.insert(name.clone(), None);
         self.ledgers.save(ledger)?;
@@ -130,8 +129,7 @@ impl Exec<'_> {
         if !built.is_empty() {
             ledger.note_built(name, Built { of: identity, images: built });
         }
-        let images = config.services.values().filter_map(|service| service.image.as_ref());
-        ledger.note_project_images(name, images.map(|image| image.pullable()).collect());
+        note_images(name, &config, ledger);
         ledger.stood.insert(name.clone(), identity);
         ledger.projects.insert(name.clone(), Some(brought(project, (&config, identity), &members)));
         Ok(self.ledgers.save(ledger)?)
@@ -154,6 +152,12 @@ impl Exec<'_> {
             }
         }
     }
+}
+
+/// What its services are made of is claimed, those that are scaled to nothing included.
+fn note_images(name: &ProjectName, config: &Config, ledger: &mut AppLedger) {
+    let images = config.services.values().filter_map(|service| service.image.as_ref());
+    ledger.note_project_images(name, images.map(|image| image.pullable()).collect());
 }
 
 /// What stands there, made of this.
