@@ -3,8 +3,10 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// The pause between two looks.
+/// The pause between the first two looks. Each is a third longer than the one before: what is soon there is soon seen, and
+/// what takes its time is not held up by being looked at.
 const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// What a probe may return: `bool`, `Option<T>` or `Result<T, E>`.
 pub trait Verdict {
@@ -45,7 +47,7 @@ impl<T, E: Display> Verdict for Result<T, E> {
 #[track_caller]
 pub fn eventually<V: Verdict>(what: &str, timeout: Duration, mut probe: impl FnMut() -> V) -> V::Value {
     let start = Instant::now();
-    let mut looks = 0;
+    let (mut looks, mut pause) = (0, PAUSE);
     loop {
         let why = match probe().verdict() {
             Ok(value) => return value,
@@ -55,7 +57,8 @@ pub fn eventually<V: Verdict>(what: &str, timeout: Duration, mut probe: impl FnM
         if start.elapsed() >= timeout {
             panic!("not within {timeout:?} ({looks} looks): {what}\nlast: {why}");
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
+        pause = LONGEST_PAUSE.min(pause * 4 / 3);
     }
 }
 
