@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    time::Duration,
 };
 
 use drover_proto::name::{ContainerName, NetworkName};
@@ -13,6 +14,11 @@ use crate::{
     policy::{self, Places, Policy},
     render::{Layout, Rendered},
 };
+
+/// How long one that is being removed is waited for: it can be neither started nor made anew before it is gone.
+const GOING: Duration = Duration::from_secs(5);
+/// Between two looks at it.
+const GOING_LOOK: Duration = Duration::from_millis(100);
 
 /// What is there of containers.
 #[derive(Clone, Debug)]
@@ -83,7 +89,7 @@ async fn ask(
     let names: BTreeSet<&ContainerName> = of_release.chain(&ledger.owned_containers).collect();
     for name in names {
         let adopt = wanted.and_then(|rendered| rendered.containers.get(name)).is_some_and(|it| it.spec.adopt);
-        let state = engine.container(name).await?;
+        let state = at_rest(engine, name).await?;
         if adopt && state.as_ref().is_some_and(|state| state.app.is_none()) {
             seen.made.extend(engine.made(name).await?.map(|made| (name.clone(), made)));
         }
@@ -104,4 +110,17 @@ async fn ask(
         }
     }
     Ok(())
+}
+
+/// The container, unless it goes away right now.
+async fn at_rest(engine: &Engine, name: &ContainerName) -> Result<Option<ContainerState>, DockerError> {
+    let since = tokio::time::Instant::now();
+    loop {
+        let state = engine.container(name).await?;
+        let going = state.as_ref().is_some_and(|state| state.status == "removing");
+        if !going || since.elapsed() >= GOING {
+            return Ok(state);
+        }
+        tokio::time::sleep(GOING_LOOK).await;
+    }
 }

@@ -129,6 +129,8 @@ impl Work<'_> {
                         allowed.insert(part.clone());
                     }
                     Allowance::NotBefore(at) => {
+                        let pause = Duration::from_millis(u64::try_from(at - now).unwrap_or_default());
+                        self.shared.looks.ask_at(self.app.clone(), Instant::now() + pause);
                         let before = self.shared.told.last(&self.app, part);
                         let why = before.map(|before| format!("{before}; ")).unwrap_or_default();
                         notes.insert(part.clone(), format!("{why}it is tried again at {}", clock(at)));
