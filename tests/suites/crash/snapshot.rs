@@ -14,17 +14,14 @@ find $places -xdev \( -path $state/output -o -path $state/events -o -name 'statu
   -o -printf '%y %m %u:%g /%p %l\n' 2>/dev/null | sort
 find $places -xdev \( -path $state/output -o -path $state/events -o -path $state/ledger -o -path '*/agent/*.json' \) -prune \
   -o -type f -print0 2>/dev/null | sort -z | xargs -0 sha256sum || true
-for unit in tiny.service tiny-worker.service nginx.service bystander.service; do
-  systemctl show -p Id -p LoadState -p ActiveState -p SubState -p UnitFileState -p NeedDaemonReload $unit | tr '\n' ' '; echo
-done
+systemctl show -p Id -p LoadState -p ActiveState -p SubState -p UnitFileState -p NeedDaemonReload \
+  tiny.service tiny-worker.service nginx.service bystander.service | awk 'BEGIN { RS = "" } { gsub("\n", " "); print }'
 systemctl list-jobs --no-legend --no-pager
-echo "of the agent: $(systemctl show --value -p TasksCurrent drover-agent | sed 's/.*/some threads/') $(pgrep -P "$(systemctl show --value -p MainPID drover-agent)" -a)"
+echo "of the agent: $(pgrep -P "$(systemctl show --value -p MainPID drover-agent)" -a)"
 processes="$(ps -eo user:12,args --no-headers)" # before grep, which would be among them or not
-docker ps -a --format '{{.Names}} {{.Image}} {{.State}}' 2>/dev/null | sort
+[ ! -S /run/docker.sock ] || docker ps -a --format '{{.Names}} {{.Image}} {{.State}}' | sort
 echo "$processes" | grep -E 'server\.py|sleep|shop\.py|nginx: (m|w)' | grep -v places= | sort
-curl -s -m 2 http://127.0.0.1:8000/ | sed -E 's/"pid": [0-9]+, //'; echo
-curl -s -m 2 http://127.0.0.1:8088/ || true; echo
-curl -s -m 2 http://127.0.0.1/ | sed -E 's/, "pid": [0-9]+//'; echo
+curl -s -m 2 -w '\n' http://127.0.0.1:8000/ http://127.0.0.1:8088/ http://127.0.0.1/ | sed -E 's/"pid": [0-9]+, |, "pid": [0-9]+//'
 for app in tiny bystander; do cat $state/ledger/$app.json 2>/dev/null && echo; done
 true
 "#;

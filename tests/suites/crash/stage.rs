@@ -41,11 +41,14 @@ pub struct Stage {
     clean: BTreeMap<(Option<Move>, Move), String>,
     last: Cell<Option<Move>>,
     hooks: BTreeMap<(Option<Move>, Move), String>,
-    untouched: (u32, u32),
+    untouched: String,
 }
 
 /// Makes the next start of a killed agent quick, and otherwise like in life.
 const RESTART_SOON: &str = "[Service]\nRestartSec=100ms\n";
+
+/// The end of the journal.
+const CURSOR: &str = "journalctl -n 0 --show-cursor -q | sed -n 's/^-- cursor: //p'\n";
 
 /// All but the release that runs.
 const FORGET_TREES: &str = r#"
@@ -55,6 +58,11 @@ for tree in *; do
   if ! echo "$now" | grep -qx "tiny/$tree"; then rm -rf "$tree" /var/lib/drover/agent/releases/tiny/"$tree"; fi
 done
 "#;
+
+/// The processes of what is not concerned.
+fn untouched(host: &Host) -> String {
+    host.exec(&["systemctl", "show", "-p", "Id", "-p", "MainPID", "nginx.service", "bystander.service"]).ok()
+}
 
 /// The pid of one process.
 struct Numbers {
@@ -78,7 +86,7 @@ impl Stage {
         host.sh("echo 'the original' > /etc/motd; systemctl daemon-reload");
         let (_kept, manifest) = shop::bystander();
         fleet.alice.apply(&manifest).ok();
-        let untouched = (host.main_pid("nginx.service"), host.main_pid("bystander.service"));
+        let untouched = untouched(host);
         Stage {
             fleet,
             registry,
@@ -95,11 +103,11 @@ impl Stage {
     }
 
     /// Nothing of the next release is there yet, so that it is fetched and built each time, and what outlives an app is made
-    /// again.
-    fn clear_the_stage(&self, next: Move) {
+    /// again. Returns where the journal ends.
+    fn clear_the_stage(&self, next: Move) -> String {
         let gone = matches!(self.last.get(), None | Some(Move::Remove)) && next != Move::Remove;
         let user = if gone { "userdel shop 2>/dev/null || true; rm -rf /srv/shop /etc/shop; " } else { "" };
-        self.host().sh(&format!("rm -f {HOOKS_LOG}; {user}{FORGET_TREES}"));
+        self.host().sh(&format!("{CURSOR}rm -f {HOOKS_LOG}; {user}{FORGET_TREES}"))
     }
 
     /// Carries it out; what it is compared with is what it left when the same was before it.
@@ -144,9 +152,8 @@ impl Stage {
     /// Does it with the agent killed at a point; `false`: the point was never reached. Panics with all that is different
     /// afterwards from what the rehearsal left.
     pub fn interrupt(&self, what: Move, kill: Kill) -> bool {
-        self.clear_the_stage(what);
+        let cursor = self.clear_the_stage(what);
         let host = self.host();
-        let cursor = host.sh("journalctl -n 0 --show-cursor -q | sed -n 's/^-- cursor: //p'");
         let (calls, at) = match kill {
             Kill::Boundary(at) => (Calls::Boundaries, at),
             Kill::Call(at) => (Calls::Every, at),
@@ -167,8 +174,7 @@ impl Stage {
             let difference = snapshot::difference(&self.clean[&key], &snapshot::of(&self.fleet, host));
             if difference.is_empty() { Ok(()) } else { Err(difference) }
         });
-        let untouched = (host.main_pid("nginx.service"), host.main_pid("bystander.service"));
-        assert_eq!(untouched, self.untouched, "{point}: what was not concerned was restarted");
+        assert_eq!(untouched(host), self.untouched, "{point}: what was not concerned was restarted");
         if seen.killed_at.is_some() {
             self.assert_said(&point, cursor.trim());
             let (clean, now) = (&self.hooks[&key], self.hooks_log());

@@ -67,7 +67,7 @@ fn what_fails_in_the_gate_is_reverted_with_its_cause() {
     let (fleet, tiny) = running();
     let host = &fleet.hosts[0];
 
-    let tiny = tiny.version("2").behave("500");
+    let tiny = tiny.version("2").behave("500").edit("healthy_deadline: 12s", "healthy_deadline: 7s");
     refused(&fleet, &tiny, &["check web", "500"], false);
     let why = fleet.alice.run(&["why", "web-1", "tiny"]).ok();
     assert!(
@@ -87,7 +87,7 @@ fn what_fails_in_the_gate_is_reverted_with_its_cause() {
     let tiny = tiny.version("5").behave("never-notify");
     refused(&fleet, &tiny, &["never", "ready"], false);
 
-    let tiny = tiny.version("6").behave("ok");
+    let tiny = tiny.version("6").behave("ok").edit("healthy_deadline: 7s", "healthy_deadline: 12s");
     fleet.alice.apply(&tiny.manifest()).ok();
     assert_serving(&fleet, "6");
     assert!(host.journal("drover-agent").contains("tiny"), "the agent's log tells of it");

@@ -105,12 +105,13 @@ fn a_deploy_a_rollback_a_restart_and_failed_deploys_lose_no_request() {
     // One that is never healthy is never sent anything.
     let inode = || host.sh(&format!("stat -c %i {UPSTREAM}; systemctl show -p ActiveEnterTimestamp --value nginx"));
     let before = inode();
-    let broken = shop.version("3").behave("500");
+    let broken = shop.version("3").behave("500").edit("healthy_deadline: 20s", "healthy_deadline: 8s");
     assert_eq!(fleet.alice.apply(&broken.manifest()).status, 1);
     assert_eq!((inode(), assert_one_instance(host)), (before, second), "the upstream never moved");
 
     // One that is healthy, in a release that fails after it was sent requests: they are led back.
-    let late = broken.version("4").behave("ok").append("hooks: { after_switch: [{ run: [/bin/false], user: root }] }");
+    let late = broken.version("4").behave("ok").edit("healthy_deadline: 8s", "healthy_deadline: 20s");
+    let late = late.append("hooks: { after_switch: [{ run: [/bin/false], user: root }] }");
     let failed = fleet.alice.apply(&late.manifest());
     assert_eq!(failed.status, 1, "{failed}");
     assert_eq!((assert_one_instance(host), &shop_says(host)["version"]), (second, &"1".into()));
@@ -212,7 +213,7 @@ fn whatever_dies_in_between_it_goes_on_or_back() {
     assert_eq!(shop_says(host)["version"], "4");
 
     // A newer release that fails, while the one before is still being drained, with the agent killed on the way back.
-    let broken = shop.version("5").behave("500");
+    let broken = shop.version("5").behave("500").edit("healthy_deadline: 20s", "healthy_deadline: 8s");
     begin(&fleet, &broken, "waiting for");
     kill();
     ends(&fleet, "rolled_back");
@@ -221,7 +222,7 @@ fn whatever_dies_in_between_it_goes_on_or_back() {
     assert_nothing_lost(&load.stop());
 
     // A host that is cut off from its power while the one before is drained.
-    let shop = broken.version("6").behave("ok");
+    let shop = broken.version("6").behave("ok").edit("healthy_deadline: 8s", "healthy_deadline: 20s");
     hold(host, port(host));
     begin(&fleet, &shop, "has begun");
     host.power_cut();

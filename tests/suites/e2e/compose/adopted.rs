@@ -34,7 +34,8 @@ pub fn adopted(shop: &Shop) {
     );
 
     // A release that fails leaves it as it was.
-    shop.write("drover.yaml", &own.replace("8080/", "8080/nowhere"));
+    let ill = own.replace("8080/", "8080/nowhere").replace("healthy_deadline: 60s", "healthy_deadline: 8s");
+    shop.write("drover.yaml", &ill);
     shop.fails(&["404"]);
     assert_eq!(shop.containers(), before, "nothing was touched");
     assert_eq!(host.read_file("/srv/shop/prod.yml"), OVERRIDE.as_bytes());

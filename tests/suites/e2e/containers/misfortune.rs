@@ -10,7 +10,11 @@ use super::Shop;
 fn a_container_that_fails_is_reverted_with_its_cause() {
     let shop = Shop::running(&["web-1"]);
     let behave = |word: &str| {
-        shop.with("    env: [GREETING]\n", &format!("    env: [GREETING]\n    environment: {{ BEHAVIOUR: {word} }}\n"))
+        let environment = format!("    env: [GREETING]\n    environment: {{ BEHAVIOUR: {word} }}\n");
+        shop.manifest(|text| {
+            text.replace("    env: [GREETING]\n", &environment)
+                .replace("healthy_deadline: 30s", "healthy_deadline: 12s")
+        })
     };
     shop.fails(&behave("crash"), &["container shop-web exited with code 3", "crashing, as BEHAVIOUR says"], false);
     shop.fails(&behave("sick"), &["container shop-web is unhealthy"], false);
