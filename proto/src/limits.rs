@@ -60,10 +60,8 @@ pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 pub const KEEPALIVE_INTERVAL_MS: u64 = 5_000;
 /// For the answer to one; then the connection is dead.
 pub const KEEPALIVE_TIMEOUT_MS: u64 = 5_000;
-/// For a host's answer to a plan.
-pub const PLAN_TIMEOUT_MS: u64 = 20_000;
-/// The time-to-live of a plan job: the host says that it was too slow before nobody listens any more.
-pub const PLAN_TTL_MS: u64 = PLAN_TIMEOUT_MS - 3_000;
+/// The time-to-live of a plan job: a host that has not made its plan by then says so.
+pub const PLAN_TTL_MS: u64 = 17_000;
 /// What an event says, in bytes.
 pub const MAX_EVENT_MESSAGE_BYTES: usize = 2000;
 /// Events of one batch.

@@ -1,7 +1,7 @@
 //! What the tags of an app's images mean just now: asked when a release is made, so that every host of it runs the same, now
 //! and when it goes back. A host's engine is asked, since what hosts reach is what counts. Called by `plan`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use drover_proto::{
     app::{AppSpec, SecretSource},
@@ -14,7 +14,10 @@ use drover_proto::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tonic::Status;
 
-use super::super::{Services, store_failed};
+use super::{
+    super::{Services, store_failed},
+    question::{Question, Unanswered},
+};
 use crate::store::{Host, SecretPin, StoreError};
 
 /// Images looked up at the same time.
@@ -82,22 +85,12 @@ async fn one(
 
 /// What a host said; why it said no, or nothing.
 async fn ask(services: &Services, host: &Host, job: ImageJob) -> Result<Digest, String> {
-    let mut answers = match services.sessions.ask(&host.id, job::Job::Image(job), TTL_MS) {
-        Ok(answers) => answers,
-        Err(error) => return Err(error.to_string()),
-    };
-    let patience = Duration::from_millis(TTL_MS + 2_000);
-    match tokio::time::timeout(patience, answers.next()).await {
-        Err(_) => Err("it did not answer in time".to_owned()),
-        Ok(Some(Reply::ImageDigest(text))) => match text.parse() {
-            Ok(digest) => Ok(digest),
-            Err(_) => Err(format!("it answered {text:?}, which is no digest")),
-        },
-        Ok(Some(Reply::Error(error))) => Err(error.message),
-        Ok(
-            Some(Reply::PlanJson(_) | Reply::FoundJson(_) | Reply::LogLine(_) | Reply::Done(_) | Reply::PruneJson(_))
-            | None,
-        ) => Err("it went away, or answered something else".to_owned()),
+    let question = Question { job: job::Job::Image(job), ttl_ms: TTL_MS, since: SINCE };
+    match question.ask(services, host).await {
+        Ok(Reply::ImageDigest(text)) => text.parse().map_err(|_| format!("it answered {text:?}, which is no digest")),
+        Ok(_) => Err(Unanswered::other().to_string()),
+        Err(Unanswered::Refused(error)) => Err(error.message),
+        Err(why) => Err(why.to_string()),
     }
 }
 

@@ -31,6 +31,7 @@ mod logs;
 mod plan;
 mod preflight;
 mod prune;
+mod question;
 mod restart;
 mod rollouts;
 mod secrets;

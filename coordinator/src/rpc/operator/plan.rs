@@ -1,14 +1,14 @@
 //! What an app would change: its document checked, its hosts found, each connected one asked. `apply` goes the same way
 //! before it begins, so that it can tell whether the world is still as planned.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use aws_lc_rs::rand;
 use drover_proto::{
     app::{AppSpec, SecretSource},
     code::{self, Code},
     digest::Digest,
-    limits::{MAX_APP_SPEC_BYTES, PLAN_TIMEOUT_MS, PLAN_TTL_MS},
+    limits::{MAX_APP_SPEC_BYTES, PLAN_TTL_MS},
     name::{ReleaseId, ReleaseNumber, SecretName},
     plan::Plan,
     secret::Secret,
@@ -23,6 +23,7 @@ use super::{
     super::{Services, document, store_failed},
     images,
     preflight::{self, Asked},
+    question::{Question, Unanswered},
 };
 use crate::{
     clock,
@@ -232,31 +233,18 @@ async fn ask_one(services: Services, host: Host, job: PlanJob, too_old: Option<P
         return HostPlan { host: host.name, outcome: HostPlanOutcome::Planned(plan) };
     }
     let at_ms = clock::unix_ms();
-    let outcome = match services.sessions.ask(&host.id, job::Job::Plan(job), PLAN_TTL_MS) {
-        Err(error @ AskError::Offline) => HostPlanOutcome::Unknown(error.to_string()),
-        Err(error) => HostPlanOutcome::Error(error.to_string()),
-        Ok(mut answers) => match tokio::time::timeout(Duration::from_millis(PLAN_TIMEOUT_MS), answers.next()).await {
-            Err(_) => HostPlanOutcome::Error(format!(
-                "it is connected and did not answer within {} s; look at journalctl -u drover-agent there",
-                PLAN_TIMEOUT_MS / 1000
-            )),
-            Ok(None) if services.sessions.away_since(&host.id).is_none() => {
-                HostPlanOutcome::Error("it connected anew while it planned; try again".to_owned())
-            }
-            Ok(None) => HostPlanOutcome::Unknown("it went away while planning".to_owned()),
-            Ok(Some(Reply::PlanJson(json))) => match serde_json::from_slice::<Plan>(&json) {
-                Ok(mut plan) => {
-                    let asked = Asked { at_ms, answered_ms: clock::unix_ms() };
-                    preflight::add(&mut plan, asked, host.not_after_ms);
-                    HostPlanOutcome::Planned(plan)
-                }
-                Err(error) => HostPlanOutcome::Error(format!("its plan cannot be read: {error}")),
-            },
-            Ok(Some(Reply::Error(error))) => HostPlanOutcome::Error(format!("{} ({})", error.message, error.code)),
-            Ok(Some(
-                Reply::LogLine(_) | Reply::Done(_) | Reply::ImageDigest(_) | Reply::FoundJson(_) | Reply::PruneJson(_),
-            )) => HostPlanOutcome::Error("it answered something else than a plan".to_owned()),
-        },
+    let question = Question { job: job::Job::Plan(job), ttl_ms: PLAN_TTL_MS, since: 0 };
+    let json = |reply| if let Reply::PlanJson(json) = reply { Some(json) } else { None };
+    let outcome = match question.ask_for::<Plan>(&services, &host, json).await {
+        Ok(mut plan) => {
+            let asked = Asked { at_ms, answered_ms: clock::unix_ms() };
+            preflight::add(&mut plan, asked, host.not_after_ms);
+            HostPlanOutcome::Planned(plan)
+        }
+        Err(why @ (Unanswered::NotAsked(AskError::Offline) | Unanswered::Away)) => {
+            HostPlanOutcome::Unknown(why.to_string())
+        }
+        Err(why) => HostPlanOutcome::Error(why.to_string()),
     };
     HostPlan { host: host.name, outcome }
 }

@@ -1,10 +1,10 @@
 //! `drover prune`: one job per host, side by side. What goes there each host decides by its own rules; that one could not be
 //! asked hides none of the others.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use drover_proto::{
-    name::{HostId, HostName, OperatorName},
+    name::{HostId, OperatorName},
     prune::{HostPrune, HostPruneOutcome, PruneReport, PruneView},
     wire::{PruneJob, PruneRequest, View, job, job_reply::Reply},
 };
@@ -14,6 +14,7 @@ use tonic::Status;
 use super::{
     super::{Services, store_failed},
     hosts::find,
+    question::{Question, Unanswered},
     view,
 };
 use crate::{clock, store::Host};
@@ -58,28 +59,12 @@ async fn chosen(services: &Services, names: &[String]) -> Result<Vec<Host>, Stat
 
 /// What a host said; why it said nothing.
 async fn ask(services: &Services, host: &Host, job: PruneJob) -> Result<PruneReport, String> {
-    let spoken = services.sessions.protocol(&host.id).ok_or("the host is not connected")?;
-    if spoken < SINCE {
-        return Err(too_old(&host.name, spoken));
-    }
-    let mut answers = services.sessions.ask(&host.id, job::Job::Prune(job), TTL_MS).map_err(|e| e.to_string())?;
-    let patience = Duration::from_millis(TTL_MS + 2_000);
-    match tokio::time::timeout(patience, answers.next()).await {
-        Err(_) => Err(format!("it did not answer within {} min; what it had begun it goes on with", TTL_MS / 60_000)),
-        Ok(Some(Reply::PruneJson(json))) => {
-            serde_json::from_slice(&json).map_err(|error| format!("its answer cannot be read: {error}"))
+    let question = Question { job: job::Job::Prune(job), ttl_ms: TTL_MS, since: SINCE };
+    let json = |reply| if let Reply::PruneJson(json) = reply { Some(json) } else { None };
+    question.ask_for(services, host, json).await.map_err(|why| match why {
+        Unanswered::Silent(_) | Unanswered::Away | Unanswered::Anew => {
+            format!("{why}; what it had begun it goes on with")
         }
-        Ok(Some(Reply::Error(error))) => Err(format!("{} ({})", error.message, error.code)),
-        Ok(Some(
-            Reply::PlanJson(_) | Reply::LogLine(_) | Reply::Done(_) | Reply::ImageDigest(_) | Reply::FoundJson(_),
-        )) => Err("it answered something else".to_owned()),
-        Ok(None) => Err("it went away, or connected anew; what it had begun it goes on with".to_owned()),
-    }
-}
-
-fn too_old(host: &HostName, spoken: u32) -> String {
-    format!(
-        "the agent on {host} is too old: it speaks protocol {spoken} and cannot clean up before {SINCE}; upgrade \
-         drover-agent there"
-    )
+        why => why.to_string(),
+    })
 }
