@@ -9,7 +9,7 @@ use std::{
 };
 
 use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     rand,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -44,7 +44,7 @@ pub enum VaultError {
 
 /// The key, ready for use; clones share it.
 #[derive(Clone)]
-pub struct Vault(Arc<RandomizedNonceKey>);
+pub struct Vault(Arc<LessSafeKey>);
 
 impl Vault {
     /// Reads the key at `path`.
@@ -54,8 +54,8 @@ impl Vault {
         if key.len() != KEY_BYTES {
             return Err(VaultError::Damaged(shown()));
         }
-        RandomizedNonceKey::new(&AES_256_GCM, &key)
-            .map(|key| Self(Arc::new(key)))
+        UnboundKey::new(&AES_256_GCM, &key)
+            .map(|key| Self(Arc::new(LessSafeKey::new(key))))
             .map_err(|_| VaultError::Damaged(shown()))
     }
     /// Makes a new key at `path`, mode 0600, and syncs it; fails if there is one.
@@ -78,10 +78,10 @@ impl Vault {
     }
     /// Seals `value` for `place`: base64 of nonce, ciphertext and tag.
     pub fn seal(&self, place: &str, value: &[u8]) -> Result<String, VaultError> {
-        let mut buffer = value.to_vec();
-        let nonce =
-            self.0.seal_in_place_append_tag(Aad::from(place.as_bytes()), &mut buffer).map_err(|_| VaultError::Seal)?;
-        let mut sealed = nonce.as_ref().to_vec();
+        let nonce = nonce()?;
+        let (mut sealed, mut buffer) = (nonce.to_vec(), value.to_vec());
+        let (nonce, place) = (Nonce::assume_unique_for_key(nonce), Aad::from(place.as_bytes()));
+        self.0.seal_in_place_append_tag(nonce, place, &mut buffer).map_err(|_| VaultError::Seal)?;
         sealed.append(&mut buffer);
         Ok(STANDARD.encode(sealed))
     }
@@ -94,5 +94,14 @@ impl Vault {
         let value =
             self.0.open_in_place(nonce, Aad::from(place.as_bytes()), &mut buffer).map_err(|_| VaultError::Open)?;
         Ok(value.to_vec())
+    }
+}
+/// From the kernel, which knows when a machine goes on from the memory of another; a generator in this process would repeat itself:
+/// docs/decisions/0010.
+fn nonce() -> Result<[u8; NONCE_LEN], VaultError> {
+    let mut nonce = [0; NONCE_LEN];
+    match rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty()) {
+        Ok(NONCE_LEN) => Ok(nonce),
+        Ok(_) | Err(_) => Err(VaultError::Random),
     }
 }
