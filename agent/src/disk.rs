@@ -4,7 +4,7 @@
 pub mod claims;
 mod weigh;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
     name::AppName,
@@ -13,7 +13,7 @@ use drover_proto::{
 
 use self::{claims::Claims, weigh::Scales};
 use crate::{
-    host::docker::{HeldContainer, HeldImage},
+    host::docker::{HeldCache, HeldContainer, HeldImage},
     stock::{Stocked, StockedImage},
 };
 
@@ -29,6 +29,8 @@ pub struct Held {
     pub containers: Vec<HeldContainer>,
     /// Images, whoever brought them.
     pub images: Vec<HeldImage>,
+    /// What the engine keeps of builds, whoever made them; `None` = it was not asked, or does not say.
+    pub cache: Option<Vec<HeldCache>>,
     /// Whether there is an engine that answers.
     pub engine: Engine,
 }
@@ -67,6 +69,8 @@ pub enum Target {
     Container(HeldContainer),
     /// An image, under all of its names.
     Image(HeldImage),
+    /// What is kept of builds: records with their sizes.
+    Cache(BTreeMap<String, u64>),
 }
 
 /// What becomes of one thing.
@@ -125,7 +129,8 @@ pub fn decide(held: &Held, stocked: &Stocked, claims: &Claims, budget_bytes: Opt
     let trees = held.trees.iter().map(|tree| of_tree(tree, claims));
     let containers = held.containers.iter().map(|container| of_container(container, claims));
     let images = held.images.iter().map(|image| of_image(image, stocked.images.get(&image.id), claims));
-    let mut things: Vec<Thing> = trees.chain(containers).chain(images).collect();
+    let cache = of_cache(held.cache.as_deref().unwrap_or_default(), stocked, claims);
+    let mut things: Vec<Thing> = trees.chain(containers).chain(images).chain(cache).collect();
     // Oldest first; of what nobody knows the age of, whatever it is called decides, so that it is the same every time.
     let order = |thing: &Thing| (thing.item.since_unix_ms, thing.item.kind.clone(), thing.item.name.clone());
     things.sort_by_key(order);
@@ -154,7 +159,7 @@ pub fn decide(held: &Held, stocked: &Stocked, claims: &Claims, budget_bytes: Opt
     // Of drover's own first.
     stays.sort_by_key(|judged| is_not_drovers(&judged.item));
     goes.extend(stays);
-    goes.extend(of_engine(&held.engine));
+    goes.extend(of_engine(held, stocked));
     Decision { budget_bytes, held_bytes, judged: goes, scales }
 }
 
@@ -193,6 +198,46 @@ fn of_image(image: &HeldImage, stocked: Option<&StockedImage>, claims: &Claims) 
         Some(stocked) => claims.of_image(image).or_else(|| used(image)).or_else(|| named(image, stocked)),
     };
     Thing { item, own: stocked.map(|_| Target::Image(image.clone())), needed }
+}
+
+/// One thing for each app: records are made of each other, and single ones mean nothing to anybody.
+fn of_cache(cache: &[HeldCache], stocked: &Stocked, claims: &Claims) -> Vec<Thing> {
+    let whose = |record: &HeldCache| stocked.cache.get(&record.id).map(|origin| &origin.app);
+    let apps: BTreeSet<&AppName> = cache.iter().filter_map(whose).collect();
+    let thing = |app: &AppName| {
+        let kept = kept_for_others(cache, |record| whose(record) == Some(app));
+        let own: Vec<&HeldCache> = cache.iter().filter(|record| whose(record) == Some(app)).collect();
+        let goes: Vec<&HeldCache> = own.iter().copied().filter(|record| !kept.contains(record.id.as_str())).collect();
+        let reason = if own.iter().any(|record| record.in_use) {
+            Some(Reason::new(Because::InFlight, "a build that goes on uses it"))
+        } else {
+            goes.is_empty().then(|| Reason::new(Because::UsedByBuilds, "other builds are made of it"))
+        };
+        let shown = if goes.is_empty() { own } else { goes };
+        let size = shown.iter().map(|record| record.size_bytes).fold(0, u64::saturating_add);
+        let since = shown.iter().filter_map(|record| Some(stocked.cache.get(&record.id)?.since_unix_ms)).max();
+        let name = format!("of builds of {app} ({} records)", shown.len());
+        Thing {
+            item: item(PruneKind::BuildCache, name, Some(app.clone()), Some(size), since),
+            own: Some(Target::Cache(shown.iter().map(|record| (record.id.clone(), record.size_bytes)).collect())),
+            needed: claims.of_app(app).or(reason),
+        }
+    };
+    apps.into_iter().map(thing).collect()
+}
+
+/// Those that records of others are made of, in however many steps: the engine does not remove them.
+fn kept_for_others(cache: &[HeldCache], is_own: impl Fn(&HeldCache) -> bool) -> BTreeSet<&str> {
+    let mut kept: BTreeSet<&str> = BTreeSet::new();
+    let mut ahead: Vec<&HeldCache> = cache.iter().filter(|record| !is_own(record)).collect();
+    while let Some(record) = ahead.pop() {
+        for parent in cache.iter().filter(|held| record.parents.contains(&held.id)) {
+            if kept.insert(&parent.id) {
+                ahead.push(parent);
+            }
+        }
+    }
+    kept
 }
 
 /// What drover calls it; with its id, if that name has gone to another.
@@ -246,12 +291,16 @@ fn repository(name: &str) -> &str {
 }
 
 /// What cannot be said of single things.
-fn of_engine(engine: &Engine) -> Option<Judged> {
-    let (kind, name, because, words) = match engine {
+fn of_engine(held: &Held, stocked: &Stocked) -> Option<Judged> {
+    let (kind, name, because, words) = match &held.engine {
         Engine::Absent => return None,
+        Engine::Answered if held.cache.is_none() && !stocked.cache.is_empty() => {
+            let words = "the engine does not say what it keeps of builds; the agent's log says why";
+            (PruneKind::BuildCache, "all of it", Because::Unknown, words.to_owned())
+        }
         Engine::Answered => {
-            let words = "the engine does not say for whom it was built; `docker builder prune` on the host removes it";
-            (PruneKind::BuildCache, "all of it", Because::NotDrovers, words.to_owned())
+            let words = "nobody can say that drover's builds left it; `docker builder prune` on the host removes it";
+            (PruneKind::BuildCache, "all other", Because::NotDrovers, words.to_owned())
         }
         Engine::Silent(why) => {
             (PruneKind::Image, "all, and containers", Because::Unknown, format!("nobody knows what is there: {why}"))
@@ -272,6 +321,13 @@ impl Decision {
     pub fn note(&mut self, at: usize, done: Result<(), String>) {
         if let Some(judged) = self.judged.get_mut(at) {
             judged.item.verdict = done.map_or_else(PruneVerdict::Failed, |()| PruneVerdict::Gone);
+        }
+    }
+
+    /// So much of it was removed.
+    pub fn has_size(&mut self, at: usize, bytes: u64) {
+        if let Some(judged) = self.judged.get_mut(at) {
+            judged.item.size_bytes = Some(bytes);
         }
     }
 

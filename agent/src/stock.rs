@@ -1,4 +1,4 @@
-//! Which images on this host drover brought or built itself, on the disk, since no engine can say it. What is not in here was made by
+//! Which images on this host drover brought or built itself, and what the engine kept of its builds, since no engine can say it. What is not in here was made by
 //! somebody else, or nobody can say: a clean-up leaves it alone. `exec` writes it, `disk` and `observe` read it.
 //!
 //! That a fetch begins is noted before it does: an image that has come when the agent was killed is known all the same. Of
@@ -14,8 +14,13 @@ use std::{
 use drover_proto::name::AppName;
 use serde::{Deserialize, Serialize};
 
-use crate::{host::files, report::now_unix_ms};
+use crate::{
+    host::{docker::HeldCache, files},
+    report::now_unix_ms,
+};
 
+/// What comes later than this after a build began is not of that build; compose is stopped before.
+const LONGEST_BUILD_MS: i64 = 31 * 60_000;
 /// Beside the agent's other files.
 const FILE: &str = "stock.json";
 
@@ -28,7 +33,23 @@ pub struct Stocked {
     pub images: BTreeMap<String, StockedImage>,
     /// Being fetched, or a crash came in between: by the name that was asked for.
     #[serde(default)]
-    pub arriving: BTreeMap<String, Arriving>,
+    pub arriving: BTreeMap<String, Origin>,
+    /// What the engine kept of drover's builds: by the id of the record.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cache: BTreeMap<String, Origin>,
+    /// Builds that go on, or were broken off.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub builds: BTreeMap<AppName, Building>,
+}
+
+/// What there was when a build began.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Building {
+    /// What the engine kept of builds before it: records.
+    pub before: BTreeSet<String>,
+    /// When that was; Unix ms.
+    pub since_unix_ms: i64,
 }
 
 /// An image that drover brought.
@@ -43,10 +64,10 @@ pub struct StockedImage {
     pub since_unix_ms: i64,
 }
 
-/// One that is on its way.
+/// For whom something came, and when.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Arriving {
+pub struct Origin {
     /// For which app.
     pub app: AppName,
     /// Unix ms.
@@ -55,8 +76,8 @@ pub struct Arriving {
 
 impl Stocked {
     /// The image that a name means by now has come.
-    pub fn arrived(&mut self, name: &str, id: &str, arriving: Arriving) {
-        let Arriving { app, since_unix_ms } = arriving;
+    pub fn arrived(&mut self, name: &str, id: &str, arriving: Origin) {
+        let Origin { app, since_unix_ms } = arriving;
         let image = StockedImage { names: BTreeSet::new(), app, since_unix_ms };
         self.images.entry(id.to_owned()).or_insert(image).names.insert(name.to_owned());
         self.arriving.remove(name);
@@ -70,6 +91,34 @@ impl Stocked {
             }
         }
         self.images.retain(|id, _| !gone.contains(id));
+    }
+
+    /// The build of an app is over: what has come since, as long as one may take, is its own.
+    fn built_by(&mut self, app: &AppName, cache: &[HeldCache], now: i64) {
+        let Some(Building { before, since_unix_ms }) = self.builds.remove(app) else { return };
+        let until = since_unix_ms.saturating_add(LONGEST_BUILD_MS);
+        let came =
+            |record: &&HeldCache| !before.contains(&record.id) && record.since_unix_ms.is_none_or(|at| at <= until);
+        for record in cache.iter().filter(came) {
+            self.cache.insert(record.id.clone(), Origin { app: app.clone(), since_unix_ms: now });
+        }
+    }
+
+    /// What the engine keeps now. `known`: what was known before it said so; of builds that go on nothing is concluded, since the
+    /// engine hides records meanwhile.
+    pub fn settle_cache(&mut self, cache: &[HeldCache], known: &Self, at_work: &BTreeSet<AppName>) {
+        let ended: Vec<AppName> = known.builds.keys().filter(|app| !at_work.contains(*app)).cloned().collect();
+        for app in ended {
+            if self.builds.get(&app) == known.builds.get(&app) {
+                self.built_by(&app, cache, now_unix_ms());
+            }
+        }
+        if cache.iter().any(|record| record.in_use) {
+            return;
+        }
+        let there: BTreeSet<&String> = cache.iter().map(|record| &record.id).collect();
+        self.cache
+            .retain(|id, origin| there.contains(id) || !known.cache.contains_key(id) || at_work.contains(&origin.app));
     }
 }
 
@@ -126,7 +175,7 @@ impl Stock {
 
     /// An image that is not here is about to be fetched under this name.
     pub fn expect(&self, name: &str, app: &AppName) {
-        let arriving = Arriving { app: app.clone(), since_unix_ms: now_unix_ms() };
+        let arriving = Origin { app: app.clone(), since_unix_ms: now_unix_ms() };
         self.note(|stocked| {
             stocked.arriving.entry(name.to_owned()).or_insert(arriving);
         });
@@ -134,7 +183,7 @@ impl Stock {
 
     /// It is here.
     pub fn arrived(&self, name: &str, id: &str, app: &AppName) {
-        let fresh = Arriving { app: app.clone(), since_unix_ms: now_unix_ms() };
+        let fresh = Origin { app: app.clone(), since_unix_ms: now_unix_ms() };
         self.note(|stocked| {
             let arriving = stocked.arriving.get(name).cloned().unwrap_or(fresh);
             stocked.arrived(name, id, arriving);
@@ -148,12 +197,32 @@ impl Stock {
 
     /// It was built and has this name. `before`: what was here already; of that only what drover brought is its own.
     pub fn built(&self, name: &str, id: &str, app: &AppName, before: &BTreeSet<String>) {
-        let fresh = Arriving { app: app.clone(), since_unix_ms: now_unix_ms() };
+        let fresh = Origin { app: app.clone(), since_unix_ms: now_unix_ms() };
         self.note(|stocked| {
             if !before.contains(id) || stocked.images.contains_key(id) {
                 stocked.arrived(name, id, fresh);
             }
         });
+    }
+
+    /// A build begins; one of the same app that was broken off is over. `cache`: what the engine keeps of others.
+    pub fn build_begins(&self, app: &AppName, cache: &[HeldCache]) {
+        let now = now_unix_ms();
+        self.note(|stocked| {
+            stocked.built_by(app, cache, now);
+            let before = cache.iter().map(|record| record.id.clone()).collect();
+            stocked.builds.insert(app.clone(), Building { before, since_unix_ms: now });
+        });
+    }
+
+    /// It has ended, one way or the other.
+    pub fn build_ended(&self, app: &AppName, cache: &[HeldCache]) {
+        self.note(|stocked| stocked.built_by(app, cache, now_unix_ms()));
+    }
+
+    /// These records are gone.
+    pub fn uncached(&self, ids: &BTreeSet<String>) {
+        self.note(|stocked| stocked.cache.retain(|id, _| !ids.contains(id)));
     }
 
     /// It is gone.
@@ -204,6 +273,50 @@ mod tests {
         assert_eq!(stock.known().images.keys().collect::<Vec<_>>(), ["sha256:a"]);
         stock.removed("sha256:a");
         assert!(open(&dir).known().images.is_empty());
+    }
+
+    #[test]
+    fn what_a_build_leaves_is_drovers_also_if_it_was_broken_off() {
+        let (dir, app) = (tempfile::tempdir().unwrap(), "shop".parse::<AppName>().unwrap());
+        let record = |id: &str, after_ms: i64| HeldCache {
+            id: id.to_owned(),
+            since_unix_ms: Some(now_unix_ms() + after_ms),
+            ..HeldCache::default()
+        };
+        let keys = |stock: &Stock| stock.known().cache.into_keys().collect::<Vec<_>>().join(" ");
+        let stock = open(&dir);
+        stock.build_begins(&app, &[record("theirs", 0)]);
+        stock.build_ended(&app, &[record("theirs", 0), record("a", 0)]);
+        assert_eq!(keys(&stock), "a");
+        // This one never comes to its end.
+        stock.build_begins(&app, &[record("theirs", 0), record("a", 0)]);
+        let again = open(&dir);
+        let cache = [record("theirs", 0), record("a", 0), record("b", 0), record("later", 2 * LONGEST_BUILD_MS)];
+        let known = again.known();
+        again.note(|stocked| stocked.settle_cache(&cache, &known, &[app.clone()].into()));
+        assert_eq!(keys(&again), "a", "it may go on");
+        again.note(|stocked| stocked.settle_cache(&cache, &known, &BTreeSet::new()));
+        assert_eq!(keys(&again), "a b");
+        assert!(again.known().builds.is_empty());
+    }
+
+    #[test]
+    fn what_others_removed_of_the_cache_is_forgotten_unless_it_may_be_hidden_or_new() {
+        let (dir, app) = (tempfile::tempdir().unwrap(), "shop".parse::<AppName>().unwrap());
+        let record = |id: &str| HeldCache { id: id.to_owned(), ..HeldCache::default() };
+        let stock = open(&dir);
+        stock.build_begins(&app, &[]);
+        stock.build_ended(&app, &[record("a"), record("b")]);
+        let left = |known: &Stocked, cache: &[HeldCache], at_work: &[AppName]| {
+            let mut stocked = stock.known();
+            stocked.settle_cache(cache, known, &at_work.iter().cloned().collect());
+            stocked.cache.len()
+        };
+        let known = stock.known();
+        assert_eq!(left(&known, &[record("a")], &[]), 1);
+        assert_eq!(left(&known, &[record("a")], &[app]), 2, "its build may go on");
+        assert_eq!(left(&known, &[HeldCache { in_use: true, ..record("a") }], &[]), 2, "another build may go on");
+        assert_eq!(left(&Stocked::default(), &[record("a")], &[]), 2, "it came after the engine was asked");
     }
 
     #[test]

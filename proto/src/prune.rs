@@ -125,6 +125,8 @@ pub enum Because {
     InFlight,
     /// A container is made of it.
     UsedByContainer,
+    /// Other builds are made of it.
+    UsedByBuilds,
     /// drover did not make it.
     NotDrovers,
     /// Somebody gave it another name.

@@ -132,6 +132,10 @@ impl Claims {
         }
     }
 
+    pub(super) fn of_app(&self, app: &AppName) -> Option<Reason> {
+        self.apps.get(app).cloned()
+    }
+
     pub(super) fn of_tree(&self, app: &AppName, key: &str) -> Option<Reason> {
         self.trees.get(&(app.clone(), key.to_owned())).or_else(|| self.apps.get(app)).cloned()
     }

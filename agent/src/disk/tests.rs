@@ -8,6 +8,7 @@ use super::{claims::Known, *};
 use crate::{
     ledger::{Activation, AppLedger, Stage},
     render::tests::{rendered, with_container},
+    stock::Origin,
 };
 
 const MIB: u64 = 1 << 20;
@@ -226,6 +227,47 @@ fn what_the_engine_does_not_say_is_told_and_nothing_goes_by_it() {
     assert!(reason.contains("no answer"));
     host.held.engine = Engine::Absent;
     assert!(host.decide(None).judged.is_empty());
+}
+
+#[test]
+fn of_the_build_cache_goes_what_drovers_builds_left_unless_one_goes_on() {
+    let mut host = Host::new(0, &[]);
+    let record = |id: &str, parents: &[&str], in_use| HeldCache {
+        id: id.to_owned(),
+        size_bytes: MIB,
+        in_use,
+        parents: parents.iter().map(|id| (*id).to_owned()).collect(),
+        since_unix_ms: None,
+    };
+    host.held.cache = Some(vec![record("a", &[], false), record("b", &["a"], false), record("theirs", &[], false)]);
+    for (id, since_unix_ms) in [("a", 5), ("b", 7), ("gone", 9)] {
+        host.stocked.cache.insert(id.to_owned(), Origin { app: app(), since_unix_ms });
+    }
+    let goes = |host: &Host| match host.decide(None).targets().next() {
+        Some((_, Target::Cache(records))) => records.into_keys().collect::<Vec<_>>().join(" "),
+        _ => String::new(),
+    };
+    assert_eq!(goes(&host), "a b");
+    let mut decision = host.decide(None);
+    assert_eq!(decision.judged[0].item.since_unix_ms, Some(7));
+    decision.has_size(0, MIB);
+    decision.note(0, Ok(()));
+    assert_eq!(decision.report().freed_bytes, MIB, "what the engine removed");
+    let because = |host: &Host| match &host.decide(None).judged[0].item.verdict {
+        PruneVerdict::Kept { because, .. } => Some(because.clone()),
+        _ => None,
+    };
+    host.held.cache = Some(vec![record("a", &[], false), record("b", &["a"], false), record("theirs", &["a"], false)]);
+    assert_eq!(goes(&host), "b", "somebody else's is made of it");
+    host.held.cache = Some(vec![record("a", &[], false), record("b", &["a"], false), record("theirs", &["b"], false)]);
+    assert_eq!(because(&host), Some(Because::UsedByBuilds));
+    host.held.cache = Some(vec![record("a", &[], true), record("b", &[], false)]);
+    assert_eq!(because(&host), Some(Because::InFlight));
+    host.held.cache = None;
+    assert_eq!(because(&host), Some(Because::Unknown));
+    host.held.cache = Some(vec![record("a", &[], false)]);
+    host.at_work = [app()].into();
+    assert_eq!(because(&host), Some(Because::InFlight));
 }
 
 #[test]

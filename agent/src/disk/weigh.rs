@@ -21,7 +21,9 @@ impl Scales {
                     self.layers.entry(layer.clone()).or_insert((*size, 0)).1 += 1;
                 }
             }
-            Some(Target::Tree(..) | Target::Container(_)) => self.alone_bytes += size_bytes.unwrap_or(0),
+            Some(Target::Tree(..) | Target::Container(_) | Target::Cache(_)) => {
+                self.alone_bytes = self.alone_bytes.saturating_add(size_bytes.unwrap_or(0));
+            }
             None => {}
         }
     }
@@ -36,7 +38,7 @@ impl Scales {
                 }
                 self.layers.retain(|_, (_, images)| *images > 0);
             }
-            Some(Target::Tree(..) | Target::Container(_)) => {
+            Some(Target::Tree(..) | Target::Container(_) | Target::Cache(_)) => {
                 self.alone_bytes = self.alone_bytes.saturating_sub(size_bytes.unwrap_or(0));
             }
             None => {}

@@ -9,7 +9,7 @@ use super::{Exec, StepFailure, containers::has_engine};
 use crate::{
     host::{
         compose::{self, Compose, Config},
-        docker::{DockerError, Member, of_service},
+        docker::{DockerError, HeldCache, Member, of_service},
     },
     ledger::{AppLedger, Brought, Built, ServiceRecord},
     observe::compose::forbidden,
@@ -53,7 +53,15 @@ impl Exec<'_> {
         let tree = self.wanted()?.tree.as_ref().ok_or_else(missing)?;
         let output = (self.output_file(&format!("compose-build-{name}"))?, BUILD);
         let before = self.engine.image_ids().await.map_err(|error| failed(name, Code::Docker, error))?;
+        let cached = self.build_cache().await;
+        cached.iter().for_each(|cache| self.stock.build_begins(self.app, cache));
         let built = compose.build(name, &config, tree.directory.as_path(), self.layout, output).await;
+        // Also of a build that failed. Of one that is dropped here the next one, or a clean-up, sees to it.
+        if cached.is_some()
+            && let Some(cache) = self.build_cache().await
+        {
+            self.stock.build_ended(self.app, &cache);
+        }
         built.map_err(|(why, tail)| {
             failed(name, Code::Build, format!("its images could not be built: {why}"))
                 .with(format!("output of the build of {name}"), tail)
@@ -70,6 +78,15 @@ impl Exec<'_> {
         }
         ledger.note_built(name, Built { of: config.identity(Some(&tree.key)), images });
         Ok(self.ledgers.save(ledger)?)
+    }
+
+    /// What the engine keeps of builds. What nobody notes stays on the disk, which is no reason not to build.
+    async fn build_cache(&self) -> Option<Vec<HeldCache>> {
+        let cache = self.engine.build_cache().await;
+        cache.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what a build leaves in the engine's cache will not be known");
+            None
+        })
     }
 
     /// Gives the images that were built for this release their names, which another build may have taken.

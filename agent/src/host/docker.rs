@@ -23,6 +23,7 @@ use futures_util::StreamExt;
 
 pub use adopted::Adoptions;
 pub use aside::aside_of;
+pub use cache::HeldCache;
 pub use events::Whose;
 pub use held::{HeldContainer, HeldImage};
 pub use made::{Made, Odd, Shape, Source};
@@ -35,6 +36,7 @@ use crate::{ledger::AdoptedContainer, policy::Places, render::RenderedContainer}
 
 mod adopted;
 mod aside;
+mod cache;
 mod create;
 mod events;
 mod held;

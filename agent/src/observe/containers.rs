@@ -7,6 +7,7 @@ use std::{
 };
 
 use drover_proto::name::{ContainerName, NetworkName};
+use tokio::time::Instant;
 
 use crate::{
     host::docker::{ContainerState, DockerError, Engine, Made},
@@ -15,7 +16,7 @@ use crate::{
     render::{Layout, Rendered},
 };
 
-/// How long one that is being removed is waited for: it can be neither started nor made anew before it is gone.
+/// How long those that are being removed are waited for: they can be neither started nor made anew before they are gone.
 const GOING: Duration = Duration::from_secs(5);
 /// Between two looks at it.
 const GOING_LOOK: Duration = Duration::from_millis(100);
@@ -87,9 +88,10 @@ async fn ask(
 ) -> Result<(), DockerError> {
     let of_release = wanted.iter().flat_map(|rendered| rendered.containers.keys());
     let names: BTreeSet<&ContainerName> = of_release.chain(&ledger.owned_containers).collect();
+    let patience = Instant::now() + GOING;
     for name in names {
         let adopt = wanted.and_then(|rendered| rendered.containers.get(name)).is_some_and(|it| it.spec.adopt);
-        let state = at_rest(engine, name).await?;
+        let state = at_rest(engine, name, patience).await?;
         if adopt && state.as_ref().is_some_and(|state| state.app.is_none()) {
             seen.made.extend(engine.made(name).await?.map(|made| (name.clone(), made)));
         }
@@ -113,12 +115,11 @@ async fn ask(
 }
 
 /// The container, unless it goes away right now.
-async fn at_rest(engine: &Engine, name: &ContainerName) -> Result<Option<ContainerState>, DockerError> {
-    let since = tokio::time::Instant::now();
+async fn at_rest(engine: &Engine, name: &ContainerName, until: Instant) -> Result<Option<ContainerState>, DockerError> {
     loop {
         let state = engine.container(name).await?;
         let going = state.as_ref().is_some_and(|state| state.status == "removing");
-        if !going || since.elapsed() >= GOING {
+        if !going || Instant::now() >= until {
             return Ok(state);
         }
         tokio::time::sleep(GOING_LOOK).await;

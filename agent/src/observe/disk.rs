@@ -13,7 +13,7 @@ use drover_proto::name::AppName;
 
 use crate::{
     disk::{Engine as Answer, Held, HeldTree},
-    host::docker::{DockerError, Engine},
+    host::docker::{DockerError, Engine, HeldCache},
     render::Layout,
     stock::Stocked,
 };
@@ -30,12 +30,27 @@ pub async fn look(layout: &Layout, engine: &Engine, stocked: &Stocked, sizes: Si
     let own: BTreeSet<String> = stocked.images.keys().cloned().collect();
     match engine.held(&own).await {
         Ok((images, containers)) => {
-            (held.images, held.containers, held.engine) = (images, containers, Answer::Answered)
+            (held.images, held.containers, held.engine) = (images, containers, Answer::Answered);
+            held.cache = cache(engine, stocked).await;
         }
         Err(DockerError::Absent) => {}
         Err(error) => held.engine = Answer::Silent(error.to_string()),
     }
     (held, sizes)
+}
+
+/// An engine whose builds drover never had anything to do with is not asked: it would measure for nobody.
+async fn cache(engine: &Engine, stocked: &Stocked) -> Option<Vec<HeldCache>> {
+    if stocked.cache.is_empty() && stocked.builds.is_empty() {
+        return None;
+    }
+    match engine.build_cache().await {
+        Ok(cache) => cache,
+        Err(error) => {
+            tracing::warn!(%error, "what the engine keeps of builds is not known");
+            None
+        }
+    }
 }
 
 fn trees(layout: &Layout, known: &Sizes) -> (Vec<HeldTree>, Sizes) {

@@ -24,6 +24,7 @@ use crate::{
     },
     exec,
     observe::{self, disk::Sizes},
+    stock::Stocked,
 };
 
 /// Between two passes on a host on which nothing else happens.
@@ -66,7 +67,7 @@ impl Shared {
         let held;
         (held, *sizes) = observe::disk::look(&parts.layout, &parts.engine, &stocked, std::mem::take(&mut *sizes)).await;
         let closed = self.flights.close().await;
-        self.settle_stock(&held, &stocked.images.into_keys().collect(), &closed.inside).await;
+        self.settle_stock(&held, &stocked, &closed.inside).await;
         let mut decision =
             decide(&held, &parts.stock.known(), &self.claims(&closed.inside), parts.disk_budget.map(|budget| budget.0));
         if !plan {
@@ -78,13 +79,13 @@ impl Shared {
     }
 
     /// Images that others have removed are nobody's any more, and those that came when nobody could note it are drover's.
-    async fn settle_stock(&self, held: &Held, known: &BTreeSet<String>, at_work: &BTreeSet<AppName>) {
+    async fn settle_stock(&self, held: &Held, known: &Stocked, at_work: &BTreeSet<AppName>) {
         if held.engine != Answer::Answered {
             return;
         }
         let there: BTreeSet<&String> = held.images.iter().map(|image| &image.id).collect();
         let mut gone = BTreeSet::new();
-        for id in known.iter().filter(|id| !there.contains(id)) {
+        for id in known.images.keys().filter(|id| !there.contains(id)) {
             // The engine does not list what is only a step to another image.
             if matches!(self.parts.engine.image_id(id).await, Ok(None)) {
                 gone.insert(id.clone());
@@ -101,6 +102,9 @@ impl Shared {
             }
         }
         self.parts.stock.note(|stocked| stocked.settle(&gone, &found));
+        if let Some(cache) = &held.cache {
+            self.parts.stock.note(|stocked| stocked.settle_cache(cache, known, at_work));
+        }
     }
 
     fn claims(&self, at_work: &BTreeSet<AppName>) -> Claims {
@@ -129,6 +133,13 @@ impl Shared {
                     }
                     removed.map_err(|error| error.to_string())
                 }
+                Target::Cache(records) => match self.remove_cache(records).await {
+                    Ok(gone_bytes) => {
+                        decision.has_size(at, gone_bytes);
+                        Ok(())
+                    }
+                    Err(why) => Err(why),
+                },
             };
             match &done {
                 Ok(()) => tracing::info!(?target, "removed from the disk: nobody needs it"),
@@ -136,6 +147,17 @@ impl Shared {
             }
             decision.note(at, done);
         }
+    }
+
+    /// How much has gone.
+    async fn remove_cache(&self, records: &BTreeMap<String, u64>) -> Result<u64, String> {
+        let ids = records.keys().cloned().collect();
+        let gone = self.parts.engine.remove_cache(&ids).await.map_err(|error| error.to_string())?;
+        self.parts.stock.uncached(&gone);
+        if gone.is_empty() {
+            return Err("the engine keeps it".to_owned());
+        }
+        Ok(gone.iter().filter_map(|id| records.get(id)).fold(0, |sum, size| sum.saturating_add(*size)))
     }
 
     fn tell_of(&self, decision: &Decision) {
@@ -163,8 +185,12 @@ fn went(decision: &Decision) -> String {
         1 => Some(format!("1 {one}")),
         many => Some(format!("{many} {one}s")),
     };
-    let kinds =
-        [(PruneKind::Image, "image"), (PruneKind::Container, "stopped container"), (PruneKind::Release, "release")];
+    let kinds = [
+        (PruneKind::Image, "image"),
+        (PruneKind::Container, "stopped container"),
+        (PruneKind::Release, "release"),
+        (PruneKind::BuildCache, "build cache"),
+    ];
     let counts: Vec<String> = kinds.iter().filter_map(|(kind, one)| count(kind, one)).collect();
     let mut names: Vec<&str> = gone.iter().take(MOST_NAMED).map(|item| item.name.as_str()).collect();
     if gone.len() > MOST_NAMED {

@@ -343,6 +343,7 @@ fn a_project_lives_with_compose_2_as_well() {
 fn images_are_built_and_what_is_done_by_hand_is_put_right_with_compose_2() {
     let shop = Shop::open(Debian::Trixie);
     images::built(&shop);
+    images::cleaned_up(&shop);
     shop.as_it_was();
     shop.apply();
     put_right(&shop);

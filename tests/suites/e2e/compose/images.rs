@@ -1,6 +1,9 @@
 //! Where the images of a project come from: built on the host, or from a registry that wants to know who asks.
 
+use std::collections::BTreeSet;
+
 use drover_tests::lab::{Image, Registry};
+use serde_json::Value;
 
 use super::{COMPOSE, MANIFEST, Shop};
 
@@ -52,6 +55,39 @@ services:
     shop.fleet.alice.run(&["rollback", "shop"]).ok();
     shop.serves("one");
     shop.fleet.alice.run(&["remove", "shop", "--yes"]).ok();
+}
+
+/// The records of builds that the engine keeps.
+fn cache(shop: &Shop) -> BTreeSet<String> {
+    let url = "http://docker/v1.44/system/df?type=build-cache";
+    let said = shop.host().exec(&["curl", "-sf", "--unix-socket", "/run/docker.sock", url]).ok();
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    let records = said["BuildCache"].as_array().into_iter().flatten();
+    records.map(|record| record["ID"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// What the engine kept of drover's builds goes; what it kept of somebody else's stays.
+pub(super) fn cleaned_up(shop: &Shop) {
+    let (host, alice) = (shop.host(), &shop.fleet.alice);
+    let drovers = cache(shop);
+    assert!(!drovers.is_empty());
+    let dockerfile = format!("FROM {}\nRUN echo mine > /mine\n", shop.registry.name("shop/web:1"));
+    host.write_file("/srv/mine/Dockerfile", dockerfile.as_bytes());
+    host.write_file("/srv/mine/compose.yml", b"services: { mine: { build: . } }\n");
+    host.sh("cd /srv/mine; docker compose build");
+    let own: BTreeSet<String> = cache(shop).difference(&drovers).cloned().collect();
+    assert!(!own.is_empty());
+    let items = |view: &Value| {
+        let items = view["hosts"][0]["outcome"]["pruned"]["items"].as_array().cloned().unwrap_or_default();
+        items.into_iter().filter(|item| item["kind"] == "build-cache").collect::<Vec<Value>>()
+    };
+    let planned = items(&alice.json(&["prune", "--plan"]));
+    assert!(planned.len() == 2 && planned[0]["app"] == "shop" && planned[0]["verdict"] == "goes", "{planned:#?}");
+    assert_eq!(items(&alice.json(&["prune"]))[0]["verdict"], "gone");
+    let left = cache(shop);
+    assert!(own.is_subset(&left), "somebody else's is still there: {own:?} {left:?}");
+    // What that was made of, too.
+    assert!(left.len() < own.len() + drovers.len(), "drover's has gone: {drovers:?} {left:?}");
 }
 
 /// A registry gets its credentials, and nothing is stopped before it has taken them.
