@@ -78,7 +78,10 @@ fn what_fails_in_the_gate_is_reverted_with_its_cause() {
     assert_eq!(failed["state"]["state"], "reverted", "{failed:#}");
     assert_eq!(newest_rollout(&fleet.alice, "tiny")["state"]["state"], "rolled_back");
 
-    let tiny = tiny.version("3").behave("exit-after-3s").edit("min_healthy_time: 1s", "min_healthy_time: 5s");
+    let tiny = tiny
+        .version("3")
+        .behave("exit-after-3s")
+        .edit("min_healthy_time: 1s, healthy_deadline: 7s", "min_healthy_time: 5s, healthy_deadline: 12s");
     refused(&fleet, &tiny, &["exited with code 7", "the database is not there"], false);
 
     let tiny = tiny.version("4").behave("ok-then-500");
@@ -87,7 +90,7 @@ fn what_fails_in_the_gate_is_reverted_with_its_cause() {
     let tiny = tiny.version("5").behave("never-notify");
     refused(&fleet, &tiny, &["never", "ready"], false);
 
-    let tiny = tiny.version("6").behave("ok").edit("healthy_deadline: 7s", "healthy_deadline: 12s");
+    let tiny = tiny.version("6").behave("ok");
     fleet.alice.apply(&tiny.manifest()).ok();
     assert_serving(&fleet, "6");
     assert!(host.journal("drover-agent").contains("tiny"), "the agent's log tells of it");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use drover_tests::{
     fleet::Fleet,
     lab::{Host, eventually},
-    load::{EVERY_KIND, Load, Shape, Tally},
+    load::{EVERY_KIND, HUNDREDS, Load, Shape, Tally},
     tiny::Tiny,
 };
 use serde_json::Value;
@@ -183,7 +183,7 @@ fn whatever_dies_in_between_it_goes_on_or_back() {
     let host = &fleet.hosts[0];
     let shop = Tiny::shop();
     fleet.alice.apply(&shop.manifest()).ok();
-    let load = Load::on(host.ip(), Shape { kept: 2, fresh: 2, long: 2 });
+    let load = Load::on(host.ip(), Shape { kept: 2, fresh: 2, long: 2, ..HUNDREDS });
     let kill = || drop(host.exec(&["systemctl", "kill", "-s", "KILL", "drover-agent"]).ok());
 
     // While the new instance serves nobody yet.
@@ -213,7 +213,7 @@ fn whatever_dies_in_between_it_goes_on_or_back() {
     assert_eq!(shop_says(host)["version"], "4");
 
     // A newer release that fails, while the one before is still being drained, with the agent killed on the way back.
-    let broken = shop.version("5").behave("500").edit("healthy_deadline: 20s", "healthy_deadline: 8s");
+    let broken = shop.version("5").behave("500").edit("healthy_deadline: 20s", "healthy_deadline: 10s");
     begin(&fleet, &broken, "waiting for");
     kill();
     ends(&fleet, "rolled_back");
@@ -222,7 +222,7 @@ fn whatever_dies_in_between_it_goes_on_or_back() {
     assert_nothing_lost(&load.stop());
 
     // A host that is cut off from its power while the one before is drained.
-    let shop = broken.version("6").behave("ok").edit("healthy_deadline: 8s", "healthy_deadline: 20s");
+    let shop = broken.version("6").behave("ok").edit("healthy_deadline: 10s", "healthy_deadline: 20s");
     hold(host, port(host));
     begin(&fleet, &shop, "has begun");
     host.power_cut();

@@ -34,7 +34,7 @@ pub fn adopted(shop: &Shop) {
     );
 
     // A release that fails leaves it as it was.
-    let ill = own.replace("8080/", "8080/nowhere").replace("healthy_deadline: 60s", "healthy_deadline: 8s");
+    let ill = own.replace("8080/", "8080/nowhere").replace("healthy_deadline: 60s", "healthy_deadline: 15s");
     shop.write("drover.yaml", &ill);
     shop.fails(&["404"]);
     assert_eq!(shop.containers(), before, "nothing was touched");
