@@ -11,8 +11,10 @@ MAKEFLAGS += --no-print-directory
 TARGET = $(shell packaging/with-zig --target)
 CARGO = packaging/with-zig cargo
 NEXTEST = $(CARGO) nextest run --locked --workspace --target $(TARGET) --profile ci
+# Simulations: many moves of one host, one after another.
+SIMULATIONS = binary(crash) + test(luck::many)
 
-.PHONY: help setup demo demo-down test lint e2e shipped crash bench capture deb deb-dev lab-cgroup2
+.PHONY: help setup demo demo-down test simulate lint e2e shipped crash bench capture deb deb-dev lab-cgroup2
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -23,8 +25,11 @@ demo: setup deb-dev ## three hosts, a coordinator, the mono example deployed, up
 demo-down: ## take the demo's hosts and coordinator away
 	tests/demo/down
 
-test: setup deb-dev ## everything: unit tests, and the suites on lab hosts with packages of the dev profile (T='name' for some)
-	$(NEXTEST) $(T)
+test: setup deb-dev ## unit tests, and the suites on lab hosts with packages of the dev profile (T='name' for some)
+	$(NEXTEST) -E 'not ($(SIMULATIONS))' $(T)
+
+simulate: setup deb-dev ## the agent killed at a quarter of all boundaries and at random points; a hundred apps on one host (T='name' for some)
+	$(NEXTEST) -E '$(SIMULATIONS)' $(T)
 
 lint: setup ## formatting, clippy without warnings, the scripts' syntax
 	cargo fmt --all --check
