@@ -1,6 +1,8 @@
 //! A coordinator restored from a backup that is older than what its hosts run: said, and nothing goes back by accident.
 
-use drover_tests::fleet::Fleet;
+use std::time::Duration;
+
+use drover_tests::{fleet::Fleet, lab::eventually};
 
 use super::{Plain, connected, healthy};
 
@@ -28,8 +30,12 @@ fn a_change_after_a_restore_takes_no_other_app_back() {
 
     // Said: what the host has, and that this coordinator does not know it. An app that was removed is not brought back.
     for (app, release) in [("two", 2), ("three", 1)] {
-        let seen = healthy(&fleet.alice, app, "web-1");
-        assert_eq!((&seen["kept"], &seen["desired"]), (&true.into(), &release.into()), "{seen:#}");
+        healthy(&fleet.alice, app, "web-1");
+        // It is connected a moment before what it says has been compared.
+        eventually("it is said what the host has", Duration::from_secs(10), || {
+            let seen = fleet.alice.app_on(app, "web-1");
+            if seen["kept"] == true && seen["desired"] == release { Ok(()) } else { Err(format!("{seen:#}")) }
+        });
     }
     let said = fleet.alice.run(&["status"]).ok();
     assert_eq!(said.matches("restored from a backup").count(), 3, "{said}");
