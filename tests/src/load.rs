@@ -23,6 +23,8 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What `GET /long` takes.
 const LONG: Duration = Duration::from_secs(3);
+/// From a short answer to the next request: a load that leaves something of the machine to the host it is on.
+const PAUSE: Duration = Duration::from_millis(3);
 /// Lost requests that are told one by one.
 const TOLD: usize = 10;
 
@@ -35,14 +37,10 @@ pub struct Shape {
     pub fresh: usize,
     /// `GET /long` on a new connection each.
     pub long: usize,
-    /// From a short answer to the next request: it leaves something of the machine to the host that the load is on.
-    pub pause: Duration,
 }
 
-/// Every kind at once, with more than a thousand requests a second where nothing else goes on.
-pub const EVERY_KIND: Shape = Shape { kept: 8, fresh: 8, long: 6, pause: Duration::from_millis(3) };
-/// The same with hundreds.
-pub const HUNDREDS: Shape = Shape { pause: Duration::from_millis(15), ..EVERY_KIND };
+/// Every kind at once, with hundreds of requests a second.
+pub const EVERY_KIND: Shape = Shape { kept: 8, fresh: 8, long: 6 };
 
 /// What has been counted.
 #[derive(Clone, Debug, Default)]
@@ -87,8 +85,7 @@ impl Load {
         let mut longs = 0;
         let clients = clients.map(|kind| {
             longs += u32::from(kind == Kind::Long);
-            let (at, stop, tally) = ((host, 80).into(), stop.clone(), tally.clone());
-            let client = Client { at, kind, pause: shape.pause, stop, tally, kept: None };
+            let client = Client { at: (host, 80).into(), kind, stop: stop.clone(), tally: tally.clone(), kept: None };
             // At any time some of the long ones are near their beginning and some near their end.
             let wait = if kind == Kind::Long {
                 LONG * (longs - 1) / u32::try_from(shape.long).unwrap_or(1)
@@ -133,7 +130,6 @@ enum Kind {
 struct Client {
     at: SocketAddr,
     kind: Kind,
-    pause: Duration,
     stop: Arc<AtomicBool>,
     tally: Arc<Mutex<Tally>>,
     kept: Option<BufReader<TcpStream>>,
@@ -180,7 +176,7 @@ impl Client {
             }
             drop(tally);
             if self.kind != Kind::Long {
-                std::thread::sleep(self.pause);
+                std::thread::sleep(PAUSE);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use drover_tests::{
     fleet::Fleet,
     lab::{Host, eventually},
-    load::{EVERY_KIND, HUNDREDS, Load, Shape, Tally},
+    load::{EVERY_KIND, Load, Shape, Tally},
     tiny::Tiny,
 };
 use serde_json::Value;
@@ -183,7 +183,7 @@ fn whatever_dies_in_between_it_goes_on_or_back() {
     let host = &fleet.hosts[0];
     let shop = Tiny::shop();
     fleet.alice.apply(&shop.manifest()).ok();
-    let load = Load::on(host.ip(), Shape { kept: 2, fresh: 2, long: 2, ..HUNDREDS });
+    let load = Load::on(host.ip(), Shape { kept: 2, fresh: 2, long: 2 });
     let kill = || drop(host.exec(&["systemctl", "kill", "-s", "KILL", "drover-agent"]).ok());
 
     // While the new instance serves nobody yet.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use drover_tests::{
     fleet::Fleet,
     lab::{Host, Registry, eventually},
-    load::{HUNDREDS, Load},
+    load::{EVERY_KIND, Load},
     shop,
 };
 
@@ -43,7 +43,7 @@ fn a_container_is_replaced_and_no_request_is_lost() {
     let first = assert_one_instance(host);
     assert_eq!(shop_says(host)["version"], "1");
 
-    let load = Load::on(host.ip(), HUNDREDS);
+    let load = Load::on(host.ip(), EVERY_KIND);
     eventually("the load runs", SOON, || load.so_far().versions.contains_key("1").then_some(()));
     fleet.alice.apply(&manifest("2", "ok", "")).ok();
     eventually("the new release answers", SOON, || load.so_far().versions.contains_key("2").then_some(()));

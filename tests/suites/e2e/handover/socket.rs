@@ -3,7 +3,7 @@
 use drover_tests::{
     fleet::Fleet,
     lab::eventually,
-    load::{HUNDREDS, Load},
+    load::{EVERY_KIND, Load},
     tiny::Tiny,
 };
 
@@ -18,7 +18,7 @@ fn a_service_behind_a_socket_of_systemd_is_restarted_and_no_request_is_lost() {
     let opened = || host.property("door.socket", "ActiveEnterTimestampMonotonic");
     let first = opened();
 
-    let load = Load::on(host.ip(), HUNDREDS);
+    let load = Load::on(host.ip(), EVERY_KIND);
     let answered = |what: &str, version: &str| {
         eventually(what, SOON, || load.so_far().versions.contains_key(version).then_some(()));
     };
