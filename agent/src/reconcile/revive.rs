@@ -1,11 +1,7 @@
 //! Starts units again that are down though the committed release wants them running: at once when systemd says so, then
 //! within the unit's budget. It runs beside the loop, so that a long activation of one app keeps no other app waiting.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use drover_proto::{
     app::Drift,
@@ -104,16 +100,15 @@ pub(super) struct Revive {
     shared: Arc<Shared>,
     /// Units to be thought about again then; `true`: their files have been looked at.
     later: BTreeMap<UnitName, (Instant, bool)>,
-    /// Apps to be looked at then.
+    /// When apps were, or will be, looked at because of what systemd says.
     looks: BTreeMap<AppName, Instant>,
-    looked: BTreeMap<AppName, Instant>,
     /// The last pause because of somebody else's work.
     held: BTreeMap<UnitName, Duration>,
 }
 
 impl Revive {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, later: BTreeMap::new(), looks: BTreeMap::new(), looked: BTreeMap::new(), held: BTreeMap::new() }
+        Self { shared, later: BTreeMap::new(), looks: BTreeMap::new(), held: BTreeMap::new() }
     }
 
     /// Runs until it is dropped.
@@ -154,7 +149,7 @@ impl Revive {
 
     /// Waits for anything that is a reason to act. `None`: the bus was lost.
     async fn hear(&mut self, signals: &mut UnitSignals) -> Option<()> {
-        let next = self.later.values().map(|(at, _)| *at).chain(self.looks.values().copied()).min();
+        let next = self.later.values().map(|(at, _)| *at).min();
         let timer = async {
             match next {
                 Some(at) => sleep_until(at).await,
@@ -185,8 +180,13 @@ impl Revive {
 
     fn look_soon(&mut self, unit: &UnitName) {
         let Some(app) = self.shared.wards.borrow().get(unit).map(|ward| ward.app.clone()) else { return };
-        let rested = self.looked.get(&app).map_or_else(Instant::now, |at| *at + LOOK_PAUSE);
-        self.looks.entry(app).or_insert_with(|| rested.max(Instant::now() + LOOK_AFTER));
+        let now = Instant::now();
+        let last = self.looks.get(&app).copied();
+        if last.is_none_or(|at| at <= now) {
+            let at = last.map_or(now, |at| at + LOOK_PAUSE).max(now + LOOK_AFTER);
+            self.looks.insert(app.clone(), at);
+            self.shared.looks.ask_at(app, at);
+        }
     }
 
     async fn act(&mut self, wards: &Wards) {
@@ -200,13 +200,6 @@ impl Revive {
             {
                 self.later.insert(unit, (Instant::now() + wait, mended));
             }
-        }
-        let due: BTreeSet<AppName> =
-            self.looks.iter().filter(|(_, at)| **at <= now).map(|(app, _)| app.clone()).collect();
-        for app in due {
-            self.looks.remove(&app);
-            self.looked.insert(app.clone(), now);
-            self.shared.looks.ask(app);
         }
     }
 
