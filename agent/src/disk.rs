@@ -228,14 +228,12 @@ fn of_cache(cache: &[HeldCache], stocked: &Stocked, claims: &Claims) -> Vec<Thin
 
 /// Those that records of others are made of, in however many steps: the engine does not remove them.
 fn kept_for_others(cache: &[HeldCache], is_own: impl Fn(&HeldCache) -> bool) -> BTreeSet<&str> {
+    let by_id: BTreeMap<&str, &HeldCache> = cache.iter().map(|record| (record.id.as_str(), record)).collect();
     let mut kept: BTreeSet<&str> = BTreeSet::new();
     let mut ahead: Vec<&HeldCache> = cache.iter().filter(|record| !is_own(record)).collect();
     while let Some(record) = ahead.pop() {
-        for parent in cache.iter().filter(|held| record.parents.contains(&held.id)) {
-            if kept.insert(&parent.id) {
-                ahead.push(parent);
-            }
-        }
+        let parents = record.parents.iter().filter_map(|id| by_id.get(id.as_str()).copied());
+        ahead.extend(parents.filter(|parent| kept.insert(&parent.id)));
     }
     kept
 }

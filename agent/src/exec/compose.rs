@@ -54,7 +54,9 @@ impl Exec<'_> {
         let output = (self.output_file(&format!("compose-build-{name}"))?, BUILD);
         let before = self.engine.image_ids().await.map_err(|error| failed(name, Code::Docker, error))?;
         let cached = self.build_cache().await;
-        cached.iter().for_each(|cache| self.stock.build_begins(self.app, cache));
+        if let Some(cache) = &cached {
+            self.stock.build_begins(self.app, cache);
+        }
         let built = compose.build(name, &config, tree.directory.as_path(), self.layout, output).await;
         // Also of a build that failed. Of one that is dropped here the next one, or a clean-up, sees to it.
         if cached.is_some()
