@@ -15,6 +15,7 @@ use std::{
 use drover_proto::{
     code::Code,
     digest::Digest,
+    duration::Span,
     name::{AbsPath, ContainerName, UnitName},
 };
 use tokio::time::{Instant, MissedTickBehavior};
@@ -233,9 +234,13 @@ impl Gate<'_> {
             None => units.keys().take(EVIDENCE_UNITS).collect(),
         };
         let mut failure = StepFailure::new(Code::Gate, "gate", String::new());
+        let severity = cause.as_ref().map(|problem| problem.severity);
         let mut sentence = cause.map(|problem| problem.sentence).unwrap_or_else(|| {
             format!("not healthy for {} without a break within {deadline}", self.wanted.strategy.min_healthy_time)
         });
+        if self.left < self.min_healthy && severity.is_none_or(|severity| severity == Severity::Waiting) {
+            sentence = begun_late(self.left, deadline, &sentence);
+        }
         for unit in blamed {
             let lines = journal::tail(unit, self.since_unix_ms, EVIDENCE_LINES).await;
             if let Some(Ok(state)) = units.get(unit) {
@@ -305,6 +310,12 @@ impl Watch {
         let since = *self.given_up.entry(of.to_owned()).or_insert(now);
         now - since > patience
     }
+}
+
+/// What is still waited for was given no time: what came before took all of it.
+fn begun_late(left: Duration, deadline: Span, sentence: &str) -> String {
+    let left = left.as_secs_f64();
+    format!("the gate began with {left:.1} s left of the healthy_deadline of {deadline}: {sentence}")
 }
 
 /// Makes the sentence say more with what only shows at the end: a unit that stayed silent, an exit code that only the

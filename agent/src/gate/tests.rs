@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use drover_proto::duration::Span;
+
 use super::{
+    begun_late,
     stretch::{Look, Problem, Severity, Stretch, Verdict},
     verdict::{Restarts, Standing, judge},
 };
@@ -129,4 +132,12 @@ fn a_process_that_ended_explains_more_than_the_check_that_failed_with_it() {
     flapping.see(0, look(Some((Severity::Wrong, "check api: 500")), "a"));
     flapping.see(1, look(None, "a"));
     assert_eq!(flapping.cause().unwrap().sentence, "check api: 500");
+}
+
+#[test]
+fn a_gate_without_time_says_so() {
+    assert_eq!(
+        begun_late(Duration::from_millis(340), Span::from_secs(20), "check shop has not answered yet"),
+        "the gate began with 0.3 s left of the healthy_deadline of 20s: check shop has not answered yet"
+    );
 }
