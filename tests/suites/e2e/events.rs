@@ -151,7 +151,12 @@ fn kept(number: i64) -> String {
 fn what_was_too_much_is_dropped_and_told_and_damage_costs_one_file() {
     let fleet = Fleet::start(&["web-1"]);
     let host = &fleet.hosts[0];
+    // Its own first event would count among those that are dropped.
+    eventually("its first event has arrived", SOON, || {
+        kinds(&events(&fleet.alice, "web-1")).contains(&"agent-started")
+    });
     host.exec(&["systemctl", "stop", "drover-agent"]).ok();
+    host.sh("rm -f /var/lib/drover/agent/events/*.jsonl");
     host.write_file("/etc/drover/agent.toml", b"[events]\nmax_bytes = 16384\n");
     // As if it had been cut off for long: 30 files of 20 events, more than the limit; one damaged, and the last one torn.
     for file in 0..30_i64 {
