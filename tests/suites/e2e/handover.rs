@@ -187,7 +187,8 @@ fn whatever_dies_in_between_it_goes_on_or_back() {
     let kill = || drop(host.exec(&["systemctl", "kill", "-s", "KILL", "drover-agent"]).ok());
 
     // While the new instance serves nobody yet.
-    let shop = shop.version("2").edit("min_healthy_time: 1s", "min_healthy_time: 4s");
+    let times = "min_healthy_time: 4s, healthy_deadline: 60s";
+    let shop = shop.version("2").edit("min_healthy_time: 1s, healthy_deadline: 20s", times);
     begin(&fleet, &shop, "serves nobody yet");
     let new: Vec<String> = instances(host);
     assert_eq!(new.len(), 2, "{new:?}");
@@ -213,7 +214,7 @@ fn whatever_dies_in_between_it_goes_on_or_back() {
     assert_eq!(shop_says(host)["version"], "4");
 
     // A newer release that fails, while the one before is still being drained, with the agent killed on the way back.
-    let broken = shop.version("5").behave("500").edit("healthy_deadline: 20s", "healthy_deadline: 10s");
+    let broken = shop.version("5").behave("500").edit("healthy_deadline: 60s", "healthy_deadline: 10s");
     begin(&fleet, &broken, "waiting for");
     kill();
     ends(&fleet, "rolled_back");
@@ -222,7 +223,7 @@ fn whatever_dies_in_between_it_goes_on_or_back() {
     assert_nothing_lost(&load.stop());
 
     // A host that is cut off from its power while the one before is drained.
-    let shop = broken.version("6").behave("ok").edit("healthy_deadline: 10s", "healthy_deadline: 20s");
+    let shop = broken.version("6").behave("ok").edit("healthy_deadline: 10s", "healthy_deadline: 60s");
     hold(host, port(host));
     begin(&fleet, &shop, "has begun");
     host.power_cut();

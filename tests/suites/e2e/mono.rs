@@ -20,8 +20,6 @@ fn mono_is_deployed_upgraded_broken_and_reverted() {
     let manifest = folder.path().join("drover.yaml");
     let version = folder.path().join("backend/VERSION");
 
-    let text = std::fs::read_to_string(&manifest).expect("the manifest");
-    std::fs::write(&manifest, text.replace("healthy_deadline: 60s", "healthy_deadline: 20s")).expect("the manifest");
     fleet.alice.apply(&manifest).ok();
     for host in &fleet.hosts {
         let site = host.exec(&["curl", "-s", "-m", "5", "-H", "Host: example.test", "http://127.0.0.1/health"]).ok();
@@ -54,6 +52,8 @@ fn mono_is_deployed_upgraded_broken_and_reverted() {
     assert!(answer.contains("2.0.0"), "{answer}");
 
     std::fs::copy(folder.path().join("broken/app.py"), folder.path().join("backend/app.py")).expect("a bug");
+    let text = std::fs::read_to_string(&manifest).expect("the manifest");
+    std::fs::write(&manifest, text.replace("healthy_deadline: 60s", "healthy_deadline: 20s")).expect("the manifest");
     let output = fleet.alice.apply(&manifest);
     let said = output.clone().fails();
     assert_eq!(output.status, 1);
