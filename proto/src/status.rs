@@ -106,6 +106,41 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every word that `word` gives.
+    pub const WORDS: [&str; 12] = [
+        "pending",
+        "fetching",
+        "staging",
+        "activating",
+        "gating",
+        "healthy",
+        "degraded",
+        "reverting",
+        "reverted",
+        "failed",
+        "removing",
+        "removed",
+    ];
+
+    /// One word for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Fetching { .. } => "fetching",
+            Self::Staging { .. } => "staging",
+            Self::Activating { .. } => "activating",
+            Self::Gating { .. } => "gating",
+            Self::Healthy { .. } => "healthy",
+            Self::Degraded { .. } => "degraded",
+            Self::Reverting { .. } => "reverting",
+            Self::Reverted { .. } => "reverted",
+            Self::Failed { .. } => "failed",
+            Self::Removing { .. } => "removing",
+            Self::Removed => "removed",
+        }
+    }
+
     /// Whether the activation has ended, one way or the other.
     #[must_use]
     pub fn is_settled(&self) -> bool {

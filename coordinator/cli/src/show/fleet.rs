@@ -8,7 +8,7 @@ use owo_colors::OwoColorize as _;
 
 use super::{
     plain,
-    status::{KEPT, detail, running, word},
+    status::{KEPT, detail, running},
     table::{finish, state_cell, table},
     time::{local, relative, relative_or_dash},
 };
@@ -91,7 +91,7 @@ pub fn host(host: &HostDetail, now_unix_ms: i64) -> String {
             Cell::new(name),
             Cell::new(host.desired.get(name).map_or_else(|| "-".to_owned(), ToString::to_string)),
             Cell::new(running(status)),
-            state_cell(status.map_or("unknown", |s| word(&s.phase))),
+            state_cell(status.map_or("unknown", |s| s.phase.word())),
             Cell::new(why.join("; ")),
         ]);
     }

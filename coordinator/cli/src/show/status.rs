@@ -77,26 +77,7 @@ pub fn running(status: Option<&AppStatus>) -> String {
 fn state(host: &AppHostView) -> &'static str {
     match &host.status {
         None => "unknown",
-        Some(status) => word(&status.phase),
-    }
-}
-
-/// One word for a phase.
-#[must_use]
-pub fn word(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Pending => "pending",
-        Phase::Fetching { .. } => "fetching",
-        Phase::Staging { .. } => "staging",
-        Phase::Activating { .. } => "activating",
-        Phase::Gating { .. } => "gating",
-        Phase::Healthy { .. } => "healthy",
-        Phase::Degraded { .. } => "degraded",
-        Phase::Reverting { .. } => "reverting",
-        Phase::Reverted { .. } => "reverted",
-        Phase::Failed { .. } => "failed",
-        Phase::Removing { .. } => "removing",
-        Phase::Removed => "removed",
+        Some(status) => status.phase.word(),
     }
 }
 

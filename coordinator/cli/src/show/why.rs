@@ -14,7 +14,7 @@ use super::{
     fleet::{pairs, refused},
     plain,
     rollout::failure_text,
-    status::{detail, word},
+    status::detail,
     table::paint,
     time::relative,
 };
@@ -152,7 +152,7 @@ fn app_text(out: &mut String, host: &HostDetail, app: &AppName, journals: &Journ
 
 fn headline(app: &AppName, desired: Option<ReleaseNumber>, status: &AppStatus) -> String {
     let running = status.running.as_ref().map(|r| r.number);
-    let state = paint(word(&status.phase), word(&status.phase));
+    let state = paint(status.phase.word(), status.phase.word());
     match (desired, running) {
         (Some(wanted), Some(runs)) if wanted == runs => format!("should run {app}/{wanted}, and does; {state}."),
         (Some(wanted), Some(runs)) => format!("should run {app}/{wanted}, but runs {app}/{runs}; {state}."),
