@@ -17,6 +17,7 @@ use crate::host::{
 };
 
 mod http;
+pub mod standing;
 
 /// A check with every hole filled.
 #[derive(Clone, PartialEq, Debug)]
@@ -126,10 +127,13 @@ async fn tcp(address: &str) -> Probed {
 
 async fn command(run: &[String], user: &UserName, timeout: Duration) -> Probed {
     let Some((program, args)) = run.split_first() else { return Probed::bad("no program is named") };
-    let account = match users::account(user) {
-        Ok(Some(account)) => account,
-        Ok(None) => return Probed::bad(format!("{program}: user {user} does not exist")),
-        Err(error) => return Probed::bad(format!("{program}: {error}")),
+    // Accounts may be asked of a directory in the network.
+    let name = user.clone();
+    let account = match tokio::task::spawn_blocking(move || users::account(&name)).await {
+        Ok(Ok(Some(account))) => account,
+        Ok(Ok(None)) => return Probed::bad(format!("{program}: user {user} does not exist")),
+        Ok(Err(error)) => return Probed::bad(format!("{program}: {error}")),
+        Err(panic) => return Probed::bad(format!("{program}: {panic}")),
     };
     let mut command = Command::new(program.clone(), args.to_vec(), timeout);
     command.account = (account.uid != 0).then_some(account);

@@ -3,12 +3,13 @@
 //!
 //! `workers` work on apps: `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `recover`
 //! works out what a damaged ledger said; `turns` keeps apart what concerns the whole host. What is committed is looked
-//! after by `refresh` and `mend`, and by `revive`, `listen` and `watching` beside the loop. `prune` cleans the disk up, kept apart
+//! after by `refresh` and `mend`, and by `revive`, `checking`, `listen` and `watching` beside the loop. `prune` cleans the disk up, kept apart
 //! from activations by `flights`. `handle` answers questions.
 
 mod activation;
 mod asked;
 mod beside;
+mod checking;
 mod cleanup;
 mod decide;
 mod flights;
@@ -48,6 +49,7 @@ pub use handle::Handle;
 
 use self::{
     asked::Asked,
+    checking::{Checked, Standings},
     flights::Flights,
     prune::Pruning,
     revive::{Revive, Wards},
@@ -124,6 +126,9 @@ struct Shared {
     hands: Mutex<BTreeMap<AppName, Arc<tokio::sync::Mutex<()>>>>,
     /// The units that `revive` looks after.
     wards: watch::Sender<Wards>,
+    /// The checks that `checking` asks, and how they stand.
+    checked: watch::Sender<Checked>,
+    standings: Standings,
     /// What goes one after another on the whole host.
     turns: Turns,
     /// Units that were found down, for `revive`.
@@ -256,6 +261,8 @@ impl Reconciler {
             told: Told::default(),
             hands: Mutex::default(),
             wards: watch::Sender::new(Wards::default()),
+            checked: watch::Sender::new(Checked::default()),
+            standings: Standings::default(),
             turns: Turns::new(unproven),
             down: Asked::new(),
             rewatch: Asked::new(),
@@ -282,6 +289,7 @@ impl Reconciler {
         let mut beside = JoinSet::new();
         beside.spawn(Revive::new(self.shared.clone()).run());
         beside.spawn(listen::containers(self.shared.clone()));
+        beside.spawn(checking::checking(self.shared.clone()));
         beside.spawn(Watching::new(self.shared.clone()).run());
         beside.spawn(prune::passes(self.shared.clone()));
         let mut look = tokio::time::interval(LOOK_EVERY);

@@ -222,6 +222,7 @@ impl Work<'_> {
         let files: Vec<AbsPath> = steps.iter().filter_map(|step| written_by(&step.action, rendered)).collect();
         self.ledger.expect(units, files);
         let there = |name: &UnitName| observed.units.get(name).filter(|state| !state.fragment_path.is_empty());
+        self.shared.standings.forget(&self.app);
         self.ledger.claim_containers(rendered);
         self.ledger.claim_instances(rendered, |name| there(name).map(AdoptedUnit::from));
         let strategy = &desired.spec.strategy;

@@ -2,6 +2,7 @@
 //! Beside `reconcile`; `link` holds one.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::PathBuf,
     sync::{Arc, PoisonError},
@@ -10,7 +11,7 @@ use std::{
 use drover_proto::{
     code::Code,
     found::Subject,
-    name::{AppName, ContainerName, UnitName},
+    name::{AppName, CheckName, ContainerName, UnitName},
     plan::{Action, Extent, Plan, Refusal},
     prune::PruneReport,
     spec::DesiredApp,
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 
 use super::{Shared, Work, cleanup::damaged, steps::known};
 use crate::{
+    check::standing::Standing,
     exec::StepFailure,
     host::{docker::Engine, systemd::Systemd},
     ledger::AppLedger,
@@ -161,6 +163,12 @@ impl Handle {
         let shared = self.0.clone();
         let pass = tokio::spawn(async move { shared.prune(plan).await });
         pass.await.map_err(|error| error.to_string())
+    }
+
+    /// How the checks of all committed releases stand, as far as that is known.
+    #[must_use]
+    pub fn standings(&self) -> BTreeMap<(AppName, CheckName), Standing> {
+        self.0.standings.all()
     }
 
     /// The status, and every one after it.

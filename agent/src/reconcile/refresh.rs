@@ -1,15 +1,12 @@
 //! Looks at what is committed: `mend` puts right what is not as it should be, and this says how everything stands. Beside
 //! `reconcile`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use drover_proto::{name::CheckName, spec::DesiredApp, status::Phase};
 
 use super::{Work, mend::Notes};
-use crate::{check, drift::Part, ledger::AppLedger, observe::Observed, render::Rendered, report};
-
-/// A check that fails is asked once more after this: one sample is no news.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+use crate::{drift::Part, ledger::AppLedger, observe::Observed, render::Rendered, report};
 
 impl Work<'_> {
     /// Compares what is there with the committed release `current`, mends it, and says how it stands.
@@ -38,6 +35,8 @@ impl Work<'_> {
     }
 
     pub(super) async fn publish(&self, rendered: &Rendered, observed: &Observed, notes: &Notes) {
+        // As they are on this host now: its name and labels may be in them.
+        self.shared.ask_checks(&self.app, Some(rendered));
         let failing = self.failing(rendered, observed);
         let parts = report::parts(rendered, observed, &failing, &self.answers(rendered).await);
         let mut notes = notes.clone();
@@ -64,15 +63,10 @@ impl Work<'_> {
     }
 
     async fn answers(&self, rendered: &Rendered) -> BTreeMap<CheckName, (bool, String)> {
-        let systemd = &self.shared.parts.systemd;
         let mut answers = BTreeMap::new();
-        for (name, wanted) in &rendered.checks {
-            let mut probed = check::probe(wanted, systemd).await;
-            if !probed.ok {
-                tokio::time::sleep(ASK_AGAIN).await;
-                probed = check::probe(wanted, systemd).await;
-            }
-            answers.insert(name.clone(), (probed.ok, probed.answer));
+        for (name, check) in &rendered.checks {
+            let standing = self.shared.standing(&self.app, name, check).await;
+            answers.insert(name.clone(), (standing.ok, standing.answer));
         }
         answers
     }

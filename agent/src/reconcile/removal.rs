@@ -77,6 +77,7 @@ impl Work<'_> {
 
     async fn take_away(&mut self, with_output: bool) -> Result<(), Stop> {
         self.unknown_extent()?;
+        self.shared.standings.forget(&self.app);
         let before = AppLedger { activation: None, ..self.ledger.clone() };
         self.ledger.activation = Some(Activation {
             desired: None,

@@ -40,6 +40,7 @@ impl Work<'_> {
     pub(super) async fn revert(&mut self, desired: &DesiredApp, failure: Failure) -> End {
         tracing::error!(app = %self.app, release = %desired.release, code = %failure.code, "going back: {}", failure.cause);
         let reverting = Phase::Reverting { cause: failure.cause.clone() };
+        self.shared.standings.forget(&self.app);
         self.shared.board.app(&self.app, |status| {
             status.phase = reverting.clone();
             status.failure = Some(failure.clone());

@@ -81,6 +81,7 @@ impl Shared {
         let rendered = ledger
             .as_ref()
             .and_then(|ledger| render(ledger.current.as_ref()?, facts, &self.parts.layout, &ledger.live_ports()).ok());
+        self.ask_checks(app, rendered.as_ref());
         let of_app: BTreeMap<UnitName, Ward> = rendered.iter().flat_map(wards_of).collect();
         self.wards.send_if_modified(|wards| {
             let others =

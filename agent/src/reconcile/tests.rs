@@ -21,6 +21,8 @@ struct Bench {
     reconciler: Reconciler,
     generation: u64,
     keep: BTreeSet<AppName>,
+    /// The host's label.
+    role: &'static str,
 }
 
 impl Bench {
@@ -28,7 +30,7 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("state")).unwrap();
         let (desired, reconciler) = open(&dir);
-        Self { dir, desired, reconciler, generation: 0, keep: BTreeSet::new() }
+        Self { dir, desired, reconciler, generation: 0, keep: BTreeSet::new(), role: "web" }
     }
 
     /// The agent is started again.
@@ -60,7 +62,8 @@ impl Bench {
 
     fn ask(&mut self, apps: &[&DesiredApp]) {
         self.generation += 1;
-        let facts = facts();
+        let mut facts = facts();
+        facts.labels.insert("role".parse().unwrap(), self.role.parse().unwrap());
         let spec = HostSpec {
             host: HOST.parse().unwrap(),
             host_name: facts.name,
@@ -262,6 +265,33 @@ async fn a_release_that_fails_when_it_is_applied_again_does_not_go_back_from_its
     assert!(!failure.cause.contains("going back"), "{failure:?}");
     let titles: BTreeSet<&str> = failure.evidence.iter().map(|evidence| evidence.title.as_str()).collect();
     assert_eq!(titles.len(), failure.evidence.len(), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_check_that_reads_a_label_is_asked_with_the_one_that_the_host_has_now() {
+    let mut bench = Bench::new();
+    let path = format!("{}/{{{{ host.labels.role }}}}", bench.dir.path().display());
+    let mut first = bench.release(1, "one\n");
+    first.spec.checks.insert("go".parse().unwrap(), command(&["/usr/bin/test", "-e", &path]));
+    for role in ["web", "worker"] {
+        fs::write(bench.at(role), "").unwrap();
+    }
+    let path = |bench: &Bench| {
+        let checked = bench.reconciler.shared.checked.borrow().clone();
+        let check = checked.values().next().cloned().unwrap();
+        let crate::check::RenderedProbe::Command { run, .. } = check.probe else { panic!("{check:?}") };
+        run.last().cloned().unwrap()
+    };
+    bench.ask(&[&first]);
+    bench.pass().await;
+    assert!(path(&bench).ends_with("/web"), "{}", path(&bench));
+    assert_eq!(bench.reconciler.shared.standings.all().len(), 1);
+    bench.role = "worker";
+    bench.ask(&[&first]);
+    bench.pass().await;
+    assert!(path(&bench).ends_with("/worker"), "{}", path(&bench));
+    let standings = bench.reconciler.shared.standings.all();
+    assert!(standings.values().all(|standing| standing.ok) && standings.len() == 1, "{standings:?}");
 }
 
 #[tokio::test]
