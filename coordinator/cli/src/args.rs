@@ -183,6 +183,15 @@ pub enum Command {
         /// Only this app, part by part
         app: Option<AppName>,
     },
+    /// How every check stands on every host; ends with 1 when one fails or a host is not connected
+    #[command(after_help = "Examples:\n  drover checks              of all apps\n  drover checks mono --failing")]
+    Checks {
+        /// Only this app
+        app: Option<AppName>,
+        /// Only those that fail
+        #[arg(long)]
+        failing: bool,
+    },
     /// Why a host is as it is: a plain story with the evidence of the last failure
     #[command(after_help = "Examples:\n  drover why web-1\n  drover why web-1 mono")]
     Why {

@@ -49,6 +49,7 @@ async fn carry_out(cli: Cli) -> Outcome {
             apply::restart(&app, host.as_deref(), rolling, follow, output).await
         }
         Command::Remove { app, yes, follow } => apply::remove(&app, yes, follow, output).await,
+        Command::Checks { app, failing } => status::checks(app.as_ref(), failing, output).await,
         Command::Status { app } => status::status(app.as_ref(), output).await,
         Command::Why { host, app } => status::why(&host, app.as_ref(), output).await,
         Command::Releases { app } => {

@@ -10,7 +10,7 @@ use drover_proto::code::Code;
 pub enum Exit {
     /// 0: done; for a rollout, it succeeded; for a plan, nothing to do.
     Done,
-    /// 1: an error, or a rollout that ended in any other way.
+    /// 1: an error, a rollout that ended in any other way, or something that is asked about and is not well.
     Error,
     /// 2: a plan with changes.
     Changes,

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{args::Output, client::Document, fault::Fault};
 
+pub mod checks;
 pub mod events;
 pub mod fleet;
 pub mod history;

@@ -1,4 +1,4 @@
-//! `drover status` and `drover why`.
+//! `drover status`, `drover checks` and `drover why`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use drover_proto::{name::AppName, view::HostDetail};
 
 use crate::{
     args::Output,
-    client::Client,
+    client::{Client, Document},
     fault::{Exit, Fault, Outcome},
     show::{self, why::Journals},
 };
@@ -19,6 +19,17 @@ pub async fn status(app: Option<&AppName>, output: Output) -> Outcome {
     let status = Client::connect().await?.status(app).await?;
     show::document(output, &status, |apps| show::status::text(apps, app.is_some()))?;
     Ok(Exit::Done)
+}
+
+/// Every check on every host, or only those that fail. Ends with 1 when one fails, or is not known as it is now.
+pub async fn checks(app: Option<&AppName>, failing: bool, output: Output) -> Outcome {
+    let status = Client::connect().await?.status(app).await?;
+    let all = show::checks::of(&status.value, failing);
+    let json = serde_json::to_value(&all).map_err(|error| Fault::io("cannot write the checks", &error.into()))?;
+    let unknown = show::checks::unknown(&status.value);
+    let is_bad = !unknown.is_empty() || all.iter().any(|check| !check.passing);
+    show::document(output, &Document { value: all, json }, |all| show::checks::text(all, &unknown, failing))?;
+    Ok(if is_bad { Exit::Error } else { Exit::Done })
 }
 
 /// The story of a host.

@@ -54,8 +54,10 @@ pub enum Tone {
 #[must_use]
 pub fn tone(word: &str) -> Tone {
     match word {
-        "succeeded" | "healthy" | "connected" | "valid" | "yes" => Tone::Good,
-        "failed" | "reverted" | "rolled_back" | "rollback_failed" | "degraded" | "revoked" | "no" => Tone::Bad,
+        "succeeded" | "healthy" | "passing" | "connected" | "valid" | "yes" => Tone::Good,
+        "failed" | "failing" | "reverted" | "rolled_back" | "rollback_failed" | "degraded" | "revoked" | "no" => {
+            Tone::Bad
+        }
         "paused" | "rolling_back" | "reverting" | "unreachable" | "skipped" | "running" | "gating" | "activating"
         | "fetching" | "staged" | "staging" | "removing" | "offline" => Tone::Wait,
         _ => Tone::Quiet,
