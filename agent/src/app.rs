@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,17 +16,19 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
+use tonic::transport::Channel;
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
     blob::Blobs,
-    config::Config,
+    config::{Config, MetricsConfig},
     desired::Desired,
     event,
     host::{docker::Engine, files, systemd::Systemd, unpack},
     identity::Identity,
     link::{Answered, Link},
+    metrics::{self, Metrics},
     reconcile::{self, Handle, Reconciler},
     render::Layout,
     stock::Stock,
@@ -45,7 +48,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Desired::open(&config.state_dir, &own_ids(identity.as_ref())).context("cannot open the desired state")?;
     let (connection, connected) = watch::channel(None);
     let (layout, ports) = (Layout::from(&config), config.handover.ports.clone());
-    let blobs = Blobs::open(&layout, connected).context("cannot make the blob directory")?;
+    let blobs = Blobs::open(&layout, connected.clone()).context("cannot make the blob directory")?;
     let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
     let (events, outbox, spooling) = event::open(&config.state_dir, config.events.max_bytes);
     // Before anything is said: what was spooled under another identity is not for this one.
@@ -85,6 +88,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(spooling);
     let reconciling = tasks.spawn(reconciler.run());
     tasks.spawn(link.run());
+    tasks.spawn(serve_metrics(config.metrics, handle.clone(), connected));
     tasks.spawn(keep_status_file(handle, config.state_dir.clone()));
     tasks.spawn(feed_watchdog());
     notify(&[NotifyState::Ready]);
@@ -166,6 +170,16 @@ pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
         registry.with(layer).init();
     }
     Ok(())
+}
+
+async fn serve_metrics(config: MetricsConfig, handle: Handle, link_up: watch::Receiver<Option<Channel>>) {
+    if !config.enabled {
+        return std::future::pending().await;
+    }
+    let (systemd, engine, status) = (handle.systemd().clone(), handle.engine().clone(), handle.status());
+    let is_connected = move || link_up.borrow().is_some();
+    let metrics = Metrics::new(Some(systemd), engine, status, move || handle.standings(), is_connected);
+    metrics::serve::serve(config.listen, Arc::new(metrics)).await;
 }
 
 async fn keep_status_file(handle: Handle, state_dir: std::path::PathBuf) {

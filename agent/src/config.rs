@@ -1,6 +1,9 @@
 //! The agent's settings: `/etc/drover/agent.toml`, every key optional. Read once by `main`, handed to `app`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use drover_proto::bytes::Bytes;
@@ -30,7 +33,28 @@ pub struct Config {
     pub events: EventsConfig,
     /// What is replaced by another instance beside it.
     pub handover: HandoverConfig,
+    /// What Prometheus reads.
+    pub metrics: MetricsConfig,
 }
+
+/// `[metrics]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Whether anything is served at all.
+    pub enabled: bool,
+    /// Where `/metrics` is served: an address and a port. Only this host reaches the one that it has by itself.
+    pub listen: SocketAddr,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { enabled: true, listen: (Ipv4Addr::LOCALHOST, METRICS_PORT).into() }
+    }
+}
+
+/// Beside the coordinator's 7443.
+const METRICS_PORT: u16 = 7444;
 
 /// `[handover]`
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -67,6 +91,7 @@ impl Default for Config {
             disk_budget: None,
             events: EventsConfig::default(),
             handover: HandoverConfig::default(),
+            metrics: MetricsConfig::default(),
         }
     }
 }
@@ -110,5 +135,16 @@ mod tests {
         for words in ["agent.toml is not valid", "line 2", "disk_budget", "such as \"10 GiB\""] {
             assert!(said.contains(words), "{words:?} is not in {said}");
         }
+    }
+
+    #[test]
+    fn metrics_are_for_this_host_alone_unless_said() {
+        let metrics = read("").unwrap().metrics;
+        assert!(metrics.enabled && metrics.listen.ip().is_loopback(), "{metrics:?}");
+        assert!(!read("[metrics]\nenabled = false\n").unwrap().metrics.enabled);
+        let open = read("[metrics]\nlisten = \"[::]:9100\"\n").unwrap().metrics.listen;
+        assert_eq!(open.to_string(), "[::]:9100");
+        let said = read("[metrics]\nlisten = \"9100\"\n").unwrap_err();
+        assert!(said.contains("line 2") && said.contains("listen"), "{said}");
     }
 }

@@ -26,5 +26,6 @@ pub mod disk;
 pub mod gate;
 pub mod check;
 pub mod report;
+pub mod metrics;
 pub mod event;
 pub mod host;

@@ -1,6 +1,6 @@
 //! `make bench`: drover's figures beside those of named peers, measured in one run on lab hosts with the packages that
-//! ship. Prints the tables of docs/BENCHMARKS.md. `idle`, `reaction`, `restart`, `containers`, `handover`, `flood` and `soak`
-//! measure; `figure` sums up.
+//! ship. Prints the tables of docs/BENCHMARKS.md. `idle`, `reaction`, `restart`, `containers`, `handover`, `scrape`,
+//! `flood` and `soak` measure; `figure` sums up.
 //!
 //! Not tests: nothing here fails because a machine is slow.
 
@@ -12,6 +12,7 @@ mod handover;
 mod idle;
 mod reaction;
 mod restart;
+mod scrape;
 mod soak;
 mod subject;
 
@@ -26,7 +27,7 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     println!("{}\n", machine());
-    let all: [(&str, Measure); 8] = [
+    let all: [(&str, Measure); 9] = [
         ("binary", binaries),
         ("idle", idle::measure),
         ("reaction", reaction::measure),
@@ -34,6 +35,7 @@ fn main() {
         ("container", containers::changes),
         ("watched", containers::watched),
         ("handover", handover::measure),
+        ("scrape", scrape::measure),
         ("flood", flood::measure),
     ];
     for (_, measure) in all.iter().filter(|(name, _)| is_wanted(name)) {

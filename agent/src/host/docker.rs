@@ -29,6 +29,7 @@ pub use held::{HeldContainer, HeldImage};
 pub use made::{Made, Odd, Shape, Source};
 pub use project::{Member, Origin, of_service};
 pub use pull::Credentials;
+pub use running::RunningContainer;
 pub use state::{ContainerState, Health};
 
 use super::process::printable;
@@ -46,6 +47,7 @@ mod made;
 pub(crate) use made::tests as made_tests;
 mod project;
 mod pull;
+mod running;
 mod state;
 
 /// Where every engine of Debian and Ubuntu listens.

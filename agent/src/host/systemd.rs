@@ -13,10 +13,12 @@ use zbus::{Message, OwnedObjectPath, OwnedVariant, Structure, Variant};
 
 use super::files;
 use bus::Bus;
+pub use list::ListedUnit;
 pub use signals::UnitSignals;
 
 mod bus;
 mod job;
+mod list;
 mod signals;
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";

@@ -1,5 +1,6 @@
 //! drover from end to end on real hosts: packages installed by dpkg, the operator's own command, real systemd and nginx.
 
+mod checks;
 mod cordon;
 mod certificates;
 mod compose;
@@ -17,6 +18,7 @@ mod imported;
 mod interruptions;
 mod jobs;
 mod luck;
+mod metrics;
 mod mono;
 mod operations;
 mod restart;

@@ -1,0 +1,122 @@
+//! What Prometheus reads of this host at `/metrics`: the host under node_exporter's names (`node`, `units`), containers under
+//! cAdvisor's (`containers`), the agent itself and its apps (`own`). Everything is read anew for each scrape; nothing is collected
+//! in between. `serve` is the HTTP half.
+
+mod cgroup;
+mod containers;
+mod node;
+mod own;
+pub mod serve;
+mod text;
+mod units;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use drover_proto::{
+    name::{AppName, CheckName},
+    status::HostStatus,
+};
+use tokio::{sync::watch, time::timeout};
+
+pub use self::text::Format;
+use self::{
+    containers::Containers,
+    node::{Outcome, Root},
+    text::Text,
+    units::Units,
+};
+use crate::{
+    check::standing::Standing,
+    host::{docker::Engine, systemd::Systemd},
+};
+
+/// Room for the text of a host with a few disks, interfaces and apps.
+const USUAL_BYTES: usize = 96 << 10;
+/// For systemd. Without its answer units are left out.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How checks stand.
+pub type Standings = BTreeMap<(AppName, CheckName), Standing>;
+
+/// What a scrape reads from.
+pub struct Metrics {
+    root: Root,
+    memory: Mutex<node::Memory>,
+    units: Option<tokio::sync::Mutex<Units>>,
+    containers: tokio::sync::Mutex<Containers>,
+    status: watch::Receiver<Arc<HostStatus>>,
+    standings: Box<dyn Fn() -> Standings + Send + Sync>,
+    /// Whether the stream to the coordinator is up.
+    is_connected: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Metrics {
+    /// Of this host. `systemd`: `None` where there is none.
+    #[must_use]
+    pub fn new(
+        systemd: Option<Systemd>,
+        engine: Engine,
+        status: watch::Receiver<Arc<HostStatus>>,
+        standings: impl Fn() -> Standings + Send + Sync + 'static,
+        is_connected: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            root: Root::new("/"),
+            memory: Mutex::default(),
+            units: systemd.map(|systemd| Units::new(systemd).into()),
+            containers: Containers::new(engine).into(),
+            status,
+            standings: Box::new(standings),
+            is_connected: Box::new(is_connected),
+        }
+    }
+
+    /// One scrape, made into what is sent of it by `finish`. `None`: it could not be carried out.
+    pub async fn scrape<T: Send + 'static>(
+        self: Arc<Self>,
+        format: Format,
+        finish: impl FnOnce(String) -> T + Send + 'static,
+    ) -> Option<T> {
+        let status = self.status.borrow().clone();
+        let (units, of_units) = self.units(&status).await;
+        let containers = self.containers.lock().await.look(&self.root).await;
+        let (standings, is_connected) = ((self.standings)(), (self.is_connected)());
+        // Reads files, and waits for a moment where a file system hangs.
+        let write = move || {
+            let mut text = Text::new(format, USUAL_BYTES);
+            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            node::collect(&self.root, &mut memory, of_units, &mut text);
+            drop(memory);
+            if let Some(units) = units {
+                units::write(&self.root, &units, &mut text);
+            }
+            containers::write(&self.root, &containers, &mut text);
+            own::apps(&status, &mut text);
+            own::checks(&standings, &mut text);
+            own::agent(&status, is_connected, &mut text);
+            own::process(&self.root, &mut text);
+            finish(text.finish())
+        };
+        tokio::task::spawn_blocking(write).await.ok()
+    }
+
+    async fn units(&self, status: &HostStatus) -> (Option<units::Seen>, Option<Outcome>) {
+        let Some(units) = &self.units else { return (None, None) };
+        let begun = Instant::now();
+        let mut units = units.lock().await;
+        let seen = match timeout(ANSWERS_WITHIN, units.look(status)).await {
+            Ok(Ok(seen)) => Some(seen),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "units are left out of the metrics");
+                None
+            }
+            Err(_) => None,
+        };
+        let outcome = ("systemd", begun.elapsed().as_secs_f64(), seen.is_some());
+        (seen, Some(outcome))
+    }
+}

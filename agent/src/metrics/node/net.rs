@@ -1,0 +1,157 @@
+//! Network interfaces: `/proc/net/dev`, `/sys/class/net`, `/proc/net/arp`. Collectors of `node`.
+
+use std::{collections::BTreeMap, io};
+
+use super::{Root, odd};
+use crate::metrics::text::{Kind, Text};
+
+pub(super) fn arp(root: &Root, text: &mut Text) -> io::Result<()> {
+    let arp = root.read("proc/net/arp")?;
+    let mut entries: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in arp.lines().skip(1) {
+        if let Some(device) = line.split_ascii_whitespace().nth(5) {
+            *entries.entry(device).or_default() += 1;
+        }
+    }
+    let mut family = text.gauge("node_arp_entries", "ARP entries by device");
+    for (device, count) in entries {
+        family.sample(&[("device", device)], count);
+    }
+    Ok(())
+}
+
+/// The columns of `/proc/net/dev`.
+const COLUMNS: [&str; 16] = [
+    "receive_bytes",
+    "receive_packets",
+    "receive_errs",
+    "receive_drop",
+    "receive_fifo",
+    "receive_frame",
+    "receive_compressed",
+    "receive_multicast",
+    "transmit_bytes",
+    "transmit_packets",
+    "transmit_errs",
+    "transmit_drop",
+    "transmit_fifo",
+    "transmit_colls",
+    "transmit_carrier",
+    "transmit_compressed",
+];
+
+pub(super) fn netdev(root: &Root, text: &mut Text) -> io::Result<()> {
+    let dev = root.read("proc/net/dev")?;
+    let rows: Vec<(&str, Vec<u64>)> = dev
+        .lines()
+        .skip(2)
+        .filter_map(|line| {
+            // An alias may have a colon in its name; the last one ends it.
+            let (device, numbers) = line.rsplit_once(':')?;
+            let numbers = numbers.split_ascii_whitespace().filter_map(|word| word.parse().ok());
+            Some((device.trim(), numbers.collect()))
+        })
+        .collect();
+    if rows.is_empty() {
+        return Err(odd("proc/net/dev"));
+    }
+    for (index, column) in COLUMNS.iter().enumerate() {
+        let (name, help) = (format!("node_network_{column}_total"), format!("Network device statistic {column}."));
+        let mut family = text.counter(&name, &help);
+        for (device, numbers) in &rows {
+            if let Some(number) = numbers.get(index) {
+                family.sample(&[("device", device)], number);
+            }
+        }
+    }
+    let help = "Network device statistic receive_nohandler.";
+    let mut family = text.counter("node_network_receive_nohandler_total", help);
+    for (device, _) in &rows {
+        if let Some(number) = read_number(root, device, "statistics/rx_nohandler") {
+            family.sample(&[("device", device)], number);
+        }
+    }
+    Ok(())
+}
+
+/// Files of an interface with one number, by the name of their family.
+const PROPERTIES: [(&str, &str); 13] = [
+    ("address_assign_type", "addr_assign_type"),
+    ("carrier", "carrier"),
+    ("device_id", "dev_id"),
+    ("dormant", "dormant"),
+    ("flags", "flags"),
+    ("iface_id", "ifindex"),
+    ("iface_link", "iflink"),
+    ("iface_link_mode", "link_mode"),
+    ("mtu_bytes", "mtu"),
+    ("name_assign_type", "name_assign_type"),
+    ("net_dev_group", "netdev_group"),
+    ("protocol_type", "type"),
+    ("transmit_queue_length", "tx_queue_len"),
+];
+const COUNTED: [(&str, &str); 3] = [
+    ("carrier_changes_total", "carrier_changes"),
+    ("carrier_down_changes_total", "carrier_down_count"),
+    ("carrier_up_changes_total", "carrier_up_count"),
+];
+/// Megabits a second.
+const SPEED_BYTES: i64 = 1_000_000 / 8;
+
+pub(super) fn netclass(root: &Root, text: &mut Text) -> io::Result<()> {
+    // `bonding_masters` is a file among them.
+    let names = root.names("sys/class/net")?;
+    let devices: Vec<&str> =
+        names.iter().map(String::as_str).filter(|device| root.at(format!("sys/class/net/{device}")).is_dir()).collect();
+    let mut property = |kind: Kind, (name, file): (&str, &str)| {
+        let (full, help) = (format!("node_network_{name}"), format!("Network device property: {name}"));
+        let mut family = text.family(kind, &full, &help);
+        for device in &devices {
+            if let Some(number) = read_number(root, device, file) {
+                family.sample(&[("device", device)], number);
+            }
+        }
+    };
+    PROPERTIES.into_iter().for_each(|one| property(Kind::Gauge, one));
+    COUNTED.into_iter().for_each(|one| property(Kind::Counter, one));
+    let mut speed = text.gauge("node_network_speed_bytes", "Network device property: speed_bytes");
+    for device in &devices {
+        if let Some(megabits) = read_number(root, device, "speed") {
+            speed.sample(&[("device", device)], megabits.saturating_mul(SPEED_BYTES));
+        }
+    }
+    let states: Vec<String> = devices.iter().map(|device| word(root, device, "operstate")).collect();
+    let help = "Non-numeric data from /sys/class/net/<iface>, value is always 1.";
+    let mut info = text.gauge("node_network_info", help);
+    for (device, state) in devices.iter().zip(&states) {
+        let [address, broadcast, duplex, alias] =
+            ["address", "broadcast", "duplex", "ifalias"].map(|file| word(root, device, file));
+        let labels = [
+            ("address", address.as_str()),
+            ("broadcast", &broadcast),
+            ("device", device),
+            ("duplex", &duplex),
+            ("ifalias", &alias),
+            ("operstate", state),
+        ];
+        info.sample(&labels, 1);
+    }
+    let mut up = text.gauge("node_network_up", "Value is 1 if operstate is 'up', 0 otherwise.");
+    for (device, state) in devices.iter().zip(&states) {
+        up.sample(&[("device", device)], u8::from(state == "up"));
+    }
+    Ok(())
+}
+
+/// Nothing where the driver has no answer, or the interface has just gone.
+fn word(root: &Root, device: &str, file: &str) -> String {
+    root.line(format!("sys/class/net/{device}/{file}")).unwrap_or_default()
+}
+
+fn read_number(root: &Root, device: &str, file: &str) -> Option<i64> {
+    let line = root.line(format!("sys/class/net/{device}/{file}"))?;
+    match line.strip_prefix("0x") {
+        Some(hexadecimal) => i64::from_str_radix(hexadecimal, 16).ok(),
+        None => line.parse().ok(),
+    }
+}

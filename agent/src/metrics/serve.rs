@@ -1,0 +1,231 @@
+//! The HTTP half of `metrics`: `GET /metrics` for whoever may connect, in the format that is asked for, compressed if that is asked
+//! for. Few connections at a time, each of them bounded in time; a port that is taken is tried again.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use flate2::{Compression, write::GzEncoder};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{self, HeaderMap, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Mutex,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{Format, Metrics};
+
+/// At the same time; whoever comes then is turned away. A pair of Prometheus servers and some people fit in.
+const MAX_CONNECTIONS: usize = 32;
+/// From one address.
+const MAX_CONNECTIONS_OF_ONE: usize = 8;
+/// For the first request to begin.
+const SPEAKS_WITHIN: Duration = Duration::from_secs(10);
+/// From one request to the next, and for a request to arrive: Prometheus asks once a minute or more often.
+const REQUEST_WITHIN: Duration = Duration::from_secs(90);
+/// For what is sent to be taken.
+const TAKEN_WITHIN: Duration = Duration::from_secs(15);
+/// However it goes, a connection does not live longer.
+const CONNECTION_LIFE: Duration = Duration::from_secs(600);
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// Scrapes that are asked for within so much of each other are one: nobody makes systemd and the disks work without end.
+const SAME_WITHIN: Duration = Duration::from_millis(250);
+/// Before a port that is taken is tried again.
+const BIND_AGAIN: Duration = Duration::from_secs(15);
+const MAX_HEADER_BYTES: usize = 16 << 10;
+
+const LANDING: &str =
+    "<!DOCTYPE html><title>drover-agent</title><h1>drover-agent</h1><p><a href=\"/metrics\">Metrics</a></p>\n";
+
+/// Serves for ever.
+pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>) {
+    accept(bound(address, BIND_AGAIN).await, metrics).await
+}
+
+/// A port that is taken is free one day.
+async fn bound(address: SocketAddr, pause: Duration) -> TcpListener {
+    let mut is_told = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                tracing::info!(%address, "serving metrics");
+                return listener;
+            }
+            Err(error) if !is_told => {
+                tracing::error!(%address, %error, "metrics cannot be served there; it is tried again (metrics.listen in agent.toml)");
+                is_told = true;
+            }
+            Err(_) => {}
+        }
+        sleep(pause).await;
+    }
+}
+
+/// What all connections share.
+struct Served {
+    metrics: Arc<Metrics>,
+    /// The last scrape.
+    last: Mutex<Option<Scraped>>,
+}
+
+struct Scraped {
+    at: Instant,
+    /// In which format, and whether compressed.
+    how: (Format, bool),
+    body: Bytes,
+}
+
+async fn accept(listener: TcpListener, metrics: Arc<Metrics>) {
+    let served = Arc::new(Served { metrics, last: Mutex::new(None) });
+    let mut open: JoinSet<IpAddr> = JoinSet::new();
+    let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            Some(ended) = open.join_next() => {
+                // Without unwinding, which is how it ships, a panic ends the agent anyhow.
+                let Ok(peer) = ended else { continue };
+                if let Some(count) = counts.get_mut(&peer) {
+                    *count -= 1;
+                }
+                counts.retain(|_, count| *count > 0);
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let count = counts.entry(peer.ip()).or_default();
+                    if *count >= MAX_CONNECTIONS_OF_ONE || open.len() >= MAX_CONNECTIONS {
+                        counts.retain(|_, count| *count > 0);
+                        continue;
+                    }
+                    *count += 1;
+                    let served = served.clone();
+                    open.spawn(async move {
+                        connection(stream, served).await;
+                        peer.ip()
+                    });
+                }
+                Err(error) => {
+                    // Of one connection, or there are no descriptors left: a moment later there may be.
+                    tracing::debug!(%error, "a connection for metrics could not be accepted");
+                    sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, served: Arc<Served>) {
+    // Without it a reader that has stopped reading would hold its place for as long as a connection may live.
+    let taken_within = u32::try_from(TAKEN_WITHIN.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = sockopt::set_tcp_user_timeout(&stream, taken_within) {
+        tracing::debug!(%error, "a reader that stops reading is not noticed");
+    }
+    if timeout(SPEAKS_WITHIN, stream.readable()).await.is_err() {
+        return;
+    }
+    let service = service_fn(|request| {
+        let served = served.clone();
+        async move { Ok::<_, Infallible>(answer(request, &served).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_WITHIN).max_buf_size(MAX_HEADER_BYTES);
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = match timeout(CONNECTION_LIFE, serving.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            serving.as_mut().graceful_shutdown();
+            timeout(LAST_ANSWER, serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection for metrics ended");
+    }
+}
+
+async fn answer(request: Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/metrics" => scrape(request.headers(), served).await,
+        "/" => respond(StatusCode::OK, "text/html; charset=utf-8", LANDING.into()),
+        _ => plain(StatusCode::NOT_FOUND, "metrics are at /metrics"),
+    }
+}
+
+async fn scrape(headers: &HeaderMap, served: &Served) -> Response<Full<Bytes>> {
+    let format = if asks_for(headers, header::ACCEPT, "application/openmetrics-text") {
+        Format::OpenMetrics
+    } else {
+        Format::Prometheus
+    };
+    let how = (format, asks_for(headers, header::ACCEPT_ENCODING, "gzip"));
+    // One at a time.
+    let mut last = served.last.lock().await;
+    if last.as_ref().is_none_or(|last| last.how != how || last.at.elapsed() > SAME_WITHIN) {
+        let finish = move |text: String| if how.1 { compressed(text.as_bytes()) } else { Ok(text.into_bytes()) };
+        let Some(Ok(body)) = served.metrics.clone().scrape(format, finish).await else {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "the scrape failed; see the agent's log");
+        };
+        *last = Some(Scraped { at: Instant::now(), how, body: body.into() });
+    }
+    let body = last.as_ref().map(|last| last.body.clone()).unwrap_or_default();
+    drop(last);
+    let mut response = respond(StatusCode::OK, format.content_type(), body);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if how.1 {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+/// Quick rather than small: it is sent to the same machine, or one nearby.
+fn compressed(text: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 6), Compression::fast());
+    encoder.write_all(text)?;
+    encoder.finish()
+}
+
+/// Whether one of the alternatives of a header is this one, and not with the weight 0.
+fn asks_for(headers: &HeaderMap, name: header::HeaderName, wanted: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    let mut alternatives = values.flat_map(|value| value.split(','));
+    alternatives.any(|alternative| {
+        let mut parts = alternative.split(';').map(str::trim);
+        parts.next().is_some_and(|first| first.eq_ignore_ascii_case(wanted)) && !parts.any(is_weight_zero)
+    })
+}
+
+fn is_weight_zero(parameter: &str) -> bool {
+    parameter.strip_prefix("q=").is_some_and(|weight| weight.trim().parse() == Ok(0.0))
+}
+
+fn plain(status: StatusCode, words: &'static str) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", Bytes::from(format!("{words}\n")))
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests;
