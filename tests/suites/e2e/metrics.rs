@@ -132,6 +132,9 @@ fn prometheus_reads_of_drover_what_it_reads_of_node_exporter() {
         Ok((shared, all))
     });
     println!("{shared} of {all} names");
+    let undocumented = scrape(host, 7444).samples.into_keys().filter(|name| name.starts_with("drover_"));
+    let undocumented = undocumented.filter(|name| !DOCUMENT.contains(&format!("`{name}")));
+    assert_eq!(undocumented.collect::<Vec<_>>(), [""; 0]);
     assert!(shared > 200, "{shared}");
 
     // A rule of the node mixin sees the same on both.
