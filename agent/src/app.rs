@@ -28,7 +28,7 @@ use crate::{
     host::{docker::Engine, files, systemd::Systemd, unpack},
     identity::Identity,
     link::{Answered, Link},
-    metrics::{self, Metrics},
+    metrics::{self, Metrics, web::Web},
     reconcile::{self, Handle, Reconciler},
     render::Layout,
     stock::Stock,
@@ -179,7 +179,7 @@ async fn serve_metrics(config: MetricsConfig, handle: Handle, link_up: watch::Re
     let (systemd, engine, status) = (handle.systemd().clone(), handle.engine().clone(), handle.status());
     let is_connected = move || link_up.borrow().is_some();
     let metrics = Metrics::new(Some(systemd), engine, status, move || handle.standings(), is_connected);
-    metrics::serve::serve(config.listen, Arc::new(metrics)).await;
+    metrics::serve::serve(config.listen, Arc::new(metrics), Web::new(config.web_config)).await;
 }
 
 async fn keep_status_file(handle: Handle, state_dir: std::path::PathBuf) {

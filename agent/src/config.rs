@@ -45,11 +45,13 @@ pub struct MetricsConfig {
     pub enabled: bool,
     /// Where `/metrics` is served: an address and a port. Only this host reaches the one that it has by itself.
     pub listen: SocketAddr,
+    /// TLS and passwords, as Prometheus' own exporters have them in their `--web.config.file`.
+    pub web_config: Option<PathBuf>,
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { enabled: true, listen: (Ipv4Addr::LOCALHOST, METRICS_PORT).into() }
+        Self { enabled: true, listen: (Ipv4Addr::LOCALHOST, METRICS_PORT).into(), web_config: None }
     }
 }
 

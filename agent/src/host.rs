@@ -27,3 +27,4 @@ pub mod swap;
 pub mod systemd;
 pub mod unpack;
 pub mod users;
+pub(crate) mod yaml;

@@ -1,6 +1,6 @@
 //! What Prometheus reads of this host at `/metrics`: the host under node_exporter's names (`node`, `units`), containers under
 //! cAdvisor's (`containers`), the agent itself and its apps (`own`). Everything is read anew for each scrape; nothing is collected
-//! in between. `serve` is the HTTP half.
+//! in between. `serve` is the HTTP half, `web` says who may read.
 
 mod cgroup;
 mod containers;
@@ -9,6 +9,7 @@ mod own;
 pub mod serve;
 mod text;
 mod units;
+pub mod web;
 
 use std::{
     collections::BTreeMap,

@@ -26,7 +26,6 @@ mod adopt;
 mod config;
 mod origin;
 mod reads;
-mod yaml;
 
 /// For its version.
 const VERSION: Duration = Duration::from_secs(10);

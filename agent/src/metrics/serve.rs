@@ -22,13 +22,15 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Mutex,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::{Format, Metrics};
+use super::{Format, Metrics, web::Web};
 
 /// At the same time; whoever comes then is turned away. A pair of Prometheus servers and some people fit in.
 const MAX_CONNECTIONS: usize = 32;
@@ -53,8 +55,10 @@ const LANDING: &str =
     "<!DOCTYPE html><title>drover-agent</title><h1>drover-agent</h1><p><a href=\"/metrics\">Metrics</a></p>\n";
 
 /// Serves for ever.
-pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>) {
-    accept(bound(address, BIND_AGAIN).await, metrics).await
+pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>, web: Web) {
+    // Said at once if nobody can read them.
+    drop(web.now());
+    accept(bound(address, BIND_AGAIN).await, metrics, web).await
 }
 
 /// A port that is taken is free one day.
@@ -79,6 +83,7 @@ async fn bound(address: SocketAddr, pause: Duration) -> TcpListener {
 /// What all connections share.
 struct Served {
     metrics: Arc<Metrics>,
+    web: Web,
     /// The last scrape.
     last: Mutex<Option<Scraped>>,
 }
@@ -90,8 +95,8 @@ struct Scraped {
     body: Bytes,
 }
 
-async fn accept(listener: TcpListener, metrics: Arc<Metrics>) {
-    let served = Arc::new(Served { metrics, last: Mutex::new(None) });
+pub(super) async fn accept(listener: TcpListener, metrics: Arc<Metrics>, web: Web) {
+    let served = Arc::new(Served { metrics, web, last: Mutex::new(None) });
     let mut open: JoinSet<IpAddr> = JoinSet::new();
     let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
     loop {
@@ -137,6 +142,19 @@ async fn connection(stream: TcpStream, served: Arc<Served>) {
     if timeout(SPEAKS_WITHIN, stream.readable()).await.is_err() {
         return;
     }
+    // Without a word to those who cannot be told apart.
+    let Ok(access) = served.web.now() else { return };
+    match &access.tls {
+        None => requests(stream, served).await,
+        Some(config) => match timeout(SPEAKS_WITHIN, TlsAcceptor::from(config.clone()).accept(stream)).await {
+            Ok(Ok(stream)) => requests(stream, served).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS connection for metrics was not made"),
+            Err(_) => {}
+        },
+    }
+}
+
+async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, served: Arc<Served>) {
     let service = service_fn(|request| {
         let served = served.clone();
         async move { Ok::<_, Infallible>(answer(request, &served).await) }
@@ -156,7 +174,24 @@ async fn connection(stream: TcpStream, served: Arc<Served>) {
     }
 }
 
+/// The answer, with the headers that every answer has.
 async fn answer(request: Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
+    // Read anew: a connection may be older than what holds now.
+    let Ok(access) = served.web.now() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "who may read is not known just now");
+    };
+    let mut response = if served.web.allows(&access, request.headers()).await {
+        answer_to_reader(request, served).await
+    } else {
+        let mut response = plain(StatusCode::UNAUTHORIZED, "a user and a password are asked for");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+        response
+    };
+    response.headers_mut().extend(access.headers.iter().cloned());
+    response
+}
+
+async fn answer_to_reader(request: Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));

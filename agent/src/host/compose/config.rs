@@ -10,7 +10,7 @@ use drover_proto::{app::Namespace, digest::Digest, image::ImageRef, limits::MAX_
 
 mod places;
 
-use super::yaml::{self, Yaml};
+use crate::host::yaml::{self, Yaml};
 use places::published;
 
 /// Fields of services that give nothing of the host.

@@ -9,11 +9,12 @@ use std::{
 
 use drover_proto::name::AbsPath;
 
-use super::{
-    reads::{named, plainly},
+use super::reads::{named, plainly};
+use crate::host::{
+    bounded::read_bounded,
+    docker::Origin,
     yaml::{self, Yaml},
 };
-use crate::host::{bounded::read_bounded, docker::Origin};
 
 /// All files together.
 const MAX_FILES: usize = 20;

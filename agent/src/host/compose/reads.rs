@@ -6,8 +6,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::yaml::{self, Yaml};
-use crate::render::{FileKind, RenderedFile, RenderedProject};
+use crate::{
+    host::yaml::{self, Yaml},
+    render::{FileKind, RenderedFile, RenderedProject},
+};
 
 /// Files that one project may lead to.
 const MAX_READ: usize = 100;

@@ -24,7 +24,7 @@ fn metrics(status: HostStatus) -> Arc<Metrics> {
 async fn served(status: HostStatus) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(accept(listener, metrics(status)));
+    tokio::spawn(accept(listener, metrics(status), Web::new(None)));
     address
 }
 

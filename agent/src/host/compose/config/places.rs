@@ -3,7 +3,7 @@
 use drover_proto::{app::Namespace, port::Port};
 
 use super::{Ask, Reader};
-use crate::host::compose::yaml::Yaml;
+use crate::host::yaml::Yaml;
 
 impl Reader {
     pub(super) fn device(&mut self, who: &str, device: &Yaml) {

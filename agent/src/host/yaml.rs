@@ -1,4 +1,5 @@
-//! YAML as a tree of texts: compose files, and what `config` says of them. Part of `compose`; whoever wrote it is not trusted.
+//! YAML as a tree of texts, for those who know what each of them is: `compose` reads its files with it, `metrics/web` the settings
+//! of who may read. Whoever wrote it is not trusted.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ const MAX_DEPTH: usize = 60;
 
 /// A value. What kind of scalar it is, its reader knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Yaml {
+pub(crate) enum Yaml {
     /// Nothing.
     Null,
     /// Any scalar.
@@ -26,15 +27,15 @@ const NOTHING: &Yaml = &Yaml::Null;
 
 impl Yaml {
     /// The value of a key; nothing if there is none.
-    pub(super) fn get(&self, key: &str) -> &Self {
+    pub(crate) fn get(&self, key: &str) -> &Self {
         self.entries().iter().find(|(name, _)| name == key).map_or(NOTHING, |(_, value)| value)
     }
     /// Of a map.
-    pub(super) fn entries(&self) -> &[(String, Self)] {
+    pub(crate) fn entries(&self) -> &[(String, Self)] {
         if let Self::Map(entries) = self { entries } else { &[] }
     }
     /// Of a list; one value counts as a list of it.
-    pub(super) fn items(&self) -> &[Self] {
+    pub(crate) fn items(&self) -> &[Self] {
         match self {
             Self::List(items) => items,
             Self::Null => &[],
@@ -42,11 +43,11 @@ impl Yaml {
         }
     }
     /// Of a scalar; empty if it is something else.
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         if let Self::Text(text) = self { text } else { "" }
     }
     /// As JSON, which is YAML: scalars as texts.
-    pub(super) fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Null => serde_json::Value::Null,
             Self::Text(text) => text.clone().into(),
@@ -55,13 +56,13 @@ impl Yaml {
         }
     }
     /// Whether a truth value is true, or anything that is not clearly false.
-    pub(super) fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         !matches!(self, Self::Null) && !matches!(self.text(), "false" | "False" | "no" | "off")
     }
 }
 
 /// Reads one document.
-pub(super) fn parse(text: &str) -> Result<Yaml, String> {
+pub(crate) fn parse(text: &str) -> Result<Yaml, String> {
     let mut reader = Reader { parser: Parser::new_from_str(text), anchors: BTreeMap::new(), nodes: 0 };
     let mut root = None;
     loop {

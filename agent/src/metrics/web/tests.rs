@@ -1,0 +1,160 @@
+//! Configurations that are refused, and real clients with and without what they are asked for.
+
+use std::{net::SocketAddr, time::Duration};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use reqwest::{Certificate, Client, Identity, StatusCode};
+use tokio::{net::TcpListener, sync::watch};
+
+use super::*;
+use crate::{
+    host::docker::Engine,
+    metrics::{Metrics, serve},
+};
+
+/// Of `open sesame`, at the least cost.
+fn hash() -> String {
+    bcrypt::hash("open sesame", 4).unwrap()
+}
+
+fn write(dir: &tempfile::TempDir, name: &str, text: &str) {
+    // Another file each time, as editors and certbot have it.
+    let next = dir.path().join("next");
+    fs::write(&next, text).unwrap();
+    fs::rename(next, dir.path().join(name)).unwrap();
+}
+
+#[test]
+fn what_cannot_hold_is_refused_with_its_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let costly = hash().replace("$04$", "$20$");
+    let table = [
+        ("basic_auth_users: {}\n", "names nobody"),
+        ("basic_auth_users: { bob: secret }\n", "basic_auth_users.bob: is no bcrypt hash"),
+        (&format!("basic_auth_users: {{ bob: '{costly}' }}\n"), "its cost is 20"),
+        ("basic_auth: { bob: x }\n", "there is no basic_auth;"),
+        ("tls_server_config: { cert_file: a.pem }\n", "cert_file and key_file go together"),
+        ("tls_server_config: { cert_file: a.pem, key_file: b.pem }\n", "tls_server_config.cert_file"),
+        ("tls_server_config: { max_version: TLS12 }\n", "TLS13 is what is spoken"),
+        ("tls_server_config: { ciphers: [x] }\n", "tls_server_config.ciphers: there is no such setting"),
+        ("tls_server_config: { client_ca_file: ca.pem }\n", "cert_file and key_file go together"),
+        ("http_server_config: { headers: { Server: x } }\n", "headers.Server: only "),
+        ("a: [\n", "is not YAML: line "),
+    ];
+    for (text, why) in table {
+        write(&dir, "web.yml", text);
+        let said = Web::new(Some(dir.path().join("web.yml"))).now().map(drop).unwrap_err();
+        assert!(said.contains(why) && said.contains("web.yml: "), "{text}: {said}");
+    }
+    let missing = Web::new(Some(dir.path().join("missing.yml"))).now().map(drop).unwrap_err();
+    assert!(missing.contains("cannot be read"), "{missing}");
+}
+
+#[test]
+fn who_is_nobody_has_a_hash_that_can_be_tried() {
+    assert_eq!(bcrypt::verify("anything", NOBODY).ok(), Some(false));
+}
+
+async fn served(dir: &tempfile::TempDir) -> SocketAddr {
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_, status) = watch::channel(Default::default());
+    let metrics = Metrics::new(None, Engine::default(), status, Default::default, || false);
+    tokio::spawn(serve::accept(listener, Arc::new(metrics), Web::new(Some(dir.path().join("web.yml")))));
+    address
+}
+
+#[tokio::test]
+async fn a_password_is_asked_for_and_a_change_of_the_file_counts_at_once() {
+    drover_proto::tls::install();
+    let dir = tempfile::tempdir().unwrap();
+    let headers = "http_server_config: { http2: true, headers: { x-frame-options: deny } }\n";
+    write(&dir, "web.yml", &format!("basic_auth_users: {{ bob: '{}' }}\n{headers}", hash()));
+    let url = format!("http://{}/metrics", served(&dir).await);
+    let client = Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(30)).build().unwrap();
+    let status = async |user: Option<(&str, &str)>| {
+        let request = client.get(&url);
+        let request = user.map_or(client.get(&url), |(user, password)| request.basic_auth(user, Some(password)));
+        request.send().await.unwrap()
+    };
+    let good = status(Some(("bob", "open sesame"))).await;
+    assert_eq!((good.status(), good.headers()["x-frame-options"].as_bytes()), (StatusCode::OK, &b"deny"[..]));
+    assert!(good.text().await.unwrap().contains("node_load1 "));
+    for user in [None, Some(("bob", "open")), Some(("eve", "open sesame")), Some(("", ""))] {
+        // The second time from memory.
+        for _ in 0..2 {
+            let refused = status(user).await;
+            assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{user:?}");
+            assert_eq!(refused.headers()["www-authenticate"], "Basic");
+        }
+    }
+    assert_eq!(status(Some(("bob", "open sesame"))).await.status(), StatusCode::OK);
+
+    write(&dir, "web.yml", &format!("basic_auth_users: {{ eve: '{}' }}\n", hash()));
+    assert_eq!(status(Some(("eve", "open sesame"))).await.status(), StatusCode::OK);
+    assert_eq!(status(Some(("bob", "open sesame"))).await.status(), StatusCode::UNAUTHORIZED);
+    // What cannot be understood lets nobody in, on an old connection or a new one.
+    write(&dir, "web.yml", "basic_auth_users: [\n");
+    assert_eq!(status(Some(("eve", "open sesame"))).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let new = Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    assert!(new.get(&url).send().await.is_err());
+}
+
+/// A CA, and what it has signed for this name: certificate and key.
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn signed(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.extended_key_usages = vec![purpose];
+    let key = KeyPair::generate().unwrap();
+    (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn certificates_are_shown_and_asked_for() {
+    drover_proto::tls::install();
+    let (dir, ca) = (tempfile::tempdir().unwrap(), authority());
+    let (certificate, key) = signed(&ca, "localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    write(&dir, "cert.pem", &certificate);
+    write(&dir, "key.pem", &key);
+    write(&dir, "ca.pem", &ca.pem());
+    let config = "tls_server_config: { cert_file: cert.pem, key_file: key.pem";
+    write(&dir, "web.yml", &format!("{config} }}\n"));
+    let address = served(&dir).await;
+    let url = format!("https://localhost:{}/metrics", address.port());
+    let trusted = Certificate::from_pem(ca.pem().as_bytes()).unwrap();
+    let client = |identity: Option<&(String, String)>| {
+        let builder = Client::builder().no_proxy().tls_certs_only([trusted.clone()]).resolve("localhost", address);
+        let builder = match identity {
+            Some((certificate, key)) => {
+                builder.identity(Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap())
+            }
+            None => builder,
+        };
+        builder.timeout(Duration::from_secs(30)).build().unwrap()
+    };
+    assert_eq!(client(None).get(&url).send().await.unwrap().status(), StatusCode::OK);
+    let plain = format!("http://127.0.0.1:{}/metrics", address.port());
+    assert!(client(None).get(&plain).send().await.is_err(), "nothing is told without TLS");
+
+    write(
+        &dir,
+        "web.yml",
+        &format!("{config}, client_ca_file: ca.pem, client_auth_type: RequireAndVerifyClientCert }}\n"),
+    );
+    assert!(client(None).get(&url).send().await.is_err());
+    let own = signed(&ca, "prometheus", ExtendedKeyUsagePurpose::ClientAuth);
+    assert_eq!(client(Some(&own)).get(&url).send().await.unwrap().status(), StatusCode::OK);
+    let foreign = signed(&authority(), "prometheus", ExtendedKeyUsagePurpose::ClientAuth);
+    assert!(client(Some(&foreign)).get(&url).send().await.is_err());
+
+    // A renewed certificate is shown to the next who connects.
+    let (certificate, key) = signed(&ca, "elsewhere", ExtendedKeyUsagePurpose::ServerAuth);
+    write(&dir, "key.pem", &key);
+    write(&dir, "cert.pem", &certificate);
+    assert!(client(Some(&own)).get(&url).send().await.is_err(), "it is another name's");
+}
