@@ -29,13 +29,12 @@ pub(super) fn is_v2(root: &Root) -> bool {
 
 /// Where the groups of a controller lie.
 pub(super) fn hierarchies(root: &Root) -> [String; 2] {
-    if is_v2(root) { [MOUNT.to_owned(), MOUNT.to_owned()] } else { [format!("{MOUNT}/memory"), cpu_hierarchy(root)] }
-}
-
-/// The controllers may be mounted together or each by itself.
-fn cpu_hierarchy(root: &Root) -> String {
-    let together = format!("{MOUNT}/cpu,cpuacct");
-    if root.exists(&together) { together } else { format!("{MOUNT}/cpuacct") }
+    // Where controllers are mounted together each still has its own name, as a link.
+    if is_v2(root) {
+        [MOUNT.to_owned(), MOUNT.to_owned()]
+    } else {
+        [format!("{MOUNT}/memory"), format!("{MOUNT}/cpuacct")]
+    }
 }
 
 fn v2(root: &Root, path: &str) -> Usage {
@@ -95,7 +94,7 @@ mod tests {
             ("system.slice/a.service/memory.stat", "anon 1\ninactive_file 1024\n"),
         ]);
         let v1 = root(&[
-            ("cpu,cpuacct/system.slice/a.service/cpuacct.usage", "2500000000\n"),
+            ("cpuacct/system.slice/a.service/cpuacct.usage", "2500000000\n"),
             ("memory/system.slice/a.service/memory.usage_in_bytes", "4096\n"),
             ("memory/system.slice/a.service/memory.stat", "inactive_file 9\ntotal_inactive_file 1024\n"),
         ]);

@@ -79,6 +79,8 @@ fn prometheus_reads_of_drover_what_it_reads_of_node_exporter() {
     let host = &fleet.hosts[0];
     let app = Tiny::new();
     fleet.alice.apply(&app.manifest()).ok();
+    // With cgroups of version 1 systemd does not count it by itself.
+    host.exec(&["systemctl", "set-property", "--runtime", "tiny.service", "CPUAccounting=yes"]).ok();
     fleet.lab.internet();
     host.exec(&["apt-get", "update", "-qq"]).ok();
     let install =
