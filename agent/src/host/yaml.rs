@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, StrInput};
 
-/// Nodes in all, those that aliases repeat counted each time.
+/// Nodes in all, those that anchors keep and aliases repeat counted each time; of a text each so many bytes are one.
 const MAX_NODES: usize = 100_000;
+const BYTES_OF_A_NODE: usize = 32;
 /// Lists and maps within each other.
 const MAX_DEPTH: usize = 60;
 
@@ -75,6 +76,15 @@ pub(crate) fn parse(text: &str) -> Result<Yaml, String> {
     }
 }
 
+/// Levels below a value. As deep as a value may be, and no deeper, this calls itself.
+fn height(value: &Yaml) -> usize {
+    match value {
+        Yaml::Null | Yaml::Text(_) => 0,
+        Yaml::List(items) => 1 + items.iter().map(height).max().unwrap_or(0),
+        Yaml::Map(entries) => 1 + entries.iter().map(|(_, value)| height(value)).max().unwrap_or(0),
+    }
+}
+
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
     anchors: BTreeMap<usize, (Yaml, usize)>,
@@ -122,6 +132,7 @@ impl<'t> Reader<'t> {
         let (anchor, before) = (event.anchor_id(), self.nodes);
         let value = match event {
             Event::Scalar(text, style, ..) => {
+                self.count(text.len() / BYTES_OF_A_NODE)?;
                 let is_null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 if is_null { Yaml::Null } else { Yaml::Text(text.into_owned()) }
             }
@@ -136,15 +147,21 @@ impl<'t> Reader<'t> {
             }
             Event::MappingStart(..) => self.map(depth)?,
             Event::Alias(id) => {
-                let (value, size) =
-                    self.anchors.get(&id).cloned().ok_or("has an alias within the value that it stands for")?;
-                self.count(size)?;
-                return Ok(value);
+                let unknown = "has an alias within the value that it stands for";
+                let (_, size) = self.anchors.get(&id).ok_or(unknown)?;
+                self.count(*size)?;
+                let (value, _) = self.anchors.get(&id).ok_or(unknown)?;
+                if depth + height(value) > MAX_DEPTH {
+                    return Err(format!("has more than {MAX_DEPTH} levels within each other"));
+                }
+                return Ok(value.clone());
             }
             _ => return Err("is not YAML".to_owned()),
         };
         if let Some(id) = anchor {
-            self.anchors.insert(id, (value.clone(), self.nodes - before));
+            let size = self.nodes - before;
+            self.count(size)?;
+            self.anchors.insert(id, (value.clone(), size));
         }
         Ok(value)
     }
@@ -184,6 +201,12 @@ mod tests {
             bomb.push_str(&format!("a{n}: &a{n} [{}]\n", vec![format!("*a{before}"); 10].join(", ")));
         }
         assert!(parse(&bomb).unwrap_err().contains("more than"));
+        // A long text counts as what it is, and so does how deep something is that is repeated deep down.
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(256 << 10), vec!["*a"; 1000].join(", "));
+        assert!(parse(&long).unwrap_err().contains("more than"));
+        let nested = |inner: &str| format!("{}{inner}{}", "[".repeat(40), "]".repeat(40));
+        let deep = format!("a: &a {}\nb: {}\n", nested("x"), nested("*a"));
+        assert!(parse(&deep).unwrap_err().contains("levels within each other"));
         assert!(parse(&"[".repeat(100)).is_err());
         assert!(parse("a: [").unwrap_err().contains("not YAML"));
     }

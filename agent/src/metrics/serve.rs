@@ -3,9 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
-    io::Write as _,
-    net::{IpAddr, SocketAddr},
+    io::{self, Write as _},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -30,11 +29,14 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Format, Metrics, web::Web};
+use super::{
+    Format, Metrics,
+    web::{Access, Web},
+};
 
 /// At the same time; whoever comes then is turned away. A pair of Prometheus servers and some people fit in.
 const MAX_CONNECTIONS: usize = 32;
-/// From one address.
+/// From one address, or one network of version 6.
 const MAX_CONNECTIONS_OF_ONE: usize = 8;
 /// For the first request to begin.
 const SPEAKS_WITHIN: Duration = Duration::from_secs(10);
@@ -111,7 +113,8 @@ pub(super) async fn accept(listener: TcpListener, metrics: Arc<Metrics>, web: We
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let count = counts.entry(peer.ip()).or_default();
+                    let peer = network(peer.ip());
+                    let count = counts.entry(peer).or_default();
                     if *count >= MAX_CONNECTIONS_OF_ONE || open.len() >= MAX_CONNECTIONS {
                         counts.retain(|_, count| *count > 0);
                         continue;
@@ -120,7 +123,7 @@ pub(super) async fn accept(listener: TcpListener, metrics: Arc<Metrics>, web: We
                     let served = served.clone();
                     open.spawn(async move {
                         connection(stream, served).await;
-                        peer.ip()
+                        peer
                     });
                 }
                 Err(error) => {
@@ -130,6 +133,17 @@ pub(super) async fn accept(listener: TcpListener, metrics: Arc<Metrics>, web: We
                 }
             }
         }
+    }
+}
+
+/// Who has one address of version 6 has 2^64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => address.into(),
+            None => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        },
+        IpAddr::V4(_) => address,
     }
 }
 
@@ -145,19 +159,20 @@ async fn connection(stream: TcpStream, served: Arc<Served>) {
     // Without a word to those who cannot be told apart.
     let Ok(access) = served.web.now() else { return };
     match &access.tls {
-        None => requests(stream, served).await,
+        None => requests(stream, served, access).await,
         Some(config) => match timeout(SPEAKS_WITHIN, TlsAcceptor::from(config.clone()).accept(stream)).await {
-            Ok(Ok(stream)) => requests(stream, served).await,
+            Ok(Ok(stream)) => requests(stream, served, access).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS connection for metrics was not made"),
             Err(_) => {}
         },
     }
 }
 
-async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, served: Arc<Served>) {
+/// `made_under`: what was asked for when the connection was made.
+async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, served: Arc<Served>, made_under: Arc<Access>) {
     let service = service_fn(|request| {
-        let served = served.clone();
-        async move { Ok::<_, Infallible>(answer(request, &served).await) }
+        let (served, made_under) = (served.clone(), made_under.clone());
+        async move { answer(request, &served, &made_under).await }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_WITHIN).max_buf_size(MAX_HEADER_BYTES);
@@ -174,12 +189,19 @@ async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, served: Arc<Serve
     }
 }
 
-/// The answer, with the headers that every answer has.
-async fn answer(request: Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
+/// The answer, with the headers that every answer has. An error ends the connection without one.
+async fn answer(
+    request: Request<Incoming>,
+    served: &Arc<Served>,
+    made_under: &Access,
+) -> Result<Response<Full<Bytes>>, io::Error> {
     // Read anew: a connection may be older than what holds now.
     let Ok(access) = served.web.now() else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "who may read is not known just now");
+        return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "who may read is not known just now"));
     };
+    if !access.has_the_same_tls(made_under) {
+        return Err(io::Error::other("it was made under another configuration"));
+    }
     let mut response = if served.web.allows(&access, request.headers()).await {
         answer_to_reader(request, served).await
     } else {
@@ -188,10 +210,10 @@ async fn answer(request: Request<Incoming>, served: &Served) -> Response<Full<By
         response
     };
     response.headers_mut().extend(access.headers.iter().cloned());
-    response
+    Ok(response)
 }
 
-async fn answer_to_reader(request: Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
+async fn answer_to_reader(request: Request<Incoming>, served: &Arc<Served>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -204,24 +226,17 @@ async fn answer_to_reader(request: Request<Incoming>, served: &Served) -> Respon
     }
 }
 
-async fn scrape(headers: &HeaderMap, served: &Served) -> Response<Full<Bytes>> {
+async fn scrape(headers: &HeaderMap, served: &Arc<Served>) -> Response<Full<Bytes>> {
     let format = if asks_for(headers, header::ACCEPT, "application/openmetrics-text") {
         Format::OpenMetrics
     } else {
         Format::Prometheus
     };
     let how = (format, asks_for(headers, header::ACCEPT_ENCODING, "gzip"));
-    // One at a time.
-    let mut last = served.last.lock().await;
-    if last.as_ref().is_none_or(|last| last.how != how || last.at.elapsed() > SAME_WITHIN) {
-        let finish = move |text: String| if how.1 { compressed(text.as_bytes()) } else { Ok(text.into_bytes()) };
-        let Some(Ok(body)) = served.metrics.clone().scrape(format, finish).await else {
-            return plain(StatusCode::INTERNAL_SERVER_ERROR, "the scrape failed; see the agent's log");
-        };
-        *last = Some(Scraped { at: Instant::now(), how, body: body.into() });
-    }
-    let body = last.as_ref().map(|last| last.body.clone()).unwrap_or_default();
-    drop(last);
+    // In a task of its own: whoever goes away meanwhile does not let the next one begin beside it.
+    let Ok(Some(body)) = tokio::spawn(served.clone().scraped(how)).await else {
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, "the scrape failed; see the agent's log");
+    };
     let mut response = respond(StatusCode::OK, format.content_type(), body);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
     if how.1 {
@@ -230,8 +245,22 @@ async fn scrape(headers: &HeaderMap, served: &Served) -> Response<Full<Bytes>> {
     response
 }
 
+impl Served {
+    /// One at a time, or the last one, if that is new enough.
+    async fn scraped(self: Arc<Self>, how: (Format, bool)) -> Option<Bytes> {
+        let mut last = self.last.lock().await;
+        if let Some(last) = last.as_ref().filter(|last| last.how == how && last.at.elapsed() <= SAME_WITHIN) {
+            return Some(last.body.clone());
+        }
+        let finish = move |text: String| if how.1 { compressed(text.as_bytes()) } else { Ok(text.into_bytes()) };
+        let body: Bytes = self.metrics.clone().scrape(how.0, finish).await?.ok()?.into();
+        *last = Some(Scraped { at: Instant::now(), how, body: body.clone() });
+        Some(body)
+    }
+}
+
 /// Quick rather than small: it is sent to the same machine, or one nearby.
-fn compressed(text: &[u8]) -> std::io::Result<Vec<u8>> {
+fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 6), Compression::fast());
     encoder.write_all(text)?;
     encoder.finish()

@@ -5,11 +5,12 @@
 mod tls;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -26,10 +27,11 @@ use crate::host::{
 
 /// A password is tried in a tenth of a second with 10, in two with 14.
 const MAX_COST: u32 = 14;
-/// Passwords whose outcome is remembered.
-const MAX_TRIED: usize = 64;
-/// Tried in the place of a user who does not exist, so that both take as long. Of no password that anybody has.
-const NOBODY: &str = "$2b$10$abcdefghijklmnopqrstuuLDIjDVFlKRvxdEoIPNIpJTJSgGYkKMe";
+const MIN_COST: u32 = 4;
+/// Of a bcrypt hash what comes behind its cost: salt and hash.
+const SALT_AND_HASH: usize = 53;
+/// What could not be understood is read again after this, as if it had changed: it may have been the disk's fault.
+const READ_AGAIN: Duration = Duration::from_secs(5);
 /// Headers that answers may carry, as the exporters have it.
 const HEADERS: [&str; 5] = [
     "Content-Security-Policy",
@@ -48,37 +50,54 @@ pub struct Access {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// By name, the bcrypt hash of the password; empty: no password is asked for.
     users: BTreeMap<String, String>,
+    /// The one that takes longest, tried in the place of a user who does not exist.
+    costliest: String,
+}
+
+impl Access {
+    /// Whether connections of both are made alike: what is asked for when one is made, is asked for no more on it.
+    #[must_use]
+    pub fn has_the_same_tls(&self, other: &Self) -> bool {
+        match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(one), Some(another)) => Arc::ptr_eq(one, another),
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
 }
 
 /// Watches over the configuration.
 pub struct Web {
     path: Option<PathBuf>,
     held: Mutex<Option<Held>>,
-    /// By a digest of user, password and hash: whether it is right.
-    tried: Mutex<BTreeMap<Digest, bool>>,
+    /// By user the digest of name, password and hash that was right last.
+    right: Arc<Mutex<BTreeMap<String, Digest>>>,
     /// One at a time: trying a password is work.
-    trying: Semaphore,
+    trying: Arc<Semaphore>,
 }
 
 struct Held {
     /// The files that it was read from, and how they were then.
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: Stamps,
     access: Result<Arc<Access>, String>,
+    at: Instant,
 }
 
-/// Times, size and inode: another file, or the same with other content.
+/// When it was changed, which nobody can set, size and inode: another file, or the same with other content.
 type Stamp = (i64, i64, u64, u64);
+/// Files, and how they were before they were read.
+type Stamps = Vec<(PathBuf, Option<Stamp>)>;
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let seen = fs::metadata(path).ok()?;
-    Some((seen.mtime(), seen.mtime_nsec(), seen.size(), seen.ino()))
+    Some((seen.ctime(), seen.ctime_nsec(), seen.size(), seen.ino()))
 }
 
 impl Web {
     /// `None`: no configuration; everybody who reaches the port reads.
     #[must_use]
     pub fn new(path: Option<PathBuf>) -> Self {
-        Self { path, held: Mutex::default(), tried: Mutex::default(), trying: Semaphore::new(1) }
+        Self { path, held: Mutex::default(), right: Arc::default(), trying: Arc::new(Semaphore::new(1)) }
     }
 
     /// What holds now; or why nobody may read.
@@ -86,20 +105,19 @@ impl Web {
         let Some(path) = &self.path else { return Ok(Arc::default()) };
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let is_as_read = |held: &Held| held.files.iter().all(|(path, was)| stamp(path) == *was);
-        if let Some(held) = held.as_ref().filter(|held| is_as_read(held)) {
+        let is_good_for = |held: &Held| held.access.is_ok() || held.at.elapsed() < READ_AGAIN;
+        if let Some(held) = held.as_ref().filter(|held| is_as_read(held) && is_good_for(held)) {
             return held.access.clone();
         }
-        let mut files = vec![path.clone()];
-        let before = stamp(path);
+        let mut files = vec![(path.clone(), stamp(path))];
         let access = read(path, &mut files).map(Arc::new).map_err(|why| format!("{}: {why}", path.display()));
+        let is_news = held.as_ref().is_none_or(|held| held.access.as_ref().err() != access.as_ref().err());
         match &access {
             Ok(_) => tracing::info!(path = %path.display(), "the metrics are served as this file says"),
-            Err(why) => tracing::error!("{why}: until that is mended nobody reads the metrics"),
+            Err(why) if is_news => tracing::error!("{why}: until that is mended nobody reads the metrics"),
+            Err(_) => {}
         }
-        // What has changed while it was read is read again.
-        let stamps =
-            files.into_iter().map(|file| if file == *path { (file, before) } else { (file.clone(), stamp(&file)) });
-        *held = Some(Held { files: stamps.collect(), access: access.clone() });
+        *held = Some(Held { files, access: access.clone(), at: Instant::now() });
         access
     }
 
@@ -109,30 +127,30 @@ impl Web {
             return true;
         }
         let Some((user, password)) = credentials(headers) else { return false };
-        let (is_known, hash) = match access.users.get(&user) {
-            Some(hash) => (true, hash.clone()),
-            None => (false, NOBODY.to_owned()),
+        let Some(hash) = access.users.get(&user).cloned() else {
+            // Whoever guesses names learns nothing from how long it takes, where all hashes cost alike.
+            self.is_right(None, password, access.costliest.clone()).await;
+            return false;
         };
         let key = Digest::of(format!("{user}\0{password}\0{hash}").as_bytes());
-        let tried = |key: &Digest| self.tried.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
-        if let Some(is_right) = tried(&key) {
-            return is_known && is_right;
-        }
-        let Ok(_place) = self.trying.acquire().await else { return false };
-        let tried_meanwhile = tried(&key);
-        let is_right = match tried_meanwhile {
-            Some(is_right) => is_right,
-            None => {
-                let trying = move || bcrypt::verify(password, &hash).unwrap_or(false);
-                tokio::task::spawn_blocking(trying).await.unwrap_or(false)
+        let is_known = self.right.lock().unwrap_or_else(PoisonError::into_inner).get(&user) == Some(&key);
+        is_known || self.is_right(Some((user, key)), password, hash).await
+    }
+
+    /// Tries a password. `known`: noted, if it is right.
+    async fn is_right(&self, known: Option<(String, Digest)>, password: String, hash: String) -> bool {
+        let Ok(place) = self.trying.clone().acquire_owned().await else { return false };
+        let right = self.right.clone();
+        // Whoever goes away meanwhile leaves the work, and the place that it takes, and the outcome.
+        let trying = move || {
+            let _place = place;
+            let is_right = bcrypt::verify(password, &hash).unwrap_or(false);
+            if let Some((user, key)) = known.filter(|_| is_right) {
+                right.lock().unwrap_or_else(PoisonError::into_inner).insert(user, key);
             }
+            is_right
         };
-        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        if tried.len() >= MAX_TRIED {
-            tried.clear();
-        }
-        tried.insert(key, is_right);
-        is_known && is_right
+        tokio::task::spawn_blocking(trying).await.unwrap_or(false)
     }
 }
 
@@ -145,16 +163,16 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     Some((user, password))
 }
 
-/// `files`: what was read for it beside the file itself.
-fn read(path: &Path, files: &mut Vec<PathBuf>) -> Result<Access, String> {
+/// `files`: what is read for it beside the file itself.
+fn read(path: &Path, files: &mut Stamps) -> Result<Access, String> {
     let text = text(path)?;
     let document = yaml::parse(&text)?;
     let mut access = Access::default();
-    for (key, value) in document.entries() {
+    for (key, value) in fields(&document, "the file")? {
         match key.as_str() {
             "tls_server_config" => access.tls = tls::read(value, path.parent().unwrap_or(Path::new("/")), files)?,
             "http_server_config" => access.headers = answer_headers(value)?,
-            "basic_auth_users" => access.users = users(value)?,
+            "basic_auth_users" => (access.users, access.costliest) = users(value)?,
             other => {
                 return Err(format!(
                     "there is no {other}; tls_server_config, http_server_config and basic_auth_users are"
@@ -165,41 +183,60 @@ fn read(path: &Path, files: &mut Vec<PathBuf>) -> Result<Access, String> {
     Ok(access)
 }
 
+/// What is no map, or says something twice, is not understood: it must not be taken for one that asks nothing of anybody.
+fn fields<'y>(value: &'y Yaml, what: &str) -> Result<&'y [(String, Yaml)], String> {
+    let Yaml::Map(entries) = value else { return Err(format!("{what}: is no map of settings")) };
+    let mut seen = BTreeSet::new();
+    match entries.iter().find(|(key, _)| !seen.insert(key)) {
+        Some((key, _)) => Err(format!("{what}: {key} is there twice")),
+        None => Ok(entries),
+    }
+}
+
 fn text(path: &Path) -> Result<String, String> {
     let bytes = read_bounded(path).map_err(|error| format!("cannot be read: {error}"))?;
     String::from_utf8(bytes).map_err(|_| "is no text".to_owned())
 }
 
-fn users(value: &Yaml) -> Result<BTreeMap<String, String>, String> {
+/// All of them, and the hash that takes longest.
+fn users(value: &Yaml) -> Result<(BTreeMap<String, String>, String), String> {
     let mut users = BTreeMap::new();
-    for (user, hash) in value.entries() {
-        let parts: HashParts = hash
-            .text()
-            .parse()
-            .map_err(|_| format!("basic_auth_users.{user}: is no bcrypt hash; `htpasswd -nBC 10 \"\"` makes one"))?;
-        if parts.get_cost() > MAX_COST {
-            return Err(format!(
-                "basic_auth_users.{user}: its cost is {}, at most {MAX_COST} is tried",
-                parts.get_cost()
-            ));
-        }
+    let mut costliest = (0, String::new());
+    for (user, hash) in fields(value, "basic_auth_users")? {
+        let hash = hash.text();
         if user.is_empty() || user.contains(':') {
             return Err(format!("basic_auth_users: {user:?} cannot be a user: empty, or with a colon"));
         }
-        users.insert(user.clone(), hash.text().to_owned());
+        let cost = cost(hash)
+            .ok_or_else(|| format!("basic_auth_users.{user}: is no bcrypt hash; `htpasswd -nBC 10 \"\"` makes one"))?;
+        if !(MIN_COST..=MAX_COST).contains(&cost) {
+            return Err(format!("basic_auth_users.{user}: its cost is {cost}, from {MIN_COST} to {MAX_COST} is tried"));
+        }
+        if cost > costliest.0 {
+            costliest = (cost, hash.to_owned());
+        }
+        users.insert(user.clone(), hash.to_owned());
     }
     // An empty map would let everybody in.
-    if users.is_empty() { Err("basic_auth_users: names nobody".to_owned()) } else { Ok(users) }
+    if users.is_empty() { Err("basic_auth_users: names nobody".to_owned()) } else { Ok((users, costliest.1)) }
+}
+
+/// `None`: no password could be tried against it.
+fn cost(hash: &str) -> Option<u32> {
+    let parts: HashParts = hash.parse().ok()?;
+    let rest = hash.get(hash.len().checked_sub(SALT_AND_HASH)?..)?;
+    bcrypt::verify("", &format!("$2b$04${rest}")).ok()?;
+    Some(parts.get_cost())
 }
 
 fn answer_headers(value: &Yaml) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     let mut headers = Vec::new();
-    for (key, value) in value.entries() {
+    for (key, value) in fields(value, "http_server_config")? {
         match key.as_str() {
             // HTTP/1.1 is spoken either way.
             "http2" => {}
             "headers" => {
-                for (name, value) in value.entries() {
+                for (name, value) in fields(value, "http_server_config.headers")? {
                     let known = HEADERS.iter().find(|known| known.eq_ignore_ascii_case(name));
                     let known = known.ok_or_else(|| {
                         format!("http_server_config.headers.{name}: only {} can be set", HEADERS.join(", "))

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity, StatusCode};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 use super::*;
 use crate::{
@@ -40,6 +44,12 @@ fn what_cannot_hold_is_refused_with_its_field() {
         ("tls_server_config: { client_ca_file: ca.pem }\n", "cert_file and key_file go together"),
         ("http_server_config: { headers: { Server: x } }\n", "headers.Server: only "),
         ("a: [\n", "is not YAML: line "),
+        ("", "is no map of settings"),
+        ("basic_auth_us\n", "is no map of settings"),
+        ("- basic_auth_users\n", "is no map of settings"),
+        ("tls_server_config: [x]\n", "tls_server_config: is no map of settings"),
+        ("tls_server_config: {}\ntls_server_config: {}\n", "tls_server_config is there twice"),
+        ("basic_auth_users: { bob: '$2y$10$short' }\n", "basic_auth_users.bob: is no bcrypt hash"),
     ];
     for (text, why) in table {
         write(&dir, "web.yml", text);
@@ -48,11 +58,6 @@ fn what_cannot_hold_is_refused_with_its_field() {
     }
     let missing = Web::new(Some(dir.path().join("missing.yml"))).now().map(drop).unwrap_err();
     assert!(missing.contains("cannot be read"), "{missing}");
-}
-
-#[test]
-fn who_is_nobody_has_a_hash_that_can_be_tried() {
-    assert_eq!(bcrypt::verify("anything", NOBODY).ok(), Some(false));
 }
 
 async fn served(dir: &tempfile::TempDir) -> SocketAddr {
@@ -70,7 +75,8 @@ async fn a_password_is_asked_for_and_a_change_of_the_file_counts_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let headers = "http_server_config: { http2: true, headers: { x-frame-options: deny } }\n";
     write(&dir, "web.yml", &format!("basic_auth_users: {{ bob: '{}' }}\n{headers}", hash()));
-    let url = format!("http://{}/metrics", served(&dir).await);
+    let address = served(&dir).await;
+    let url = format!("http://{address}/metrics");
     let client = Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(30)).build().unwrap();
     let status = async |user: Option<(&str, &str)>| {
         let request = client.get(&url);
@@ -81,12 +87,9 @@ async fn a_password_is_asked_for_and_a_change_of_the_file_counts_at_once() {
     assert_eq!((good.status(), good.headers()["x-frame-options"].as_bytes()), (StatusCode::OK, &b"deny"[..]));
     assert!(good.text().await.unwrap().contains("node_load1 "));
     for user in [None, Some(("bob", "open")), Some(("eve", "open sesame")), Some(("", ""))] {
-        // The second time from memory.
-        for _ in 0..2 {
-            let refused = status(user).await;
-            assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{user:?}");
-            assert_eq!(refused.headers()["www-authenticate"], "Basic");
-        }
+        let refused = status(user).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{user:?}");
+        assert_eq!(refused.headers()["www-authenticate"], "Basic");
     }
     assert_eq!(status(Some(("bob", "open sesame"))).await.status(), StatusCode::OK);
 
@@ -94,10 +97,42 @@ async fn a_password_is_asked_for_and_a_change_of_the_file_counts_at_once() {
     assert_eq!(status(Some(("eve", "open sesame"))).await.status(), StatusCode::OK);
     assert_eq!(status(Some(("bob", "open sesame"))).await.status(), StatusCode::UNAUTHORIZED);
     // What cannot be understood lets nobody in, on an old connection or a new one.
+    let mut old = TcpStream::connect(address).await.unwrap();
+    assert!(raw(&mut old).await.starts_with("HTTP/1.1 401"));
     write(&dir, "web.yml", "basic_auth_users: [\n");
-    assert_eq!(status(Some(("eve", "open sesame"))).await.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let new = Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-    assert!(new.get(&url).send().await.is_err());
+    assert!(raw(&mut old).await.starts_with("HTTP/1.1 503"));
+    assert_eq!(raw(&mut TcpStream::connect(address).await.unwrap()).await, "");
+}
+
+/// What is answered to a request without a password: its head; nothing, if the connection is closed.
+async fn raw(stream: &mut TcpStream) -> String {
+    let request = b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    if stream.write_all(request).await.is_err() {
+        return String::new();
+    }
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte).await {
+            Ok(1) => head.push(byte[0]),
+            _ => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_is_not_older_than_what_it_was_made_under() {
+    drover_proto::tls::install();
+    let (dir, ca) = (tempfile::tempdir().unwrap(), authority());
+    let (certificate, key) = signed(&ca, "localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    write(&dir, "cert.pem", &certificate);
+    write(&dir, "key.pem", &key);
+    write(&dir, "web.yml", &format!("basic_auth_users: {{ bob: '{}' }}\n", hash()));
+    let mut old = TcpStream::connect(served(&dir).await).await.unwrap();
+    assert!(raw(&mut old).await.starts_with("HTTP/1.1 401"));
+    // No password any more, but TLS, which this connection has not.
+    write(&dir, "web.yml", "tls_server_config: { cert_file: cert.pem, key_file: key.pem }\n");
+    assert_eq!(raw(&mut old).await, "");
 }
 
 /// A CA, and what it has signed for this name: certificate and key.
@@ -128,7 +163,11 @@ async fn certificates_are_shown_and_asked_for() {
     let url = format!("https://localhost:{}/metrics", address.port());
     let trusted = Certificate::from_pem(ca.pem().as_bytes()).unwrap();
     let client = |identity: Option<&(String, String)>| {
-        let builder = Client::builder().no_proxy().tls_certs_only([trusted.clone()]).resolve("localhost", address);
+        let builder = Client::builder()
+            .no_proxy()
+            .tls_certs_only([trusted.clone()])
+            .resolve("localhost", address)
+            .resolve("elsewhere", address);
         let builder = match identity {
             Some((certificate, key)) => {
                 builder.identity(Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap())
@@ -157,4 +196,6 @@ async fn certificates_are_shown_and_asked_for() {
     write(&dir, "key.pem", &key);
     write(&dir, "cert.pem", &certificate);
     assert!(client(Some(&own)).get(&url).send().await.is_err(), "it is another name's");
+    let elsewhere = format!("https://elsewhere:{}/metrics", address.port());
+    assert_eq!(client(Some(&own)).get(&elsewhere).send().await.unwrap().status(), StatusCode::OK);
 }

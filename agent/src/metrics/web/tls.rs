@@ -1,9 +1,6 @@
 //! Certificates for those who read the metrics: `tls_server_config`. The half of `web` with rustls; TLS 1.3 only, as everywhere.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use drover_proto::tls;
 use rustls::{
@@ -12,16 +9,13 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-use crate::host::yaml::Yaml;
+use super::{Stamps, fields, stamp};
+use crate::host::{bounded::read_bounded, yaml::Yaml};
 
 /// `None`: it names no certificate, and none is asked for.
-pub(super) fn read(
-    value: &Yaml,
-    directory: &Path,
-    files: &mut Vec<PathBuf>,
-) -> Result<Option<Arc<ServerConfig>>, String> {
+pub(super) fn read(value: &Yaml, directory: &Path, files: &mut Stamps) -> Result<Option<Arc<ServerConfig>>, String> {
     let (mut cert, mut key, mut ca, mut policy) = (None, None, None, String::new());
-    for (name, value) in value.entries() {
+    for (name, value) in fields(value, "tls_server_config")? {
         let (text, field) = (value.text(), format!("tls_server_config.{name}"));
         let path = || directory.join(text);
         match name.as_str() {
@@ -47,10 +41,12 @@ pub(super) fn read(
         (None, None) if ca.is_none() && policy.is_empty() => return Ok(None),
         _ => return Err("tls_server_config: cert_file and key_file go together".to_owned()),
     };
-    files.extend([cert.clone(), key.clone()].into_iter().chain(ca.clone()));
+    let named = [Some(cert.clone()), Some(key.clone()), ca.clone()].into_iter().flatten();
+    files.extend(named.map(|path| (path.clone(), stamp(&path))));
     let chain = certificates(&cert, "cert_file")?;
-    let key = PrivateKeyDer::from_pem_file(&key)
-        .map_err(|error| format!("tls_server_config.key_file: {}: {error}", key.display()))?;
+    let failed = |why: String| format!("tls_server_config.key_file: {}: {why}", key.display());
+    let key = read_bounded(&key).map_err(|error| failed(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| failed(error.to_string()))?;
     let builder = ServerConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| format!("tls_server_config: {error}"))?;
@@ -66,8 +62,9 @@ pub(super) fn read(
 
 fn certificates(path: &Path, field: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let failed = |why: String| format!("tls_server_config.{field}: {}: {why}", path.display());
-    let all = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
-    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
+    let bytes = read_bounded(path).map_err(|error| failed(error.to_string()))?;
+    let all: Vec<_> =
+        CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
     if all.is_empty() { Err(failed("there is no certificate in it".to_owned())) } else { Ok(all) }
 }
 
