@@ -110,30 +110,33 @@ fn groups(root: &Root) -> Vec<Group> {
     groups
 }
 
+/// Path of the control group, whose it is, what it uses.
+type Row<'s> = (&'s str, &'s RunningContainer, cgroup::Usage);
+
+fn labels<'r>((path, container, _): &'r Row<'_>) -> [(&'static str, &'r str); 3] {
+    [("id", path), ("image", &container.image), ("name", &container.name)]
+}
+
 pub(super) fn write(root: &Root, seen: &Seen, text: &mut Text) {
-    let used: Vec<_> = seen.0.iter().map(|(path, container)| (path, container, cgroup::usage(root, path))).collect();
-    type Value = fn(&RunningContainer, &cgroup::Usage) -> Option<f64>;
-    let mut family = |kind: Kind, name: &str, help: &str, value: Value| {
-        let mut family = text.family(kind, name, help);
-        for (path, container, usage) in &used {
-            let labels = [("id", path.as_str()), ("image", &container.image), ("name", &container.name)];
-            if let Some(value) = value(container, usage) {
-                family.sample(&labels, value);
-            }
-        }
+    let rows: Vec<Row<'_>> =
+        seen.0.iter().map(|(path, container)| (path.as_str(), container, cgroup::usage(root, path))).collect();
+    let mut column = |kind, name, help, value: fn(&Row<'_>) -> Option<f64>| {
+        text.column((kind, name, help), &rows, labels, value);
     };
     let help = "Cumulative cpu time consumed in seconds.";
-    family(Kind::Counter, "container_cpu_usage_seconds_total", help, |_, usage| usage.cpu_seconds);
+    column(Kind::Counter, "container_cpu_usage_seconds_total", help, |(_, _, usage)| usage.cpu_seconds);
     let help = "Current memory usage in bytes, including all memory regardless of when it was accessed";
-    family(Kind::Gauge, "container_memory_usage_bytes", help, |_, usage| Some(usage.memory_bytes? as f64));
+    column(Kind::Gauge, "container_memory_usage_bytes", help, |(_, _, usage)| Some(usage.memory_bytes? as f64));
     let help = "Current working set in bytes.";
-    let working_set: Value = |_, usage| Some(usage.working_set_bytes? as f64);
-    family(Kind::Gauge, "container_memory_working_set_bytes", help, working_set);
+    column(Kind::Gauge, "container_memory_working_set_bytes", help, |(_, _, usage)| {
+        Some(usage.working_set_bytes? as f64)
+    });
     let help = "Start time of the container since unix epoch in seconds.";
-    let started: Value = |container, _| Some(container.started_unix_ms as f64 / 1000.0);
-    family(Kind::Gauge, "container_start_time_seconds", help, started);
+    column(Kind::Gauge, "container_start_time_seconds", help, |(_, container, _)| {
+        Some(container.started_unix_ms as f64 / 1000.0)
+    });
     let help = "How often the engine has restarted the container since it was made.";
-    family(Kind::Counter, "drover_container_restarts_total", help, |container, _| Some(container.restarts as f64));
+    column(Kind::Counter, "drover_container_restarts_total", help, |(_, container, _)| Some(container.restarts as f64));
 }
 
 #[cfg(test)]

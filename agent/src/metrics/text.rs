@@ -60,6 +60,20 @@ impl Text {
         self.family(Kind::Gauge, name, help)
     }
 
+    /// A family with a sample for each row that has a value.
+    pub fn column<'r, R, const N: usize>(
+        &mut self,
+        (kind, name, help): (Kind, &str, &str),
+        rows: &'r [R],
+        labels: impl Fn(&'r R) -> [(&'static str, &'r str); N],
+        value: impl Fn(&'r R) -> Option<f64>,
+    ) {
+        let mut family = self.family(kind, name, help);
+        for (row, value) in rows.iter().filter_map(|row| Some((row, value(row)?))) {
+            family.sample(&labels(row), value);
+        }
+    }
+
     /// All of it.
     #[must_use]
     pub fn finish(mut self) -> String {

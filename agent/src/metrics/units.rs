@@ -155,24 +155,21 @@ pub(super) fn write(root: &Root, seen: &Seen, text: &mut Text) {
         .sample(&[("version", &seen.version)], number_of(&seen.version));
 }
 
+fn labels<'r>((unit, _): &'r (&Own, cgroup::Usage)) -> [(&'static str, &'r str); 2] {
+    [("app", &unit.app), ("unit", &unit.unit)]
+}
+
 fn own(root: &Root, own: &[Own], text: &mut Text) {
-    let used: Vec<_> = own.iter().map(|unit| (unit, cgroup::usage(root, &unit.cgroup))).collect();
-    type Value = fn(&Own, &cgroup::Usage) -> Option<f64>;
-    let mut family = |kind: Kind, name: &str, help: &str, value: Value| {
-        let mut family = text.family(kind, name, help);
-        for (unit, usage) in &used {
-            let labels = [("app", unit.app.as_str()), ("unit", unit.unit.as_str())];
-            if let Some(value) = value(unit, usage) {
-                family.sample(&labels, value);
-            }
-        }
+    let rows: Vec<_> = own.iter().map(|unit| (unit, cgroup::usage(root, &unit.cgroup))).collect();
+    let mut column = |kind, name, help, value: fn(&(&Own, cgroup::Usage)) -> Option<f64>| {
+        text.column((kind, name, help), &rows, labels, value);
     };
     let help = "CPU time that the unit has used since it was started.";
-    family(Kind::Counter, "drover_unit_cpu_seconds_total", help, |_, usage| usage.cpu_seconds);
+    column(Kind::Counter, "drover_unit_cpu_seconds_total", help, |(_, usage)| usage.cpu_seconds);
     let help = "Memory of the unit, with what of files is cached.";
-    family(Kind::Gauge, "drover_unit_memory_bytes", help, |_, usage| Some(usage.memory_bytes? as f64));
+    column(Kind::Gauge, "drover_unit_memory_bytes", help, |(_, usage)| Some(usage.memory_bytes? as f64));
     let help = "How often systemd has restarted the unit since it was last started by hand or by drover.";
-    family(Kind::Counter, "drover_unit_restarts_total", help, |unit, _| Some(f64::from(unit.restarts)));
+    column(Kind::Counter, "drover_unit_restarts_total", help, |(unit, _)| Some(f64::from(unit.restarts)));
 }
 
 /// `252.39-1~deb12u1` is 252.39.
