@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    alert::AlertRule,
     digest::Digest,
     duration::Span,
     name::{
-        AbsPath, AppName, CheckName, ContainerName, EnvKey, HookName, InstanceName, LabelKey, LabelValue, PackageName,
-        ProjectName, SecretName, UnitName, UserName,
+        AbsPath, AlertName, AppName, CheckName, ContainerName, EnvKey, HookName, InstanceName, LabelKey, LabelValue,
+        PackageName, ProjectName, SecretName, UnitName, UserName,
     },
     port::Port,
     source::Source,
@@ -23,6 +24,7 @@ use crate::{
 pub use compose::Project;
 pub use container::{Container, Healthcheck, Limits, Logging, Mount, MountSource, Namespace, Publish, Restart, Rights};
 pub use handover::{BlueGreen, HandsOver};
+pub use probe::{CertificateAt, CertificateProbe, Check, DiskProbe, FileProbe, HttpProbe, Probe, RestartOf};
 pub use selfcare::{Drift, RestartBudget};
 pub use watch::{Certificate, Signal, Watch};
 
@@ -64,6 +66,9 @@ pub struct AppSpec {
     /// Written by others; looked at, and reloaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Certificate>,
+    /// Rules of its own, beside those of all hosts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<AlertName, AlertRule>,
 }
 
 /// What a host must have before the app can be staged.
@@ -272,57 +277,6 @@ impl HookPoint {
     }
 }
 
-/// Something that must hold.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Check {
-    /// What is looked at.
-    pub probe: Probe,
-    /// From one look to the next.
-    pub interval: Span,
-    /// For one look.
-    pub timeout: Span,
-}
-
-/// How a check looks.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Probe {
-    /// An HTTP request.
-    Http(HttpProbe),
-    /// A TCP connection is accepted: `host:port`.
-    Tcp(String),
-    /// A program ends with 0.
-    Command {
-        /// The program.
-        run: Argv,
-        /// As whom.
-        user: UserName,
-    },
-    /// A unit is active.
-    Unit(UnitName),
-}
-
-/// An HTTP request and what its answer must be. Redirects are not followed; 1 MiB of the body is read.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HttpProbe {
-    /// `http://` or `https://`.
-    pub url: Template,
-    /// GET, HEAD, POST …
-    pub method: String,
-    /// Request headers.
-    pub headers: BTreeMap<String, Template>,
-    /// The status wanted; `None` = 200 to 299.
-    pub status: Option<u16>,
-    /// Response headers wanted, value for value.
-    pub expect_headers: BTreeMap<String, String>,
-    /// A text that the body contains.
-    pub body_contains: Option<String>,
-    /// JSONPath (RFC 9535) → the value that the first match has.
-    pub json: BTreeMap<String, serde_json::Value>,
-}
-
 /// Something wrong with an app as a whole: which field, and what.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{field}: {what}")]
@@ -349,6 +303,7 @@ impl AppSpec {
         found.files(self);
         found.hooks(self);
         found.checks(self);
+        found.alerts(self);
         found.budgets(self);
         found.watches(self);
         found.0.extend(handover::check(self));
@@ -378,6 +333,7 @@ mod check;
 mod compose;
 mod container;
 mod handover;
+mod probe;
 mod selfcare;
 mod since;
 mod templates;

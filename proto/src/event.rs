@@ -65,6 +65,10 @@ pub enum EventKind {
     StateRecovered,
     /// Images, containers or releases that nobody needs were removed, or there is more than the disk's budget and nothing may go.
     DiskPruned,
+    /// An alert has begun to fire.
+    AlertFiring,
+    /// It is over.
+    AlertResolved,
     /// The host has a new certificate.
     CertificateRenewed,
     /// Events were dropped, since the coordinator was away for longer than there was room.
@@ -85,6 +89,12 @@ pub enum EventKind {
     RolloutStarted,
     /// A rollout is over.
     RolloutEnded,
+    /// An alert that only the coordinator can tell has begun to fire, such as that a host is unreachable.
+    FleetAlertFiring,
+    /// It is over.
+    FleetAlertResolved,
+    /// A notification was given up: the other side refuses it, or has not taken it for too long.
+    NotificationFailed,
     /// A kind that this build does not know.
     #[serde(untagged)]
     Other(String),
@@ -92,7 +102,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// What only the coordinator tells: of a host, these words are not taken.
-    pub const OF_COORDINATOR: [Self; 8] = [
+    pub const OF_COORDINATOR: [Self; 11] = [
         Self::HostEnrolled,
         Self::HostRemoved,
         Self::HostRevoked,
@@ -101,6 +111,9 @@ impl EventKind {
         Self::HostDrained,
         Self::RolloutStarted,
         Self::RolloutEnded,
+        Self::FleetAlertFiring,
+        Self::FleetAlertResolved,
+        Self::NotificationFailed,
     ];
 }
 

@@ -1,7 +1,7 @@
 //! The contract between drover's programs, and the only crate that all of them see.
 //!
 //! Read in this order: `name` and `digest` (the words), `template`, `app` and `strategy` (what an operator asks for),
-//! `spec` (what a host is told), `plan` (what a host will do), `found` (what runs there already), `status` and `event` (what it reports), `view` and `prune` (what
+//! `spec` (what a host is told), `plan` (what a host will do), `found` (what runs there already), `status`, `alert` and `event` (what it reports), `view` and `prune` (what
 //! an operator sees), `code` (errors), `limits`, `token`, `tls`, and `wire` (the generated messages).
 
 pub mod name;
@@ -11,6 +11,7 @@ pub mod duration;
 pub mod bytes;
 pub mod template;
 pub mod app;
+pub mod alert;
 pub mod strategy;
 pub mod source;
 pub mod spec;
@@ -38,7 +39,7 @@ pub mod wire {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The newest protocol that this build speaks; see docs/ARCHITECTURE.md, "Versions".
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 /// The oldest one.
 pub const MIN_PROTOCOL_VERSION: u32 = 1;
 
@@ -67,9 +68,11 @@ mod tests {
             (3, 0, Some(3)),
             (4, 3, Some(4)),
             (4, 0, Some(4)),
-            (5, 4, Some(4)),
-            (5, 0, None),
-            (6, 5, None),
+            (5, 4, Some(5)),
+            (5, 0, Some(5)),
+            (6, 5, Some(5)),
+            (6, 0, None),
+            (7, 6, None),
             (0, 0, None),
         ];
         for (newest, oldest, spoken) in rows {

@@ -68,3 +68,11 @@ pub const MAX_EVENT_MESSAGE_BYTES: usize = 2000;
 pub const MAX_BATCH_EVENTS: usize = 200;
 /// One batch of events, as JSON.
 pub const MAX_BATCH_BYTES: usize = 64 << 10;
+/// Rules of one app, or for all hosts.
+pub const MAX_ALERT_RULES: usize = 100;
+/// Labels of one rule, and annotations.
+pub const MAX_ALERT_WORDS: usize = 16;
+/// One annotation, or what an alert says.
+pub const MAX_ALERT_TEXT_BYTES: usize = 1000;
+/// Alerts of one host at one time; of more the rest is told as one.
+pub const MAX_ALERTS_PER_HOST: usize = 200;

@@ -113,6 +113,10 @@ name!(
     AbsPath, "absolute path", rules::abs_path
 );
 name!(
+    /// Where a file system is mounted: an absolute path, or `/`.
+    MountPoint, "mount point", rules::mount_point
+);
+name!(
     /// The name of an environment variable.
     EnvKey, "environment variable", rules::env_key
 );
@@ -127,6 +131,14 @@ name!(
 name!(
     /// A check of a manifest, e.g. `api`.
     CheckName, "check name", rules::word
+);
+name!(
+    /// An alert's rule, e.g. `disk-full`.
+    AlertName, "alert name", rules::word
+);
+name!(
+    /// A notifier of the coordinator, e.g. `ops-mail`.
+    NotifierName, "notifier name", rules::word
 );
 name!(
     /// A hook of a manifest, e.g. `migrate`.

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    alert::AlertStatus,
     code::Code,
-    name::{AppName, Generation, ReleaseId, RolloutId},
+    name::{AppName, CheckName, Generation, ReleaseId, RolloutId},
 };
 
 /// All of a host's apps.
@@ -21,6 +22,9 @@ pub struct HostStatus {
     pub boot_id: String,
     /// By app: those desired and those still there.
     pub apps: BTreeMap<AppName, AppStatus>,
+    /// Alerts that are pending or fire, in the order of their keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<AlertStatus>,
 }
 
 /// One app on one host.
@@ -38,6 +42,24 @@ pub struct AppStatus {
     pub parts: Vec<PartStatus>,
     /// The last failure, kept until the next success.
     pub failure: Option<Failure>,
+    /// How its checks stand; what they are asked is in `parts`, too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<CheckName, CheckStatus>,
+}
+
+/// How a check stands on one host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// It passes.
+    pub ok: bool,
+    /// One line: what came back last, and if it does not pass, what was wanted.
+    pub answer: String,
+    /// How long that answer took, in ms.
+    pub took_ms: u64,
+    /// When that was; Unix ms on the host's clock. Told anew when something changes, and else once a minute.
+    pub at_unix_ms: i64,
+    /// Answers in a row that were not as wanted.
+    pub failures: u32,
 }
 
 /// Where one app is on one host; the reason is part of it.

@@ -14,6 +14,12 @@ use crate::{
     status::{AppStatus, Failure},
 };
 
+mod alerts;
+mod history;
+
+pub use alerts::{AlertView, AlertsView, NotifierAnswer, NotifierView, SilenceView};
+pub use history::{FiguresView, HistoryPoint, HistoryView, TopRow, TopView};
+
 /// The answer to `drover plan`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PlanView {

@@ -1,11 +1,12 @@
 //! The rules of an app that span fields. Beside `app`, which holds the types.
 
+mod checks;
 mod compose;
 mod containers;
 
 use std::collections::BTreeSet;
 
-use super::{AppError, AppSpec, HostNeeds, Probe, SecretSource, Unit};
+use super::{AppError, AppSpec, HostNeeds, SecretSource, Unit};
 use crate::{
     limits,
     name::{AbsPath, UnitName},
@@ -293,37 +294,6 @@ impl Found {
                     format!("{of}restart_budget.backoff"),
                     "at least 100ms: a unit that fails at once would burn a core",
                 );
-            }
-        }
-    }
-
-    pub(super) fn checks(&mut self, app: &AppSpec) {
-        for (name, check) in &app.checks {
-            let field = format!("checks.{name}");
-            if check.interval.as_ms() < 100 {
-                self.say(format!("{field}.interval"), "at least 100ms");
-            }
-            if check.timeout.as_ms() == 0 {
-                self.say(format!("{field}.timeout"), "more than 0s");
-            }
-            match &check.probe {
-                Probe::Http(http) => {
-                    let url = http.url.plain_text();
-                    if !url.starts_with("http://") && !url.starts_with("https://") {
-                        self.say(format!("{field}.http"), "begin the URL with http:// or https://");
-                    }
-                    if !http.method.bytes().all(|b| b.is_ascii_uppercase()) || http.method.is_empty() {
-                        self.say(format!("{field}.method"), "an HTTP method is upper-case letters");
-                    }
-                }
-                Probe::Command { run, .. } => self.argv(&format!("{field}.command"), run),
-                Probe::Tcp(address) => {
-                    let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
-                    if port.and_then(|p| p.parse::<u16>().ok()).is_none_or(|p| p == 0) {
-                        self.say(format!("{field}.tcp"), "write host:port");
-                    }
-                }
-                Probe::Unit(_) => {}
             }
         }
     }

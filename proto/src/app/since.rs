@@ -1,6 +1,8 @@
 //! Which protocol an app's document needs of those who read it. An agent refuses a document with a field that it does not
 //! know; whoever is about to send one asks here first. Beside `app`.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::AppSpec;
@@ -8,100 +10,26 @@ use super::AppSpec;
 /// Where a map has keys of the operator's own, such as the names of units.
 const ANY: &str = "*";
 
-/// Every field of protocol 1, by the place of its object. Later fields are found by not being here, so that nobody has to
-/// think of listing them. What is not here as a place is a value whose inside did not change.
-const FIRST: [(&[&str], &[&str]); 9] = [
-    (&[], &["app", "targets", "strategy", "host", "artifact", "env", "secrets", "units", "files", "hooks", "checks"]),
-    (&["host"], &["packages", "users", "directories"]),
-    (&["artifact"], &["digest", "size_bytes", "build"]),
-    (&["artifact", "build"], &["user", "run", "env", "timeout"]),
-    (&["units", ANY], &["text", "enable", "start", "adopt"]),
-    (&["files", ANY], &["path", "content", "owner", "group", "mode", "validate", "reload", "restart", "adopt"]),
-    (&["hooks", ANY], &["when", "run", "user", "timeout", "env"]),
-    (&["checks", ANY], &["probe", "interval", "timeout"]),
+/// Fields by the protocol that brought them and the place of their object. Later ones are found by not being here, so that
+/// nobody has to think of listing them. What is not here as a place is a value whose inside did not change.
+const FIELDS: &[(u32, &[&str], &[&str])] = &[
     (
-        &["strategy"],
-        &["max_parallel", "min_healthy_time", "healthy_deadline", "progress_deadline", "max_failures", "on_failure"],
-    ),
-];
-
-/// The same of protocol 2.
-const SECOND: [(&[&str], &[&str]); 10] = [
-    (
+        1,
         &[],
-        &[
-            "app",
-            "targets",
-            "strategy",
-            "host",
-            "artifact",
-            "env",
-            "secrets",
-            "units",
-            "files",
-            "hooks",
-            "checks",
-            "restart_budget",
-        ],
+        &["app", "targets", "strategy", "host", "artifact", "env", "secrets", "units", "files", "hooks", "checks"],
     ),
-    (&["host"], &["packages", "users", "directories", "swap_bytes"]),
-    (&["artifact"], &["digest", "size_bytes", "build", "source"]),
-    (&["artifact", "build"], &["user", "run", "env", "timeout"]),
-    (&["units", ANY], &["text", "enable", "start", "adopt", "instances", "ports", "drift", "restart_budget"]),
+    (2, &[], &["restart_budget"]),
+    (3, &[], &["containers", "compose", "certificates"]),
+    (1, &["host"], &["packages", "users", "directories"]),
+    (2, &["host"], &["swap_bytes"]),
+    (1, &["artifact"], &["digest", "size_bytes", "build"]),
+    (2, &["artifact"], &["source"]),
+    (1, &["artifact", "build"], &["user", "run", "env", "timeout"]),
+    (1, &["units", ANY], &["text", "enable", "start", "adopt"]),
+    (2, &["units", ANY], &["instances", "ports", "drift", "restart_budget"]),
+    (3, &["units", ANY], &["restart_on_change", "handover"]),
     (
-        &["files", ANY],
-        &["path", "content", "owner", "group", "mode", "validate", "reload", "restart", "adopt", "drift"],
-    ),
-    (&["hooks", ANY], &["name", "when", "run", "user", "timeout", "env", "run_once"]),
-    (&["checks", ANY], &["probe", "interval", "timeout"]),
-    (&["checks", ANY, "probe"], &["http", "tcp", "command", "unit"]),
-    (
-        &["strategy"],
-        &["max_parallel", "min_healthy_time", "healthy_deadline", "progress_deadline", "max_failures", "on_failure"],
-    ),
-];
-
-/// The same of protocol 3.
-const THIRD: [(&[&str], &[&str]); 14] = [
-    (
-        &[],
-        &[
-            "app",
-            "targets",
-            "strategy",
-            "host",
-            "artifact",
-            "env",
-            "secrets",
-            "units",
-            "containers",
-            "compose",
-            "files",
-            "hooks",
-            "checks",
-            "certificates",
-            "restart_budget",
-        ],
-    ),
-    (&["host"], &["packages", "users", "directories", "swap_bytes"]),
-    (&["artifact"], &["digest", "size_bytes", "build", "source"]),
-    (&["artifact", "build"], &["user", "run", "env", "timeout"]),
-    (
-        &["units", ANY],
-        &[
-            "text",
-            "enable",
-            "start",
-            "adopt",
-            "instances",
-            "ports",
-            "drift",
-            "restart_budget",
-            "restart_on_change",
-            "handover",
-        ],
-    ),
-    (
+        3,
         &["containers", ANY],
         &[
             "image",
@@ -129,36 +57,44 @@ const THIRD: [(&[&str], &[&str]); 14] = [
             "handover",
         ],
     ),
-    (&["containers", ANY, "limits"], &["memory_bytes", "cpu_millis", "pids", "ulimits", "shm_bytes"]),
+    (4, &["containers", ANY], &["adopt"]),
+    (3, &["containers", ANY, "limits"], &["memory_bytes", "cpu_millis", "pids", "ulimits", "shm_bytes"]),
     (
+        3,
         &["containers", ANY, "rights"],
         &["privileged", "cap_add", "cap_drop", "read_only", "tmpfs", "host_namespaces", "devices"],
     ),
-    (&["compose", ANY], &["directory", "files", "env_file", "profiles", "registries", "drift"]),
+    (3, &["compose", ANY], &["directory", "files", "env_file", "profiles", "registries", "drift"]),
+    (4, &["compose", ANY], &["adopt"]),
+    (1, &["files", ANY], &["path", "content", "owner", "group", "mode", "validate", "reload", "restart", "adopt"]),
+    (2, &["files", ANY], &["drift"]),
+    (1, &["hooks", ANY], &["when", "run", "user", "timeout", "env"]),
+    (2, &["hooks", ANY], &["name", "run_once"]),
+    (3, &["certificates", ANY], &["path", "key", "validate", "reload"]),
+    (1, &["checks", ANY], &["probe", "interval", "timeout"]),
+    (1, &["checks", ANY, "probe"], &["http", "tcp", "command", "unit"]),
     (
-        &["files", ANY],
-        &["path", "content", "owner", "group", "mode", "validate", "reload", "restart", "adopt", "drift"],
-    ),
-    (&["hooks", ANY], &["name", "when", "run", "user", "timeout", "env", "run_once"]),
-    (&["certificates", ANY], &["path", "key", "validate", "reload"]),
-    (&["checks", ANY], &["probe", "interval", "timeout"]),
-    (
+        1,
         &["strategy"],
         &["max_parallel", "min_healthy_time", "healthy_deadline", "progress_deadline", "max_failures", "on_failure"],
     ),
 ];
+
+/// The newest protocol whose fields are all in `FIELDS`.
+const LISTED: u32 = 4;
 
 impl AppSpec {
     /// A field that whoever speaks only `protocol` would refuse, e.g. `units.worker@.service.instances`; `None` = it can
     /// read all.
     #[must_use]
     pub fn unknown_to(&self, protocol: u32) -> Option<String> {
-        let known: &[(&[&str], &[&str])] = match protocol {
-            0 | 1 => &FIRST,
-            2 => &SECOND,
-            3 => &THIRD,
-            _ => return None,
-        };
+        if protocol > LISTED {
+            return None;
+        }
+        let mut known = BTreeMap::<&[&str], Vec<&str>>::new();
+        for (_, place, fields) in FIELDS.iter().filter(|(since, ..)| *since <= protocol.max(1)) {
+            known.entry(place).or_default().extend(*fields);
+        }
         let document = serde_json::to_value(self).ok()?;
         known.iter().find_map(|(place, fields)| later(&document, place, fields, String::new()))
     }

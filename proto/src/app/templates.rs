@@ -30,7 +30,12 @@ impl AppSpec {
                 Probe::Command { run, .. } => {
                     all.extend(run.iter().map(|t| (format!("checks.{name}.command"), t, false)))
                 }
-                Probe::Tcp(_) | Probe::Unit(_) => {}
+                Probe::Tcp(_)
+                | Probe::Unit(_)
+                | Probe::Container(_)
+                | Probe::Certificate(_)
+                | Probe::File(_)
+                | Probe::Disk(_) => {}
             }
         }
         if let Some(build) = self.artifact.as_ref().and_then(|a| a.build.as_ref()) {

@@ -3,6 +3,8 @@
 use super::*;
 use crate::template::{Hole, Segment};
 
+mod checks;
+
 fn minimal() -> AppSpec {
     AppSpec {
         app: "mono".parse().unwrap(),
@@ -34,6 +36,7 @@ fn minimal() -> AppSpec {
         checks: BTreeMap::new(),
         restart_budget: None,
         certificates: vec![],
+        alerts: BTreeMap::new(),
     }
 }
 
@@ -265,7 +268,7 @@ fn a_container_hands_over_behind_a_check_that_asks_it() {
         let run = vec![Template::literal("/bin/asks"), Template(vec![hole])];
         let probe = Probe::Command { run, user: "nobody".parse().unwrap() };
         let (interval, timeout) = (Span::from_secs(1), Span::from_secs(1));
-        app.checks.insert("web".parse().unwrap(), Check { probe, interval, timeout });
+        app.checks.insert("web".parse().unwrap(), Check::new(probe, interval, timeout));
         app.check().into_iter().map(|error| error.field).collect()
     };
     let nothing = |_: &mut Container| {};
@@ -307,7 +310,7 @@ fn what_two_instances_at_once_cannot_have_is_refused() {
             json: BTreeMap::new(),
         };
         let (interval, timeout) = (Span::from_secs(1), Span::from_secs(1));
-        app.checks.insert("api".parse().unwrap(), Check { probe: Probe::Http(http), interval, timeout });
+        app.checks.insert("api".parse().unwrap(), Check::new(Probe::Http(http), interval, timeout));
     };
     let of = |upstream: &str| Hole::PortOf(upstream.parse().unwrap());
     assert_eq!(said(&|app| check(app, Hole::Port)), [""; 0]);

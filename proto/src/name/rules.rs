@@ -98,6 +98,10 @@ pub(super) fn instance(text: &str) -> Checked {
     )
 }
 
+pub(super) fn mount_point(text: &str) -> Checked {
+    if text == "/" { Ok(()) } else { abs_path(text) }
+}
+
 pub(super) fn abs_path(text: &str) -> Checked {
     if text.len() > 4000 {
         return Err("a path is at most 4000 bytes");

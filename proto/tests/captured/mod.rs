@@ -7,8 +7,10 @@ use std::{
 };
 
 use drover_proto::{
+    alert::RuleSet,
     app::AppSpec,
     event::Event,
+    found::Found,
     plan::Plan,
     prune::{PruneReport, PruneView},
     spec::{DesiredApp, HostSpec},
@@ -142,6 +144,7 @@ impl Heard {
                 self.events.extend(parse::<Vec<Event>>(&events.events_json));
                 "events"
             }
+            Message::Figures(_) => "figures",
             Message::JobReply(reply) => match reply.reply.unwrap() {
                 job_reply::Reply::PlanJson(json) => {
                     parse::<Plan>(&json);
@@ -188,6 +191,10 @@ impl Heard {
             Message::CancelJob(_) => "cancel",
             Message::EventsAck(_) => "events ack",
             Message::RenewCertificate(_) => "renew",
+            Message::AlertRules(rules) => {
+                parse::<RuleSet>(&rules.rules_json);
+                "alert rules"
+            }
         };
         *self.words.entry(word).or_default() += 1;
     }
@@ -227,6 +234,7 @@ impl Heard {
             "Operator.LabelHost.up" => drop(file.read::<wire::LabelHostRequest>()),
             "Operator.Logs.up" => drop(file.read::<wire::LogsRequest>()),
             "Operator.HookLogs.up" => drop(file.read::<wire::HookLogsRequest>()),
+            "Operator.Import.up" => drop(file.read::<wire::ImportRequest>()),
             "Operator.Prune.up" => drop(file.read::<wire::PruneRequest>()),
             "Operator.Events.up" => drop(file.read::<wire::EventsRequest>()),
             "Operator.SetSecret.up" => drop(file.read::<wire::SetSecretRequest>()),
@@ -266,6 +274,7 @@ fn answered_to_operator(file: &File) {
         "Operator.ListTokens.down" => file.views::<Vec<view::TokenView>>(),
         "Operator.ListOperators.down" => file.views::<Vec<view::OperatorView>>(),
         "Operator.ListAudit.down" => file.views::<Vec<view::AuditView>>(),
+        "Operator.Import.down" => file.views::<Found>(),
         "Operator.Prune.down" => file.views::<PruneView>(),
         "Operator.Events.down" => file.views::<Vec<view::EventView>>(),
         "Operator.Apply.down" | "Operator.Rollback.down" | "Operator.Remove.down" | "Operator.Restart.down" => {
