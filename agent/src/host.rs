@@ -6,7 +6,6 @@
 //! makes a swap file. No decisions are made here; `exec` and `check` call it.
 
 pub mod archive;
-pub mod bounded;
 pub mod calendar;
 pub mod certificate;
 pub mod clock;
@@ -27,4 +26,5 @@ pub mod swap;
 pub mod systemd;
 pub mod unpack;
 pub mod users;
-pub(crate) mod yaml;
+
+pub use drover_exposition::{bounded, yaml};

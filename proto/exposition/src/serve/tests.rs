@@ -1,30 +1,46 @@
 //! A real client at a real port.
 
-use std::{collections::BTreeMap, io::Read as _, net::Ipv4Addr};
+use std::{
+    io::Read as _,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
 
-use drover_proto::{
-    code::Code,
-    name::ReleaseId,
-    status::{AppStatus, Failure, HostStatus, PartStatus, Phase},
-};
 use flate2::read::GzDecoder;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::watch,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::host::docker::Engine;
+use crate::text::Text;
 
-fn metrics(status: HostStatus) -> Arc<Metrics> {
-    let (sender, receiver) = watch::channel(Arc::new(status));
-    Arc::new(Metrics::new(None, Engine::default(), receiver, Default::default, move || !sender.is_closed()))
+/// Tells how often it was asked, and has a document.
+#[derive(Default)]
+pub(crate) struct Counting(AtomicU32);
+
+impl Source for Counting {
+    const PROGRAM: &'static str = "counting";
+    const SETTINGS: &'static str = "counting.toml";
+
+    async fn scrape<T: Send + 'static>(
+        self: Arc<Self>,
+        format: Format,
+        finish: impl FnOnce(String) -> T + Send + 'static,
+    ) -> Option<T> {
+        // As long as many readers take to come.
+        sleep(Duration::from_millis(20)).await;
+        let mut text = Text::new(format, 0);
+        text.counter("scrapes_total", "Of it.").value(self.0.fetch_add(1, Relaxed) + 1);
+        Some(finish(text.finish()))
+    }
+
+    fn document(self: Arc<Self>, path: &str) -> Option<impl Future<Output = Option<Vec<u8>>> + Send + use<>> {
+        (path == "/sd").then_some(async { Some(b"[]".to_vec()) })
+    }
 }
 
-async fn served(status: HostStatus) -> SocketAddr {
+async fn served() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(accept(listener, metrics(status), Web::new(None)));
+    tokio::spawn(accept(listener, Arc::new(Counting::default()), Web::new(None)));
     address
 }
 
@@ -45,80 +61,41 @@ async fn try_to_ask(address: SocketAddr, request: &str) -> Option<(String, Vec<u
     Some((String::from_utf8(answer).ok()?.to_lowercase(), body))
 }
 
-fn release(number: u64) -> ReleaseId {
-    ReleaseId { app: "shop".parse().unwrap(), number }
-}
-
-fn failed_and_hostile() -> HostStatus {
-    let part = PartStatus {
-        kind: "container".into(),
-        name: "a\"} 1\nfake_metric 7\n{x=\"".into(),
-        desired: String::new(),
-        observed: String::new(),
-        in_sync: false,
-    };
-    let failure = Failure {
-        code: Code::Gate,
-        release: release(2),
-        rollout: 3,
-        at_unix_ms: 1_700_000_000_500,
-        step: "gate".into(),
-        cause: "it is ill".into(),
-        evidence: Vec::new(),
-    };
-    let app = AppStatus {
-        desired: Some(release(2)),
-        rollout: 3,
-        running: Some(release(1)),
-        phase: Phase::Reverted { to: None, cause: "it is ill".into() },
-        parts: vec![part],
-        failure: Some(failure),
-    };
-    HostStatus { apps: BTreeMap::from([("shop".parse().unwrap(), app)]), ..HostStatus::default() }
-}
-
 #[tokio::test]
 async fn what_is_asked_for_is_answered() {
-    let address = served(failed_and_hostile()).await;
+    let address = served().await;
     let (head, body) = ask(address, "GET /metrics HTTP/1.1").await;
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     let text = String::from_utf8(body).unwrap();
-    for line in [
-        "drover_app_state{app=\"shop\",state=\"reverted\"} 1",
-        "drover_app_state{app=\"shop\",state=\"healthy\"} 0",
-        "drover_release_info{app=\"shop\",desired=\"shop/2\",release=\"shop/1\"} 1",
-        "drover_app_failed_timestamp_seconds{app=\"shop\",code=\"gate\"} 1700000000.5",
-        "drover_part_in_sync{app=\"shop\",kind=\"container\",name=\"a\\\"} 1\\nfake_metric 7\\n{x=\\\"\"} 0",
-        "drover_coordinator_connected 1",
-        "# TYPE node_cpu_seconds_total counter",
-        "# TYPE process_cpu_seconds_total counter",
-    ] {
-        assert!(text.lines().any(|other| other == line), "{line} is not in {text}");
-    }
+    assert!(text.contains("# TYPE scrapes_total counter\nscrapes_total 1\n"), "{text}");
 
     let (head, body) =
         ask(address, "GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text;version=1.0.0,*/*;q=0.1").await;
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
     let text = String::from_utf8(body).unwrap();
-    assert!(text.contains("# TYPE node_cpu_seconds counter\n") && text.ends_with("# EOF\n"), "{text}");
+    assert!(text.contains("# TYPE scrapes counter\n") && text.ends_with("# EOF\n"), "{text}");
 
     let (head, body) = ask(address, "GET /metrics HTTP/1.1\r\nAccept-Encoding: br, gzip").await;
     assert!(head.contains("content-encoding: gzip"), "{head}");
     let mut text = String::new();
     GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
-    assert!(text.contains("node_load1 "), "{text}");
+    assert!(text.contains("scrapes_total "), "{text}");
     let (head, _) = ask(address, "GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip;q=0").await;
     assert!(!head.contains("content-encoding"), "{head}");
+
+    let (head, body) = ask(address, "GET /sd?x=1 HTTP/1.1").await;
+    assert!(head.contains("content-type: application/json") && body == b"[]", "{head}");
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_said() {
-    let address = served(HostStatus::default()).await;
+    let address = served().await;
     let (head, body) = ask(address, "HEAD /metrics HTTP/1.1").await;
     assert!(head.starts_with("http/1.1 200") && body.is_empty(), "{head}");
     for (request, status) in [
         ("GET / HTTP/1.1", "200"),
         ("GET /../etc/passwd HTTP/1.1", "404"),
+        ("POST /sd HTTP/1.1\r\nContent-Length: 0", "405"),
         ("POST /metrics HTTP/1.1\r\nContent-Length: 0", "405"),
         ("nonsense", "400"),
     ] {
@@ -132,7 +109,7 @@ async fn what_is_not_there_is_said() {
 
 #[tokio::test]
 async fn those_who_only_sit_there_are_few() {
-    let address = served(HostStatus::default()).await;
+    let address = served().await;
     let mut idle = Vec::new();
     for _ in 0..4 * MAX_CONNECTIONS_OF_ONE {
         idle.push(TcpStream::connect(address).await.unwrap());
@@ -159,7 +136,7 @@ async fn those_who_only_sit_there_are_few() {
 async fn a_port_that_is_taken_is_tried_again() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = taken.local_addr().unwrap();
-    let waiting = tokio::spawn(bound(address, Duration::from_millis(10)));
+    let waiting = tokio::spawn(bound(address, Duration::from_millis(10), "x.toml"));
     sleep(Duration::from_millis(50)).await;
     assert!(!waiting.is_finished());
     drop(taken);
@@ -169,10 +146,10 @@ async fn a_port_that_is_taken_is_tried_again() {
 
 #[tokio::test]
 async fn many_at_once_are_one_scrape() {
-    let address = served(HostStatus::default()).await;
+    let address = served().await;
     let asked = (0..6).map(|_| ask(address, "GET /metrics HTTP/1.1"));
     let bodies: Vec<_> = futures_util::future::join_all(asked).await.into_iter().map(|(_, body)| body).collect();
     assert!(bodies.iter().any(|body| *body == bodies[0]) && bodies.iter().all(|body| !body.is_empty()));
     let different: std::collections::BTreeSet<_> = bodies.iter().collect();
-    assert!(different.len() < bodies.len(), "the time in each would differ");
+    assert!(different.len() < bodies.len(), "the count in each would differ");
 }

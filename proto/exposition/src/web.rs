@@ -20,7 +20,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
-use crate::host::{
+use crate::{
     bounded::read_bounded,
     yaml::{self, Yaml},
 };
@@ -66,10 +66,11 @@ impl Access {
     }
 }
 
-/// Watches over the configuration.
+/// Watches over the configuration; clones share what was read.
+#[derive(Clone)]
 pub struct Web {
     path: Option<PathBuf>,
-    held: Mutex<Option<Held>>,
+    held: Arc<Mutex<Option<Held>>>,
     /// By user the digest of name, password and hash that was right last.
     right: Arc<Mutex<BTreeMap<String, Digest>>>,
     /// One at a time: trying a password is work.
@@ -97,7 +98,7 @@ impl Web {
     /// `None`: no configuration; everybody who reaches the port reads.
     #[must_use]
     pub fn new(path: Option<PathBuf>) -> Self {
-        Self { path, held: Mutex::default(), right: Arc::default(), trying: Arc::new(Semaphore::new(1)) }
+        Self { path, held: Arc::default(), right: Arc::default(), trying: Arc::new(Semaphore::new(1)) }
     }
 
     /// What holds now; or why nobody may read.

@@ -1,4 +1,4 @@
-//! Files of others, read whole if they are no larger than a manifest may have them. Beside `host`, for `systemd` and `compose`.
+//! Files of others, read whole if they are no larger than a manifest may have them. For `web`, and for the agent.
 
 use std::{
     fs, io,

@@ -1,5 +1,5 @@
 //! The text that Prometheus reads, in its own format and as OpenMetrics: families with their type and help, samples with their
-//! labels, everything escaped. The collectors beside it write with this; `serve` sends it.
+//! labels, everything escaped. Collectors write with this; `serve` sends it.
 
 use std::fmt::{Display, Write as _};
 
@@ -72,6 +72,16 @@ impl Text {
         for (row, value) in rows.iter().filter_map(|row| Some((row, value(row)?))) {
             family.sample(&labels(row), value);
         }
+    }
+
+    /// Whole families of this format, for another text.
+    #[must_use]
+    pub fn section(self) -> String {
+        self.out
+    }
+    /// Adds such families.
+    pub fn add(&mut self, section: &str) {
+        self.out.push_str(section);
     }
 
     /// All of it.

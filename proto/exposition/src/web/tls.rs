@@ -10,7 +10,7 @@ use rustls::{
 };
 
 use super::{Stamps, fields, stamp};
-use crate::host::{bounded::read_bounded, yaml::Yaml};
+use crate::{bounded::read_bounded, yaml::Yaml};
 
 /// `None`: it names no certificate, and none is asked for.
 pub(super) fn read(value: &Yaml, directory: &Path, files: &mut Stamps) -> Result<Option<Arc<ServerConfig>>, String> {

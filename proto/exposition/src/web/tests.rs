@@ -7,14 +7,10 @@ use reqwest::{Certificate, Client, Identity, StatusCode};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::watch,
 };
 
 use super::*;
-use crate::{
-    host::docker::Engine,
-    metrics::{Metrics, serve},
-};
+use crate::serve::{self, tests::Counting};
 
 /// Of `open sesame`, at the least cost.
 fn hash() -> String {
@@ -63,9 +59,7 @@ fn what_cannot_hold_is_refused_with_its_field() {
 async fn served(dir: &tempfile::TempDir) -> SocketAddr {
     let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (_, status) = watch::channel(Default::default());
-    let metrics = Metrics::new(None, Engine::default(), status, Default::default, || false);
-    tokio::spawn(serve::accept(listener, Arc::new(metrics), Web::new(Some(dir.path().join("web.yml")))));
+    tokio::spawn(serve::accept(listener, Arc::new(Counting::default()), Web::new(Some(dir.path().join("web.yml")))));
     address
 }
 
@@ -85,7 +79,7 @@ async fn a_password_is_asked_for_and_a_change_of_the_file_counts_at_once() {
     };
     let good = status(Some(("bob", "open sesame"))).await;
     assert_eq!((good.status(), good.headers()["x-frame-options"].as_bytes()), (StatusCode::OK, &b"deny"[..]));
-    assert!(good.text().await.unwrap().contains("node_load1 "));
+    assert!(good.text().await.unwrap().contains("scrapes_total "));
     for user in [None, Some(("bob", "open")), Some(("eve", "open sesame")), Some(("", ""))] {
         let refused = status(user).await;
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{user:?}");

@@ -1,4 +1,4 @@
-//! The HTTP half of `metrics`: `GET /metrics` for whoever may connect, in the format that is asked for, compressed if that is asked
+//! The HTTP half: `GET /metrics` for whoever may connect, in the format that is asked for, compressed if that is asked
 //! for. Few connections at a time, each of them bounded in time; a port that is taken is tried again.
 
 use std::{
@@ -29,8 +29,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{
-    Format, Metrics,
+use crate::{
+    Format, Source,
     web::{Access, Web},
 };
 
@@ -53,18 +53,15 @@ const SAME_WITHIN: Duration = Duration::from_millis(250);
 const BIND_AGAIN: Duration = Duration::from_secs(15);
 const MAX_HEADER_BYTES: usize = 16 << 10;
 
-const LANDING: &str =
-    "<!DOCTYPE html><title>drover-agent</title><h1>drover-agent</h1><p><a href=\"/metrics\">Metrics</a></p>\n";
-
 /// Serves for ever.
-pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>, web: Web) {
+pub async fn serve<S: Source>(address: SocketAddr, source: Arc<S>, web: Web) {
     // Said at once if nobody can read them.
     drop(web.now());
-    accept(bound(address, BIND_AGAIN).await, metrics, web).await
+    accept(bound(address, BIND_AGAIN, S::SETTINGS).await, source, web).await
 }
 
 /// A port that is taken is free one day.
-async fn bound(address: SocketAddr, pause: Duration) -> TcpListener {
+async fn bound(address: SocketAddr, pause: Duration, settings: &str) -> TcpListener {
     let mut is_told = false;
     loop {
         match TcpListener::bind(address).await {
@@ -73,7 +70,7 @@ async fn bound(address: SocketAddr, pause: Duration) -> TcpListener {
                 return listener;
             }
             Err(error) if !is_told => {
-                tracing::error!(%address, %error, "metrics cannot be served there; it is tried again (metrics.listen in agent.toml)");
+                tracing::error!(%address, %error, "metrics cannot be served there; it is tried again (metrics.listen in {settings})");
                 is_told = true;
             }
             Err(_) => {}
@@ -83,8 +80,8 @@ async fn bound(address: SocketAddr, pause: Duration) -> TcpListener {
 }
 
 /// What all connections share.
-struct Served {
-    metrics: Arc<Metrics>,
+struct Served<S> {
+    source: Arc<S>,
     web: Web,
     /// The last scrape.
     last: Mutex<Option<Scraped>>,
@@ -97,8 +94,9 @@ struct Scraped {
     body: Bytes,
 }
 
-pub(super) async fn accept(listener: TcpListener, metrics: Arc<Metrics>, web: Web) {
-    let served = Arc::new(Served { metrics, web, last: Mutex::new(None) });
+/// Serves for ever whoever comes.
+pub async fn accept<S: Source>(listener: TcpListener, source: Arc<S>, web: Web) {
+    let served = Arc::new(Served { source, web, last: Mutex::new(None) });
     let mut open: JoinSet<IpAddr> = JoinSet::new();
     let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
     loop {
@@ -147,7 +145,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-async fn connection(stream: TcpStream, served: Arc<Served>) {
+async fn connection<S: Source>(stream: TcpStream, served: Arc<Served<S>>) {
     // Without it a reader that has stopped reading would hold its place for as long as a connection may live.
     let taken_within = u32::try_from(TAKEN_WITHIN.as_millis()).unwrap_or(u32::MAX);
     if let Err(error) = sockopt::set_tcp_user_timeout(&stream, taken_within) {
@@ -169,7 +167,11 @@ async fn connection(stream: TcpStream, served: Arc<Served>) {
 }
 
 /// `made_under`: what was asked for when the connection was made.
-async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, served: Arc<Served>, made_under: Arc<Access>) {
+async fn requests<S: Source>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    served: Arc<Served<S>>,
+    made_under: Arc<Access>,
+) {
     let service = service_fn(|request| {
         let (served, made_under) = (served.clone(), made_under.clone());
         async move { answer(request, &served, &made_under).await }
@@ -190,9 +192,9 @@ async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, served: Arc<Serve
 }
 
 /// The answer, with the headers that every answer has. An error ends the connection without one.
-async fn answer(
+async fn answer<S: Source>(
     request: Request<Incoming>,
-    served: &Arc<Served>,
+    served: &Arc<Served<S>>,
     made_under: &Access,
 ) -> Result<Response<Full<Bytes>>, io::Error> {
     // Read anew: a connection may be older than what holds now.
@@ -213,7 +215,7 @@ async fn answer(
     Ok(response)
 }
 
-async fn answer_to_reader(request: Request<Incoming>, served: &Arc<Served>) -> Response<Full<Bytes>> {
+async fn answer_to_reader<S: Source>(request: Request<Incoming>, served: &Arc<Served<S>>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -221,12 +223,18 @@ async fn answer_to_reader(request: Request<Incoming>, served: &Arc<Served>) -> R
     }
     match request.uri().path() {
         "/metrics" => scrape(request.headers(), served).await,
-        "/" => respond(StatusCode::OK, "text/html; charset=utf-8", LANDING.into()),
-        _ => plain(StatusCode::NOT_FOUND, "metrics are at /metrics"),
+        "/" => respond(StatusCode::OK, "text/html; charset=utf-8", landing(S::PROGRAM).into()),
+        other => match served.source.clone().document(other) {
+            Some(document) => match document.await {
+                Some(json) => respond(StatusCode::OK, "application/json", json.into()),
+                None => plain(StatusCode::INTERNAL_SERVER_ERROR, "that failed; see the log"),
+            },
+            None => plain(StatusCode::NOT_FOUND, "metrics are at /metrics"),
+        },
     }
 }
 
-async fn scrape(headers: &HeaderMap, served: &Arc<Served>) -> Response<Full<Bytes>> {
+async fn scrape<S: Source>(headers: &HeaderMap, served: &Arc<Served<S>>) -> Response<Full<Bytes>> {
     let format = if asks_for(headers, header::ACCEPT, "application/openmetrics-text") {
         Format::OpenMetrics
     } else {
@@ -235,7 +243,7 @@ async fn scrape(headers: &HeaderMap, served: &Arc<Served>) -> Response<Full<Byte
     let how = (format, asks_for(headers, header::ACCEPT_ENCODING, "gzip"));
     // In a task of its own: whoever goes away meanwhile does not let the next one begin beside it.
     let Ok(Some(body)) = tokio::spawn(served.clone().scraped(how)).await else {
-        return plain(StatusCode::INTERNAL_SERVER_ERROR, "the scrape failed; see the agent's log");
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, "the scrape failed; see the log");
     };
     let mut response = respond(StatusCode::OK, format.content_type(), body);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
@@ -245,7 +253,7 @@ async fn scrape(headers: &HeaderMap, served: &Arc<Served>) -> Response<Full<Byte
     response
 }
 
-impl Served {
+impl<S: Source> Served<S> {
     /// One at a time, or the last one, if that is new enough.
     async fn scraped(self: Arc<Self>, how: (Format, bool)) -> Option<Bytes> {
         let mut last = self.last.lock().await;
@@ -253,10 +261,14 @@ impl Served {
             return Some(last.body.clone());
         }
         let finish = move |text: String| if how.1 { compressed(text.as_bytes()) } else { Ok(text.into_bytes()) };
-        let body: Bytes = self.metrics.clone().scrape(how.0, finish).await?.ok()?.into();
+        let body: Bytes = self.source.clone().scrape(how.0, finish).await?.ok()?.into();
         *last = Some(Scraped { at: Instant::now(), how, body: body.clone() });
         Some(body)
     }
+}
+
+fn landing(program: &str) -> String {
+    format!("<!DOCTYPE html><title>{program}</title><h1>{program}</h1><p><a href=\"/metrics\">Metrics</a></p>\n")
 }
 
 /// Quick rather than small: it is sent to the same machine, or one nearby.
@@ -292,4 +304,4 @@ fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Respo
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

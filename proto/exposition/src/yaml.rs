@@ -1,5 +1,5 @@
-//! YAML as a tree of texts, for those who know what each of them is: `compose` reads its files with it, `metrics/web` the settings
-//! of who may read. Whoever wrote it is not trusted.
+//! YAML as a tree of texts, for those who know what each of them is: `web` reads the settings of who may
+//! read with it, the agent the files of compose projects. Whoever wrote it is not trusted.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 60;
 
 /// A value. What kind of scalar it is, its reader knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Yaml {
+pub enum Yaml {
     /// Nothing.
     Null,
     /// Any scalar.
@@ -28,15 +28,15 @@ const NOTHING: &Yaml = &Yaml::Null;
 
 impl Yaml {
     /// The value of a key; nothing if there is none.
-    pub(crate) fn get(&self, key: &str) -> &Self {
+    pub fn get(&self, key: &str) -> &Self {
         self.entries().iter().find(|(name, _)| name == key).map_or(NOTHING, |(_, value)| value)
     }
     /// Of a map.
-    pub(crate) fn entries(&self) -> &[(String, Self)] {
+    pub fn entries(&self) -> &[(String, Self)] {
         if let Self::Map(entries) = self { entries } else { &[] }
     }
     /// Of a list; one value counts as a list of it.
-    pub(crate) fn items(&self) -> &[Self] {
+    pub fn items(&self) -> &[Self] {
         match self {
             Self::List(items) => items,
             Self::Null => &[],
@@ -44,11 +44,11 @@ impl Yaml {
         }
     }
     /// Of a scalar; empty if it is something else.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         if let Self::Text(text) = self { text } else { "" }
     }
     /// As JSON, which is YAML: scalars as texts.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Null => serde_json::Value::Null,
             Self::Text(text) => text.clone().into(),
@@ -57,13 +57,13 @@ impl Yaml {
         }
     }
     /// Whether a truth value is true, or anything that is not clearly false.
-    pub(crate) fn is_on(&self) -> bool {
+    pub fn is_on(&self) -> bool {
         !matches!(self, Self::Null) && !matches!(self.text(), "false" | "False" | "no" | "off")
     }
 }
 
 /// Reads one document.
-pub(crate) fn parse(text: &str) -> Result<Yaml, String> {
+pub fn parse(text: &str) -> Result<Yaml, String> {
     let mut reader = Reader { parser: Parser::new_from_str(text), anchors: BTreeMap::new(), nodes: 0 };
     let mut root = None;
     loop {
