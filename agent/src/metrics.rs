@@ -1,15 +1,13 @@
 //! What Prometheus reads of this host at `/metrics`: the host under node_exporter's names (`node`, `units`), containers under
-//! cAdvisor's (`containers`), the agent itself and its apps (`own`). Everything is read anew for each scrape; nothing is collected
-//! in between. `serve` is the HTTP half, `web` says who may read.
+//! cAdvisor's (`containers`), the agent itself and its apps (`own`). Everything is read anew for each scrape, but the states of
+//! units, which are kept current by systemd's signals. It is served by `drover-exposition`, which the coordinator uses, too.
 
 mod cgroup;
 mod containers;
-mod node;
+pub mod figures;
+pub(crate) mod node;
 mod own;
-pub mod serve;
-mod text;
 mod units;
-pub mod web;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use drover_exposition::{Source, process, text};
 use drover_proto::{
     name::{AppName, CheckName},
     status::HostStatus,
@@ -32,7 +31,10 @@ use self::{
 };
 use crate::{
     check::standing::Standing,
-    host::{docker::Engine, systemd::Systemd},
+    host::{
+        docker::Engine,
+        systemd::{Systemd, UnitTable},
+    },
 };
 
 /// Room for the text of a host with a few disks, interfaces and apps.
@@ -56,10 +58,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Of this host. `systemd`: `None` where there is none.
+    /// Of this host. `systemd`: with its table; `None` where there is none.
     #[must_use]
     pub fn new(
-        systemd: Option<Systemd>,
+        systemd: Option<(Systemd, UnitTable)>,
         engine: Engine,
         status: watch::Receiver<Arc<HostStatus>>,
         standings: impl Fn() -> Standings + Send + Sync + 'static,
@@ -68,7 +70,7 @@ impl Metrics {
         Self {
             root: Root::new("/"),
             memory: Mutex::default(),
-            units: systemd.map(|systemd| Units::new(systemd).into()),
+            units: systemd.map(|(systemd, table)| Units::new(systemd, table).into()),
             containers: Containers::new(engine).into(),
             status,
             standings: Box::new(standings),
@@ -76,14 +78,34 @@ impl Metrics {
         }
     }
 
-    /// One scrape, made into what is sent of it by `finish`. `None`: it could not be carried out.
-    pub async fn scrape<T: Send + 'static>(
+    async fn units(&self, status: &HostStatus, format: Format) -> (Option<units::Seen>, Option<Outcome>) {
+        let Some(units) = &self.units else { return (None, None) };
+        let begun = Instant::now();
+        let mut units = units.lock().await;
+        let seen = match timeout(ANSWERS_WITHIN, units.look(status, format)).await {
+            Ok(Ok(seen)) => Some(seen),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "units are left out of the metrics");
+                None
+            }
+            Err(_) => None,
+        };
+        let outcome = ("systemd", begun.elapsed().as_secs_f64(), seen.is_some());
+        (seen, Some(outcome))
+    }
+}
+
+impl Source for Metrics {
+    const PROGRAM: &'static str = "drover-agent";
+    const SETTINGS: &'static str = "agent.toml";
+
+    async fn scrape<T: Send + 'static>(
         self: Arc<Self>,
         format: Format,
         finish: impl FnOnce(String) -> T + Send + 'static,
     ) -> Option<T> {
         let status = self.status.borrow().clone();
-        let (units, of_units) = self.units(&status).await;
+        let (units, of_units) = self.units(&status, format).await;
         let containers = self.containers.lock().await.look(&self.root).await;
         let (standings, is_connected) = ((self.standings)(), (self.is_connected)());
         // Reads files, and waits for a moment where a file system hangs.
@@ -98,26 +120,14 @@ impl Metrics {
             containers::write(&self.root, &containers, &mut text);
             own::apps(&status, &mut text);
             own::checks(&standings, &mut text);
+            own::alerts(&status, &mut text);
             own::agent(&status, is_connected, &mut text);
-            own::process(&self.root, &mut text);
+            process::write(&mut text);
             finish(text.finish())
         };
         tokio::task::spawn_blocking(write).await.ok()
     }
-
-    async fn units(&self, status: &HostStatus) -> (Option<units::Seen>, Option<Outcome>) {
-        let Some(units) = &self.units else { return (None, None) };
-        let begun = Instant::now();
-        let mut units = units.lock().await;
-        let seen = match timeout(ANSWERS_WITHIN, units.look(status)).await {
-            Ok(Ok(seen)) => Some(seen),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "units are left out of the metrics");
-                None
-            }
-            Err(_) => None,
-        };
-        let outcome = ("systemd", begun.elapsed().as_secs_f64(), seen.is_some());
-        (seen, Some(outcome))
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,14 +36,8 @@ pub fn judge(chain: &[u8], key: Option<&[u8]>, now_unix_s: i64) -> Result<i64, S
     let all = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
     let all = all.map_err(|error| format!("it is no chain of certificates: {error}"))?;
     let Some(first) = all.first() else { return Err("there is no certificate in it".to_owned()) };
+    let until = good_until(first, now_unix_s)?;
     let leaf = Leaf::of(first).ok_or("the certificate in it cannot be read")?;
-    let (from, until) = (leaf.from, leaf.until);
-    if now_unix_s > until {
-        return Err(format!("it expired {}", day(until)));
-    }
-    if now_unix_s < from {
-        return Err(format!("it is not good before {}", day(from)));
-    }
     if let Some(key) = key {
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("its key cannot be read: {error}"))?;
         let key = any_supported_type(&key).map_err(|error| format!("its key cannot be used: {error}"))?;
@@ -53,6 +47,25 @@ pub fn judge(chain: &[u8], key: Option<&[u8]>, now_unix_s: i64) -> Result<i64, S
         }
     }
     Ok(until)
+}
+
+/// Until when (unix seconds) the first certificate in `chain` is good, also when that is over; `None`: it cannot be read.
+#[must_use]
+pub fn until(chain: &[u8]) -> Option<i64> {
+    let first = CertificateDer::pem_slice_iter(chain).next()?.ok()?;
+    Some(Leaf::of(&first)?.until)
+}
+
+/// Until when (unix seconds) a certificate, as DER, is good; Err: why it is not.
+pub fn good_until(certificate: &[u8], now_unix_s: i64) -> Result<i64, String> {
+    let leaf = Leaf::of(certificate).ok_or("the certificate in it cannot be read")?;
+    if now_unix_s > leaf.until {
+        return Err(format!("it expired {}", day(leaf.until)));
+    }
+    if now_unix_s < leaf.from {
+        return Err(format!("it is not good before {}", day(leaf.from)));
+    }
+    Ok(leaf.until)
 }
 
 /// Of a certificate, what is asked here.

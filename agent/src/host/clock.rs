@@ -10,6 +10,14 @@ use crate::host::facts;
 /// How far two readings of the wall clock around a boot may lie apart and still be believed.
 const BELIEVED: Duration = Duration::from_secs(12 * 3600);
 
+/// Time since the boot, ms. Suspended time counts, and nobody can set it.
+#[must_use]
+pub fn since_boot_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, ns) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1000).saturating_add(ns / 1_000_000)
+}
+
 /// A moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,5 +1,6 @@
 //! systemd, over the system bus. Start, stop and the like wait for the job that they make, not only for the answer.
-//! `observe` reads units, `exec` changes them, `check` looks at one. `bus` keeps the connection, `job` waits for jobs.
+//! `observe` reads units, `exec` changes them, `check` looks at one. `bus` keeps the connection, `job` waits for jobs,
+//! `table` has all units at any time.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,11 +16,13 @@ use super::files;
 use bus::Bus;
 pub use list::ListedUnit;
 pub use signals::UnitSignals;
+pub use table::{UnitTable, Units};
 
 mod bus;
 mod job;
 mod list;
 mod signals;
+mod table;
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";

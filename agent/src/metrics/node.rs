@@ -11,12 +11,12 @@ use std::{
 use super::text::Text;
 
 pub(super) mod cpu;
-mod disk;
-pub(super) mod filesystem;
-mod memory;
-mod net;
+pub(super) mod disk;
+pub(crate) mod filesystem;
+pub(super) mod memory;
+pub(super) mod net;
 mod sockets;
-mod system;
+pub(super) mod system;
 mod time;
 
 /// The kernel counts in hundredths of a second for everybody, whatever it counts in itself.
@@ -39,7 +39,7 @@ impl Root {
         self.0.join(path)
     }
     /// A whole file. Bytes that are no text are replaced.
-    pub(super) fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
+    pub(crate) fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
         let mut bytes = Vec::with_capacity(4096);
         File::open(self.at(path))?.take(MAX_BYTES).read_to_end(&mut bytes)?;
         Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))

@@ -1,16 +1,12 @@
-//! The agent itself and its apps, as `drover_…`, and its process under the names that Prometheus' own libraries use. From what
-//! `report` publishes, so that metrics and `drover status` say the same.
+//! The agent itself and its apps, as `drover_…`. From what `report` publishes, so that metrics and `drover status` say the same.
 
 use drover_proto::{
+    alert::AlertState,
     name::{AppName, ReleaseId},
     status::{AppStatus, HostStatus, Phase},
 };
 
-use super::{
-    Standings,
-    node::{Root, TICKS_PER_SECOND},
-    text::Text,
-};
+use super::{Standings, text::Text};
 use crate::check::standing::Standing;
 
 pub(super) fn apps(status: &HostStatus, text: &mut Text) {
@@ -80,6 +76,25 @@ pub(super) fn checks(standings: &Standings, text: &mut Text) {
     family("drover_check_last_timestamp_seconds", help, |standing| standing.at_unix_ms as f64 / 1000.0);
 }
 
+pub(super) fn alerts(status: &HostStatus, text: &mut Text) {
+    let mut family = text.gauge("drover_alerts", "An alert that is pending or fires; always 1.");
+    for alert in &status.alerts {
+        let key = &alert.key;
+        let state = match alert.state {
+            AlertState::Pending => "pending",
+            AlertState::Firing => "firing",
+        };
+        let labels = [
+            ("alert", key.alert.as_str()),
+            ("app", key.app.as_ref().map(AppName::as_str).unwrap_or_default()),
+            ("severity", alert.severity.word()),
+            ("state", state),
+            ("subject", &key.subject),
+        ];
+        family.sample(&labels, 1);
+    }
+}
+
 pub(super) fn agent(status: &HostStatus, is_connected: bool, text: &mut Text) {
     text.gauge("drover_build_info", "The agent's version; always 1.")
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -87,30 +102,4 @@ pub(super) fn agent(status: &HostStatus, is_connected: bool, text: &mut Text) {
         .value(u8::from(is_connected));
     text.gauge("drover_spec_generation", "The generation of the host spec that was accepted last.")
         .value(status.generation);
-}
-
-/// As everything that Prometheus scrapes tells of its own process.
-pub(super) fn process(root: &Root, text: &mut Text) {
-    let Ok(stat) = root.read("proc/self/stat") else { return };
-    // Its name may have blanks and brackets in it; the last bracket ends it.
-    let Some((_, rest)) = stat.rsplit_once(')') else { return };
-    let words: Vec<u64> = rest.split_ascii_whitespace().map(|word| word.parse().unwrap_or_default()).collect();
-    let word = |field: usize| words.get(field - 3).copied().unwrap_or_default();
-    // Fields of proc(5), counted from 1: the state is the third.
-    let (user, system, started, virtual_bytes, resident_pages) = (word(14), word(15), word(22), word(23), word(24));
-    let seconds = |ticks: u64| ticks as f64 / TICKS_PER_SECOND;
-    text.counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.")
-        .value(seconds(user + system));
-    if let Ok(names) = root.names("proc/self/fd") {
-        text.gauge("process_open_fds", "Number of open file descriptors.").value(names.len());
-    }
-    let page = rustix::param::page_size() as u64;
-    text.gauge("process_resident_memory_bytes", "Resident memory size in bytes.").value(resident_pages * page);
-    let boot = root.read("proc/stat").ok();
-    let boot = boot.as_deref().and_then(|stat| stat.lines().find_map(|line| line.strip_prefix("btime ")));
-    if let Some(boot) = boot.and_then(|boot| boot.trim().parse::<f64>().ok()) {
-        text.gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")
-            .value(boot + seconds(started));
-    }
-    text.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.").value(virtual_bytes);
 }

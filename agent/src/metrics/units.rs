@@ -1,8 +1,10 @@
-//! Units of systemd: the state of all of them under node_exporter's names, and what those of drover's apps use. systemd is asked at
-//! each scrape; what hardly ever changes of a unit is remembered for a while.
+//! Units of systemd: the state of all of them under node_exporter's names, and what those of drover's apps use. The states are in the
+//! table that follows systemd's signals, so they are those of the moment of the scrape without a question; what else is told of a
+//! unit is asked when the table says that something of it has changed, and what comes of all that is kept as text until then.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,97 +13,153 @@ use drover_proto::status::HostStatus;
 use super::{
     cgroup,
     node::Root,
-    text::{Kind, Text},
+    text::{Format, Kind, Text},
 };
-use crate::host::systemd::{ListedUnit, Systemd, SystemdError};
+use crate::host::systemd::{ListedUnit, Systemd, SystemdError, UnitTable, Units as Table};
 
 /// In this order node_exporter writes them.
 const STATES: [&str; 5] = ["activating", "active", "deactivating", "failed", "inactive"];
 /// Kinds that node_exporter leaves out.
 const LEFT_OUT: [&str; 5] = ["automount", "device", "mount", "scope", "slice"];
-/// For how long it is remembered of what type a service is: another one takes a new unit file.
-const KNOWN_FOR: Duration = Duration::from_secs(600);
+/// What may change without a signal is asked again after this: how systemd stands, and that restarts are forgotten.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// Units that are told, at most.
 const MAX_UNITS: usize = 2000;
 
-/// Asks systemd.
+/// Knows what is not in the table.
 pub(super) struct Units {
     systemd: Systemd,
-    /// `Type=` of services, and when that was asked.
-    kinds: HashMap<String, (String, Instant)>,
+    table: UnitTable,
+    manager: Option<Manager>,
+    /// By unit, what was asked of services and timers.
+    asked: BTreeMap<String, Asked>,
+    /// For which revision of the table, and whose units, all was asked that there is to ask.
+    complete: Option<(u64, BTreeMap<String, String>)>,
+    written: Option<(Format, Arc<str>)>,
 }
 
-/// What one look found.
-pub(super) struct Seen {
+/// systemd itself.
+struct Manager {
     version: String,
-    state: String,
-    units: Vec<Unit>,
-    /// Of all units, those that are not told one by one too.
-    counts: [usize; STATES.len()],
-    /// Of timers: unix µs.
-    triggered: Vec<(String, u64)>,
-    own: Vec<Own>,
+    is_running: bool,
+    reading: u64,
+    at: Instant,
 }
 
-struct Unit {
-    name: String,
-    active_state: String,
-    kind: String,
+/// Of one unit.
+struct Asked {
+    /// As the table was then.
+    changed: u64,
+    reading: u64,
+    about: About,
+}
+
+enum About {
+    /// `Type=` of a service.
+    Service(String),
+    /// When a timer elapsed last, unix µs.
+    Timer(u64),
+    /// A service of an app.
+    Own(Own),
 }
 
 /// A service of an app.
+#[derive(Clone)]
 struct Own {
+    kind: String,
     app: String,
     unit: String,
     cgroup: String,
     restarts: u32,
+    at: Instant,
+}
+
+/// What one look found.
+pub(super) struct Seen {
+    /// What is told of all units.
+    states: Arc<str>,
+    own: Vec<Own>,
 }
 
 impl Units {
-    pub(super) fn new(systemd: Systemd) -> Self {
-        Self { systemd, kinds: HashMap::new() }
+    pub(super) fn new(systemd: Systemd, table: UnitTable) -> Self {
+        Self { systemd, table, manager: None, asked: BTreeMap::new(), complete: None, written: None }
     }
 
-    /// Looks at all of them. `status`: whose are an app's.
-    pub(super) async fn look(&mut self, status: &HostStatus) -> Result<Seen, SystemdError> {
-        let (version, state) = self.systemd.version_and_state().await?;
-        let listed = self.systemd.list().await?;
-        let mut counts = [0; STATES.len()];
-        for unit in &listed {
-            if let Some(index) = STATES.iter().position(|state| *state == unit.active_state) {
-                counts[index] += 1;
-            }
-        }
-        let mut told: Vec<ListedUnit> = listed.into_iter().filter(is_told).collect();
-        told.sort_by(|a, b| a.name.cmp(&b.name));
-        told.truncate(MAX_UNITS);
+    /// Looks at all of them. `status`: whose are an app's. Waits while the table is not there; what was asked counts also when that
+    /// is broken off.
+    pub(super) async fn look(&mut self, status: &HostStatus, format: Format) -> Result<Seen, SystemdError> {
+        let mut waiting = self.table.subscribe();
+        // Nobody keeps it any more where the agent ends.
+        let Ok(Some(table)) = waiting.wait_for(Option::is_some).await.map(|table| table.clone()) else {
+            return std::future::pending().await;
+        };
         let owners = owners(status);
-        let (mut units, mut triggered, mut own) = (Vec::with_capacity(told.len()), Vec::new(), Vec::new());
-        for unit in told {
-            if unit.name.ends_with(".timer") {
-                triggered.push((unit.name.clone(), self.property(&unit, "Timer", "LastTriggerUSec").await?));
-            }
-            let is_service = unit.name.ends_with(".service");
-            let kind = if is_service { self.kind(&unit).await? } else { String::new() };
-            if let Some(app) = owners.get(unit.name.as_str()).filter(|_| is_service) {
-                let restarts = self.property(&unit, "Service", "NRestarts").await?;
-                let cgroup = self.property(&unit, "Service", "ControlGroup").await?;
-                own.push(Own { app: (*app).to_owned(), unit: unit.name.clone(), cgroup, restarts });
-            }
-            units.push(Unit { name: unit.name, active_state: unit.active_state, kind });
+        let is_complete =
+            |(revision, of): &(u64, BTreeMap<String, String>)| *revision == table.revision() && *of == owners;
+        if !self.complete.as_ref().is_some_and(is_complete) || self.is_old() {
+            (self.complete, self.written) = (None, None);
+            self.ask(&table, &owners).await?;
+            self.complete = Some((table.revision(), owners));
         }
-        self.kinds.retain(|name, _| units.binary_search_by(|unit| unit.name.cmp(name)).is_ok());
-        Ok(Seen { version, state, units, counts, triggered, own })
+        let states = match &self.written {
+            Some((written, states)) if *written == format => states.clone(),
+            _ => {
+                let states: Arc<str> = self.states(&table, format).into();
+                self.written = Some((format, states.clone()));
+                states
+            }
+        };
+        let own = self.asked.values().filter_map(|asked| match &asked.about {
+            About::Own(own) => Some(own.clone()),
+            About::Service(_) | About::Timer(_) => None,
+        });
+        Ok(Seen { states, own: own.collect() })
     }
 
-    /// `Type=` of a service.
-    async fn kind(&mut self, unit: &ListedUnit) -> Result<String, SystemdError> {
-        if let Some((kind, _)) = self.kinds.get(&unit.name).filter(|(_, at)| at.elapsed() < KNOWN_FOR) {
-            return Ok(kind.clone());
+    fn is_old(&self) -> bool {
+        // What does not last is looked at again: a host that starts runs one day.
+        self.manager.as_ref().is_none_or(|manager| !manager.is_running || manager.at.elapsed() > KNOWN_FOR)
+    }
+
+    async fn ask(&mut self, table: &Table, owners: &BTreeMap<String, String>) -> Result<(), SystemdError> {
+        let is_running = self.systemd.system_state().await? == "running";
+        let known = self.manager.take().filter(|known| known.reading == table.reading());
+        let version = match known {
+            Some(known) => known.version,
+            None => self.systemd.version().await?,
+        };
+        self.manager = Some(Manager { version, is_running, reading: table.reading(), at: Instant::now() });
+        self.asked.retain(|name, _| table.get(name).is_some_and(is_told));
+        for unit in told(table) {
+            let owner = owners.get(&unit.name);
+            if !self.asked.get(&unit.name).is_some_and(|asked| asked.is_good_for(unit, owner, table)) {
+                let Some(about) = self.about(unit, owner).await? else { continue };
+                let asked = Asked { changed: unit.changed, reading: table.reading(), about };
+                self.asked.insert(unit.name.clone(), asked);
+            }
         }
-        let kind: String = self.property(unit, "Service", "Type").await?;
-        self.kinds.insert(unit.name.clone(), (kind.clone(), Instant::now()));
-        Ok(kind)
+        Ok(())
+    }
+
+    /// `None`: there is nothing to ask of this kind.
+    async fn about(&self, unit: &ListedUnit, owner: Option<&String>) -> Result<Option<About>, SystemdError> {
+        if unit.name.ends_with(".timer") {
+            return Ok(Some(About::Timer(self.property(unit, "Timer", "LastTriggerUSec").await?)));
+        }
+        if !unit.name.ends_with(".service") {
+            return Ok(None);
+        }
+        let kind = self.property(unit, "Service", "Type").await?;
+        let Some(app) = owner else { return Ok(Some(About::Service(kind))) };
+        Ok(Some(About::Own(Own {
+            kind,
+            app: app.clone(),
+            unit: unit.name.clone(),
+            cgroup: self.property(unit, "Service", "ControlGroup").await?,
+            restarts: self.property(unit, "Service", "NRestarts").await?,
+            at: Instant::now(),
+        })))
     }
 
     /// Of a unit that has gone since it was listed it is the default.
@@ -114,6 +172,64 @@ impl Units {
             answer => answer,
         }
     }
+
+    /// The families about all units.
+    fn states(&self, table: &Table, format: Format) -> String {
+        let mut text = Text::new(format, 0);
+        let running = self.manager.as_ref().is_some_and(|manager| manager.is_running);
+        let help = "Whether the system is operational (see 'systemctl is-system-running')";
+        text.gauge("node_systemd_system_running", help).value(u8::from(running));
+        let help = "Seconds since epoch of last trigger.";
+        let mut triggered = text.gauge("node_systemd_timer_last_trigger_seconds", help);
+        for (name, asked) in &self.asked {
+            if let About::Timer(at_us) = asked.about {
+                triggered.sample(&[("name", name)], at_us as f64 / 1e6);
+            }
+        }
+        let mut states = text.gauge("node_systemd_unit_state", "Systemd unit");
+        for unit in told(table) {
+            let kind = self.asked.get(&unit.name).map_or("", |asked| asked.about.kind());
+            for state in STATES {
+                let labels = [("name", unit.name.as_str()), ("state", state), ("type", kind)];
+                states.sample(&labels, u8::from(unit.active_state == state));
+            }
+        }
+        // Of all units, those that are not told one by one too.
+        let mut counts = text.gauge("node_systemd_units", "Summary of systemd unit states");
+        for state in STATES {
+            counts.sample(&[("state", state)], table.iter().filter(|unit| unit.active_state == state).count());
+        }
+        if let Some(Manager { version, .. }) = &self.manager {
+            text.gauge("node_systemd_version", "Detected systemd version")
+                .sample(&[("version", version)], number_of(version));
+        }
+        text.section()
+    }
+}
+
+impl Asked {
+    fn is_good_for(&self, unit: &ListedUnit, owner: Option<&String>, table: &Table) -> bool {
+        let is_of_same = match &self.about {
+            About::Own(own) => Some(&own.app) == owner && own.at.elapsed() < KNOWN_FOR,
+            About::Service(_) => owner.is_none(),
+            About::Timer(_) => true,
+        };
+        is_of_same && self.changed == unit.changed && self.reading == table.reading()
+    }
+}
+
+impl About {
+    fn kind(&self) -> &str {
+        match self {
+            Self::Service(kind) | Self::Own(Own { kind, .. }) => kind,
+            Self::Timer(_) => "",
+        }
+    }
+}
+
+/// Those that are told one by one.
+fn told(table: &Table) -> impl Iterator<Item = &ListedUnit> {
+    table.iter().filter(|unit| is_told(unit)).take(MAX_UNITS)
 }
 
 fn is_told(unit: &ListedUnit) -> bool {
@@ -122,10 +238,10 @@ fn is_told(unit: &ListedUnit) -> bool {
 }
 
 /// By unit.
-fn owners(status: &HostStatus) -> BTreeMap<&str, &str> {
+fn owners(status: &HostStatus) -> BTreeMap<String, String> {
     let units = status.apps.iter().flat_map(|(app, status)| {
         let units = status.parts.iter().filter(|part| part.kind == "unit");
-        units.map(move |part| (part.name.as_str(), app.as_str()))
+        units.map(move |part| (part.name.clone(), app.to_string()))
     });
     units.collect()
 }
@@ -134,25 +250,7 @@ pub(super) fn write(root: &Root, seen: &Seen, text: &mut Text) {
     if !seen.own.is_empty() {
         own(root, &seen.own, text);
     }
-    text.gauge("node_systemd_system_running", "Whether the system is operational (see 'systemctl is-system-running')")
-        .value(u8::from(seen.state == "running"));
-    let mut triggered = text.gauge("node_systemd_timer_last_trigger_seconds", "Seconds since epoch of last trigger.");
-    for (name, at_us) in &seen.triggered {
-        triggered.sample(&[("name", name)], *at_us as f64 / 1e6);
-    }
-    let mut states = text.gauge("node_systemd_unit_state", "Systemd unit");
-    for unit in &seen.units {
-        for state in STATES {
-            let labels = [("name", unit.name.as_str()), ("state", state), ("type", unit.kind.as_str())];
-            states.sample(&labels, u8::from(unit.active_state == state));
-        }
-    }
-    let mut counts = text.gauge("node_systemd_units", "Summary of systemd unit states");
-    for (state, count) in STATES.iter().zip(seen.counts) {
-        counts.sample(&[("state", state)], count);
-    }
-    text.gauge("node_systemd_version", "Detected systemd version")
-        .sample(&[("version", &seen.version)], number_of(&seen.version));
+    text.add(&seen.states);
 }
 
 fn labels<'r>((unit, _): &'r (&Own, cgroup::Usage)) -> [(&'static str, &'r str); 2] {
@@ -196,7 +294,9 @@ mod tests {
             name: name.to_owned(),
             is_loaded,
             active_state: "active".to_owned(),
+            sub_state: String::new(),
             path: zbus::ObjectPath::try_from("/x").unwrap().into(),
+            changed: 1,
         };
         assert!(is_told(&unit("nginx.service", true)) && is_told(&unit("multi-user.target", true)));
         assert!(!is_told(&unit("nginx.service", false)) && !is_told(&unit("system.slice", true)));

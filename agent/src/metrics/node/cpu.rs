@@ -63,6 +63,34 @@ impl Processors {
     }
 }
 
+/// What all processors together did, in ticks.
+pub(in crate::metrics) struct Used {
+    /// Neither idle nor waiting for a disk.
+    pub busy: u64,
+    /// All.
+    pub ticks: u64,
+    /// How many are there.
+    pub cores: u32,
+}
+
+/// `None`: `/proc/stat` is not as expected.
+pub(in crate::metrics) fn used(root: &Root) -> Option<Used> {
+    let stat = root.read("proc/stat").ok()?;
+    let (mut sum, mut cores) = (None, 0);
+    for line in stat.lines().filter_map(|line| line.strip_prefix("cpu")) {
+        if line.starts_with(' ') {
+            sum = Some(line);
+        } else {
+            cores += 1;
+        }
+    }
+    // Guests are counted among users already.
+    let ticks: Vec<u64> = sum?.split_ascii_whitespace().take(MODES.len()).map_while(|word| word.parse().ok()).collect();
+    let all: u64 = ticks.iter().sum();
+    let idle: u64 = ticks.iter().skip(IDLE).take(2).sum();
+    Some(Used { busy: all - idle, ticks: all, cores })
+}
+
 pub(super) fn stat(root: &Root, text: &mut Text) -> io::Result<()> {
     let stat = root.read("proc/stat")?;
     let value = |key: &str| {

@@ -113,6 +113,23 @@ pub(super) fn diskstats(root: &Root, text: &mut Text) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes read from all disks, and written. What lies on other disks (LVM, RAID), which count it, too, or in memory, is left out.
+pub(in crate::metrics) fn moved(root: &Root) -> Option<(u64, u64)> {
+    let diskstats = root.read("proc/diskstats").ok()?;
+    let bytes = |sectors: Option<&str>| sectors.and_then(|word| word.parse::<u64>().ok()).unwrap_or_default() * 512;
+    let mut sum = (0, 0);
+    for line in diskstats.lines() {
+        let mut words = line.split_ascii_whitespace().skip(2);
+        let Some(device) = words.next() else { continue };
+        if is_left_out(device) || ["dm-", "md", "zram"].iter().any(|kind| device.starts_with(kind)) {
+            continue;
+        }
+        sum.0 += bytes(words.nth(2));
+        sum.1 += bytes(words.nth(3));
+    }
+    Some(sum)
+}
+
 /// node_exporter's `^(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$`: what is in memory, and partitions.
 fn is_left_out(device: &str) -> bool {
     let stem = device.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -30,21 +30,29 @@ const STACK_BYTES: usize = 64 << 10;
 
 /// What is mounted where.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Mount {
-    device: String,
-    point: PathBuf,
+pub(crate) struct Mount {
+    /// What.
+    pub(crate) device: String,
+    /// Where.
+    pub(crate) point: PathBuf,
     kind: String,
-    is_read_only: bool,
+    /// Nobody can write there.
+    pub(crate) is_read_only: bool,
 }
 
 /// In bytes and in files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Room {
-    size: u64,
-    free: u64,
-    available: u64,
-    files: u64,
-    files_free: u64,
+pub(crate) struct Room {
+    /// All of it.
+    pub(crate) size: u64,
+    /// Not in use.
+    pub(crate) free: u64,
+    /// Of that, what everybody may use.
+    pub(crate) available: u64,
+    /// All inodes.
+    pub(crate) files: u64,
+    /// Not in use.
+    pub(crate) files_free: u64,
 }
 
 /// Asks a file system; may take for ever.
@@ -75,24 +83,42 @@ impl Filesystems {
     }
 
     pub(super) fn collect(&mut self, root: &Root, text: &mut Text) -> io::Result<()> {
-        // Those of the first process: the agent's own may differ.
-        let mounts = root.read("proc/1/mounts").or_else(|_| root.read("proc/self/mounts"))?;
-        let mut seen = BTreeSet::new();
-        let told: Vec<Mount> = mounts
-            .lines()
-            .filter_map(mount)
-            .filter(is_told)
-            .filter(|mount| seen.insert((mount.device.clone(), mount.point.clone())))
-            .take(MAX_MOUNTS)
-            .collect();
-        if told.is_empty() && mounts.is_empty() {
-            return Err(odd("proc/1/mounts"));
-        }
-        let mut patience = HANG_FOR;
-        let rows: Vec<(&Mount, Option<Room>)> =
-            told.iter().map(|mount| (mount, self.room(mount, &mut patience).ok())).collect();
+        let rooms = self.rooms(root)?;
+        let rows: Vec<(&Mount, Option<Room>)> = rooms.iter().map(|(mount, room)| (mount, *room)).collect();
         write(&rows, text);
         Ok(())
+    }
+
+    /// The file systems that are told, with their room; `None`: it does not answer.
+    pub(crate) fn rooms(&mut self, root: &Root) -> io::Result<Vec<(Mount, Option<Room>)>> {
+        let told = mounts(root)?;
+        let mut patience = HANG_FOR;
+        let with_room = |mount: Mount| {
+            let room = self.room(&mount, &mut patience).ok();
+            (mount, room)
+        };
+        Ok(told.into_iter().map(with_room).collect())
+    }
+
+    /// How much of the fullest disk is used, of 100 and as `df` counts: what only root may still fill is not there. Neither
+    /// counts what cannot be written, nor what is in memory or elsewhere.
+    pub(in crate::metrics) fn fullest(&mut self, root: &Root) -> io::Result<f64> {
+        let is_disk = |mount: &Mount| {
+            let is_memory = matches!(mount.kind.as_str(), "tmpfs" | "ramfs" | "efivarfs");
+            !mount.is_read_only && !is_memory && !ELSEWHERE.iter().any(|kind| mount.kind.starts_with(kind))
+        };
+        let (mut patience, mut fullest, mut seen) = (HANG_FOR, 0.0_f64, BTreeSet::new());
+        for mount in mounts(root)?.iter().filter(|mount| is_disk(mount)) {
+            if seen.insert(mount.device.as_str())
+                && let Ok(room) = self.room(mount, &mut patience)
+            {
+                let used = room.size.saturating_sub(room.free);
+                let usable = used.saturating_add(room.available);
+                let share = if usable == 0 { 0.0 } else { used as f64 / usable as f64 * 100.0 };
+                fullest = fullest.max(share);
+            }
+        }
+        Ok(fullest)
     }
 
     fn room(&mut self, mount: &Mount, patience: &mut Duration) -> io::Result<Room> {
@@ -139,6 +165,20 @@ impl Filesystems {
         })?;
         Ok(Worker { points, answers })
     }
+}
+
+fn mounts(root: &Root) -> io::Result<Vec<Mount>> {
+    // Those of the first process: the agent's own may differ.
+    let mounts = root.read("proc/1/mounts").or_else(|_| root.read("proc/self/mounts"))?;
+    let mut seen = BTreeSet::new();
+    let told: Vec<Mount> = mounts
+        .lines()
+        .filter_map(mount)
+        .filter(is_told)
+        .filter(|mount| seen.insert((mount.device.clone(), mount.point.clone())))
+        .take(MAX_MOUNTS)
+        .collect();
+    if told.is_empty() && mounts.is_empty() { Err(odd("proc/1/mounts")) } else { Ok(told) }
 }
 
 fn forget(asked: &Mutex<BTreeSet<PathBuf>>, point: &Path) {
@@ -291,6 +331,24 @@ mod tests {
         let read_only =
             "node_filesystem_readonly{device=\"/dev/vdb\",fstype=\"xfs\",mountpoint=\"/mnt/a b\\\\\\nc\"} 1";
         assert!(text.contains(read_only), "{text}");
+    }
+
+    #[test]
+    fn the_fullest_disk_is_as_df_says() {
+        let (_dir, root) = root(
+            "/dev/vda / ext4 rw 0 0\n/dev/vdb /data xfs rw 0 0\n/dev/vdc /cd ext4 ro 0 0\ntmpfs /run tmpfs rw 0 0\n\
+             server:/x /x nfs4 rw 0 0\n",
+        );
+        fn ask(point: &Path) -> io::Result<Room> {
+            let free = match point.to_str() {
+                Some("/") => 400,
+                Some("/data") => 500,
+                _ => 0,
+            };
+            Ok(Room { free, available: free.min(300), ..ROOM })
+        }
+        let share = Filesystems::asking(ask).fullest(&root).unwrap();
+        assert!((share - 600.0 / 900.0 * 100.0).abs() < 1e-9, "{share}");
     }
 
     #[test]

@@ -25,6 +25,31 @@ pub(super) fn meminfo(root: &Root, text: &mut Text) -> io::Result<()> {
     if is_empty { Err(odd("proc/meminfo")) } else { Ok(()) }
 }
 
+/// In bytes.
+#[derive(Default)]
+pub(in crate::metrics) struct Room {
+    pub memory: u64,
+    pub available: u64,
+    pub swap: u64,
+    pub swap_free: u64,
+}
+
+pub(in crate::metrics) fn room(root: &Root) -> Option<Room> {
+    let meminfo = root.read("proc/meminfo").ok()?;
+    let mut room = Room::default();
+    for (key, rest) in meminfo.lines().filter_map(|line| line.split_once(':')) {
+        let field = match key {
+            "MemTotal" => &mut room.memory,
+            "MemAvailable" => &mut room.available,
+            "SwapTotal" => &mut room.swap,
+            "SwapFree" => &mut room.swap_free,
+            _ => continue,
+        };
+        *field = number(&mut rest.split_ascii_whitespace())?.saturating_mul(1024);
+    }
+    Some(room)
+}
+
 pub(super) fn vmstat(root: &Root, text: &mut Text) -> io::Result<()> {
     let vmstat = root.read("proc/vmstat")?;
     for line in vmstat.lines() {

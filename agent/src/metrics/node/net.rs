@@ -40,6 +40,16 @@ const COLUMNS: [&str; 16] = [
     "transmit_compressed",
 ];
 
+/// Bytes received and sent by all interfaces but loopback.
+pub(in crate::metrics) fn moved(root: &Root) -> Option<(u64, u64)> {
+    let dev = root.read("proc/net/dev").ok()?;
+    let others = dev.lines().skip(2).filter_map(|line| line.rsplit_once(':')).filter(|(name, _)| name.trim() != "lo");
+    Some(others.fold((0, 0), |(received, sent), (_, numbers)| {
+        let column = |index: usize| numbers.split_ascii_whitespace().nth(index)?.parse::<u64>().ok();
+        (received + column(0).unwrap_or_default(), sent + column(8).unwrap_or_default())
+    }))
+}
+
 pub(super) fn netdev(root: &Root, text: &mut Text) -> io::Result<()> {
     let dev = root.read("proc/net/dev")?;
     let rows: Vec<(&str, Vec<u64>)> = dev

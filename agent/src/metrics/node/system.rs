@@ -61,6 +61,31 @@ pub(super) fn pressure(root: &Root, text: &mut Text) -> io::Result<()> {
     Ok(())
 }
 
+/// For what.
+#[derive(Clone, Copy)]
+pub(in crate::metrics) enum Waiting {
+    Cpu,
+    Memory,
+    Io,
+}
+
+/// Share of the last 10 s in which somebody waited, of 100.
+pub(in crate::metrics) fn waiting(root: &Root, what: Waiting) -> Option<f64> {
+    let path = match what {
+        Waiting::Cpu => "proc/pressure/cpu",
+        Waiting::Memory => "proc/pressure/memory",
+        Waiting::Io => "proc/pressure/io",
+    };
+    let pressure = root.read(path).ok()?;
+    let some = pressure.lines().find_map(|line| line.strip_prefix("some avg10="))?;
+    some.split(' ').next()?.parse().ok()
+}
+
+/// The first number of a file.
+pub(in crate::metrics) fn first_number(root: &Root, path: &str) -> Option<f64> {
+    root.read(path).ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
 pub(super) fn entropy(root: &Root, text: &mut Text) -> io::Result<()> {
     let available = root.read("proc/sys/kernel/random/entropy_avail")?;
     text.gauge("node_entropy_available_bits", "Bits of available entropy.").value(whole(&available)?);
