@@ -1,23 +1,42 @@
 //! One look at one check: what came back, and whether it is what was wanted. `gate` decides what follows from many looks.
 //! `http` has the HTTP half.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use drover_proto::{
+    app::{CertificateAt, CertificateProbe, DiskProbe, FileProbe, RestartBudget},
     duration::Span,
-    name::{UnitName, UserName},
+    name::{ContainerName, UnitName, UserName},
 };
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
-use crate::host::{
-    process::{self, Command},
-    systemd::Systemd,
-    users,
+use crate::{
+    budget::Budget,
+    gate::containers,
+    host::{
+        docker::Engine,
+        process::{self, Command},
+        systemd::Systemd,
+        users,
+    },
+    policy,
+    render::Instance,
 };
 
+mod address;
+mod certificate;
 mod http;
+mod places;
 pub mod standing;
+
+/// Looks at files and file systems that may hang at one time, as those of a network do: each holds a thread until it ends.
+const HANGING: usize = 4;
 
 /// A check with every hole filled.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +47,27 @@ pub struct RenderedCheck {
     pub interval: Span,
     /// For one look.
     pub timeout: Span,
+    /// How many answers in a row change how it stands.
+    pub rules: standing::Rules,
+    /// For so long after a start failures do not count.
+    pub start_period: Span,
+    /// With it, what may start: the app's units and containers.
+    pub parts: Vec<Instance>,
+    /// Restarted when it fails.
+    pub restart: Option<Instance>,
+    /// How often.
+    pub budget: Budget,
+}
+
+impl RenderedCheck {
+    /// One that restarts nothing.
+    #[must_use]
+    pub fn new(probe: RenderedProbe, interval: Span, timeout: Span) -> Self {
+        let rules = standing::Rules { rise: 1, fall: 2 };
+        let budget = Budget::from(RestartBudget::default());
+        let (start_period, parts) = (Span::default(), Vec::new());
+        Self { probe, interval, timeout, rules, start_period, parts, restart: None, budget }
+    }
 }
 
 /// How a check looks.
@@ -46,6 +86,14 @@ pub enum RenderedProbe {
     },
     /// A unit is active.
     Unit(UnitName),
+    /// A container runs, and is healthy if it has a healthcheck.
+    Container(ContainerName),
+    /// A certificate is good, and stays so for a while.
+    Certificate(CertificateProbe),
+    /// A file is not too old.
+    File(FileProbe),
+    /// A file system is not too full.
+    Disk(DiskProbe),
 }
 
 /// An HTTP request and what its answer must be; as `drover_proto::app::HttpProbe`.
@@ -87,25 +135,77 @@ impl Probed {
     }
 }
 
-/// Looks once. Never takes longer than the check's timeout (and a moment, to end a program).
-pub async fn probe(check: &RenderedCheck, systemd: &Systemd) -> Probed {
-    let timeout = check.timeout.as_duration();
-    let looking = async {
-        match &check.probe {
-            RenderedProbe::Http(http) => http::probe(http).await,
-            RenderedProbe::Tcp(address) => tcp(address).await,
-            RenderedProbe::Command { run, user } => command(run, user, timeout).await,
-            RenderedProbe::Unit(name) => unit(name, systemd).await,
-        }
-    };
-    let limit = match &check.probe {
-        // The program is ended by its own clock, and says its last words.
-        RenderedProbe::Command { .. } => timeout + Duration::from_secs(2),
-        RenderedProbe::Http(_) | RenderedProbe::Tcp(_) | RenderedProbe::Unit(_) => timeout,
-    };
-    tokio::time::timeout(limit, looking)
-        .await
-        .unwrap_or_else(|_| Probed::bad(format!("{}: no answer within {}", what(&check.probe), check.timeout)))
+/// What looks need.
+#[derive(Clone)]
+pub struct Asker {
+    systemd: Systemd,
+    engine: Engine,
+    policy: PathBuf,
+    hanging: Arc<Semaphore>,
+}
+
+impl Asker {
+    /// Asks these, and goes where the host's policy lets it.
+    #[must_use]
+    pub fn new(systemd: &Systemd, engine: &Engine) -> Self {
+        Self::under(systemd, engine, Path::new(policy::FILE))
+    }
+
+    /// The same with another file of the host's policy.
+    #[must_use]
+    pub fn under(systemd: &Systemd, engine: &Engine, policy: &Path) -> Self {
+        let hanging = Arc::new(Semaphore::new(HANGING));
+        Self { systemd: systemd.clone(), engine: engine.clone(), policy: policy.to_owned(), hanging }
+    }
+
+    /// Looks once. Never takes longer than the check's timeout (and a moment, to end a program).
+    pub async fn probe(&self, check: &RenderedCheck) -> Probed {
+        let timeout = check.timeout.as_duration();
+        let looking = async {
+            match &check.probe {
+                RenderedProbe::Http(http) => http::probe(http, &self.policy).await,
+                RenderedProbe::Tcp(endpoint) => tcp(endpoint, &self.policy).await,
+                RenderedProbe::Command { run, user } => command(run, user, timeout).await,
+                RenderedProbe::Unit(name) => unit(name, &self.systemd).await,
+                RenderedProbe::Container(name) => container(name, &self.engine).await,
+                RenderedProbe::Certificate(CertificateProbe {
+                    at: CertificateAt::Endpoint { address, server_name },
+                    min_left,
+                }) => certificate::shown(address, server_name.as_deref(), *min_left, &self.policy).await,
+                RenderedProbe::Certificate(CertificateProbe { at: CertificateAt::File(path), min_left }) => {
+                    let (path, min_left) = (path.clone(), *min_left);
+                    self.slowly(move || certificate::kept(path.as_path(), min_left)).await
+                }
+                RenderedProbe::File(file) => {
+                    let file = file.clone();
+                    self.slowly(move || places::file(&file, std::time::SystemTime::now())).await
+                }
+                RenderedProbe::Disk(disk) => {
+                    let disk = disk.clone();
+                    self.slowly(move || places::disk(&disk)).await
+                }
+            }
+        };
+        let limit = match &check.probe {
+            // The program is ended by its own clock, and says its last words.
+            RenderedProbe::Command { .. } => timeout + Duration::from_secs(2),
+            _ => timeout,
+        };
+        tokio::time::timeout(limit, looking)
+            .await
+            .unwrap_or_else(|_| Probed::bad(format!("{}: no answer within {}", what(&check.probe), check.timeout)))
+    }
+
+    /// On a thread of its own; only so many at a time, also of those that nobody waits for any more.
+    async fn slowly(&self, look: impl FnOnce() -> Probed + Send + 'static) -> Probed {
+        let Ok(place) = self.hanging.clone().acquire_owned().await else { return Probed::bad("nobody looks any more") };
+        let looked = tokio::task::spawn_blocking(move || {
+            let probed = look();
+            drop(place);
+            probed
+        });
+        looked.await.unwrap_or_else(|error| Probed::bad(error.to_string()))
+    }
 }
 
 /// What a probe looks at, for its answer.
@@ -115,13 +215,32 @@ fn what(probe: &RenderedProbe) -> String {
         RenderedProbe::Tcp(address) => format!("connecting to {address}"),
         RenderedProbe::Command { run, .. } => run.first().cloned().unwrap_or_default(),
         RenderedProbe::Unit(unit) => unit.to_string(),
+        RenderedProbe::Container(name) => format!("container {name}"),
+        RenderedProbe::Certificate(certificate) => match &certificate.at {
+            CertificateAt::File(path) => path.to_string(),
+            CertificateAt::Endpoint { address, .. } => format!("the certificate of {address}"),
+        },
+        RenderedProbe::File(file) => file.path.to_string(),
+        RenderedProbe::Disk(disk) => disk.path.to_string(),
     }
 }
 
-async fn tcp(address: &str) -> Probed {
-    match TcpStream::connect(address).await {
-        Ok(_) => Probed::good(format!("{address} accepts connections")),
-        Err(error) => Probed::bad(format!("connecting to {address}: {error}")),
+async fn tcp(endpoint: &str, policy: &Path) -> Probed {
+    match address::connect(endpoint, policy).await {
+        Ok(_) => Probed::good(format!("{endpoint} accepts connections")),
+        Err(why) => Probed::bad(format!("connecting to {endpoint}: {why}")),
+    }
+}
+
+async fn container(name: &ContainerName, engine: &Engine) -> Probed {
+    match engine.container(name).await {
+        Ok(None) => Probed::bad(format!("container {name} is not there, wanted running")),
+        Err(error) => Probed::bad(format!("container {name}: {error}")),
+        Ok(Some(state)) => {
+            let is_well = state.status == "running" && state.health.as_ref().is_none_or(|it| it.status == "healthy");
+            let seen = format!("container {name} is {}", containers::line(&state));
+            if is_well { Probed::good(seen) } else { Probed::bad(format!("{seen}, wanted running and healthy")) }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What containers may do on this host: read from `/etc/drover/policy.toml`, which belongs to whoever owns the host, and
+//! What containers may do on this host, and where its checks may connect to: read from `/etc/drover/policy.toml`, which belongs to whoever owns the host, and
 //! which no coordinator can change. `observe` reads it, `plan` and `exec` ask `refusals`.
 
 use std::{collections::BTreeMap, io, path::Path};
@@ -10,6 +10,7 @@ use drover_proto::{
 use serde::Deserialize;
 
 use crate::render::{Layout, RenderedContainer};
+pub use checks::Checks;
 pub use compose::{of_project, places_of_project};
 
 /// Where it lies.
@@ -43,6 +44,8 @@ const OWN_LOGS: [&str; 4] = ["json-file", "local", "journald", "none"];
 pub struct Policy {
     /// Of containers.
     pub containers: Containers,
+    /// Of checks.
+    pub checks: Checks,
 }
 
 /// What containers may do.
@@ -195,6 +198,7 @@ fn of_path(allowed: &Containers, path: &str, real: &str, layout: &Layout) -> Opt
     Some(format!("{shown} is in none of the directories that containers may see (bind_sources)"))
 }
 
+mod checks;
 mod compose;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Pure: a release as one host will have it. `DesiredApp` and the host's facts in; exact file contents, unit texts, env
 //! file, release path, fingerprints, hooks and checks out. `observe` and `plan` read it, `exec` writes it.
 
+mod checks;
 mod compose;
 mod container;
 mod env;

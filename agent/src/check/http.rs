@@ -1,25 +1,32 @@
 //! The HTTP half of `check`: one request, no redirects, no proxy, a bounded answer, and what must be in it.
 
-use reqwest::{Client, Method, Response, header::HeaderMap, redirect::Policy};
+use std::path::Path;
+
+use reqwest::{Client, Method, Response, Url, header::HeaderMap, redirect::Policy};
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
-use super::{Probed, RenderedHttp};
+use super::{Probed, RenderedHttp, address};
 use crate::host::process::printable;
 
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// How much of an unwanted body is shown.
 const SHOWN_CHARS: usize = 400;
 
-pub(super) async fn probe(http: &RenderedHttp) -> Probed {
+pub(super) async fn probe(http: &RenderedHttp, policy: &Path) -> Probed {
     let asked = format!("{} {}", http.method, http.url);
-    match ask(http).await {
+    match ask(http, policy).await {
         Ok(response) => judge(http, &asked, response).await,
         Err(why) => Probed::bad(format!("{asked}: {why}")),
     }
 }
 
-async fn ask(http: &RenderedHttp) -> Result<Response, String> {
+async fn ask(http: &RenderedHttp, policy: &Path) -> Result<Response, String> {
+    let url = Url::parse(&http.url).map_err(|e| e.to_string())?;
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return Err("it has no host".to_owned());
+    };
+    let addresses = address::allowed(host, port, policy).await?;
     let method = Method::from_bytes(http.method.as_bytes()).map_err(|e| e.to_string())?;
     let mut headers = HeaderMap::new();
     for (name, value) in &http.headers {
@@ -32,8 +39,10 @@ async fn ask(http: &RenderedHttp) -> Result<Response, String> {
     // are read only for https.
     let client = Client::builder().redirect(Policy::none()).no_proxy().pool_max_idle_per_host(0).http1_only();
     let client = if http.url.starts_with("https:") { client } else { client.tls_certs_only([]) };
+    // Whatever a name leads to when it is looked up again, these were judged.
+    let client = client.resolve_to_addrs(host, &addresses);
     let client = client.build().map_err(|e| plain(&e))?;
-    client.request(method, &http.url).headers(headers).send().await.map_err(|e| plain(&e))
+    client.request(method, url).headers(headers).send().await.map_err(|e| plain(&e))
 }
 
 /// The innermost reason; the outer ones repeat the URL.

@@ -10,6 +10,8 @@ use tokio::{
 
 use super::*;
 
+mod reach;
+
 fn systemd() -> Systemd {
     Systemd::connect_to("unix:path=/no/such/bus")
 }
@@ -19,8 +21,13 @@ async fn look(probe_: RenderedProbe) -> Probed {
 }
 
 async fn look_for(looked: RenderedProbe, timeout_ms: u64) -> Probed {
-    let check = RenderedCheck { probe: looked, interval: Span::from_secs(1), timeout: Span::from_ms(timeout_ms) };
-    probe(&check, &systemd()).await
+    let directory = tempfile::tempdir().unwrap();
+    asked(looked, timeout_ms, &directory.path().join("policy.toml")).await
+}
+
+async fn asked(looked: RenderedProbe, timeout_ms: u64, policy: &Path) -> Probed {
+    let check = RenderedCheck::new(looked, Span::from_secs(1), Span::from_ms(timeout_ms));
+    Asker::under(&systemd(), &Engine::default(), policy).probe(&check).await
 }
 
 /// Answers every connection with these bytes, and gives back the last request.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use drover_proto::{
-    app::{Content, Drift, FilePart, Probe},
+    app::{Content, Drift, FilePart},
     digest::Digest,
-    name::{AbsPath, CheckName, UnitName},
+    name::{AbsPath, UnitName},
     secret::Secret,
     spec::DesiredApp,
     template::{Argv, Hole, Segment, Template},
@@ -16,7 +16,6 @@ use super::{
     FileKind, HostFacts, Layout, Ports, RenderError, RenderedBuild, RenderedFile, RenderedHook, Tree, Validate, env,
     error, root,
 };
-use crate::check::{RenderedCheck, RenderedHttp, RenderedProbe};
 
 /// Fills holes for one release on one host.
 pub(super) struct Filler<'a> {
@@ -62,7 +61,7 @@ impl Filler<'_> {
         }
     }
 
-    fn argv(&self, field: &str, argv: &Argv) -> Result<Vec<String>, RenderError> {
+    pub(super) fn argv(&self, field: &str, argv: &Argv) -> Result<Vec<String>, RenderError> {
         argv.iter().map(|arg| self.fill(field, arg)).collect()
     }
 
@@ -196,37 +195,6 @@ impl Filler<'_> {
             });
         }
         Ok(hooks)
-    }
-
-    pub(super) fn checks(&self) -> Result<BTreeMap<CheckName, RenderedCheck>, RenderError> {
-        let mut checks = BTreeMap::new();
-        for (name, check) in &self.desired.spec.checks {
-            let field = format!("checks.{name}");
-            let probe = match &check.probe {
-                Probe::Http(http) => {
-                    let mut headers = BTreeMap::new();
-                    for (header, value) in &http.headers {
-                        headers.insert(header.clone(), self.fill(&field, value)?);
-                    }
-                    RenderedProbe::Http(RenderedHttp {
-                        url: self.fill(&field, &http.url)?,
-                        method: http.method.clone(),
-                        headers,
-                        status: http.status,
-                        expect_headers: http.expect_headers.clone(),
-                        body_contains: http.body_contains.clone(),
-                        json: http.json.clone(),
-                    })
-                }
-                Probe::Tcp(address) => RenderedProbe::Tcp(address.clone()),
-                Probe::Command { run, user } => {
-                    RenderedProbe::Command { run: self.argv(&field, run)?, user: user.clone() }
-                }
-                Probe::Unit(unit) => RenderedProbe::Unit(self.runs_as(unit)?),
-            };
-            checks.insert(name.clone(), RenderedCheck { probe, interval: check.interval, timeout: check.timeout });
-        }
-        Ok(checks)
     }
 }
 

@@ -205,7 +205,12 @@ impl Filler<'_> {
         let checks = self.desired.spec.checks.iter().filter(|(_, check)| match &check.probe {
             Probe::Http(http) => asks(&http.url) || http.headers.values().any(asks),
             Probe::Command { run, .. } => run.iter().any(asks),
-            Probe::Tcp(_) | Probe::Unit(_) => false,
+            Probe::Tcp(_)
+            | Probe::Unit(_)
+            | Probe::Container(_)
+            | Probe::Certificate(_)
+            | Probe::File(_)
+            | Probe::Disk(_) => false,
         });
         checks.map(|(name, _)| name.clone()).collect()
     }

@@ -142,6 +142,7 @@ pub(crate) fn desired() -> DesiredApp {
             checks: BTreeMap::new(),
             restart_budget: None,
             certificates: vec![],
+            alerts: std::collections::BTreeMap::new(),
         },
         secrets: BTreeMap::from([("KEY".parse().unwrap(), Secret::new("hunter2".to_owned()))]),
     }
