@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use drover_exposition::{serve, web::Web};
 use drover_proto::{event::EventKind, name::HostId};
 use sd_notify::NotifyState;
 use tokio::{
@@ -21,14 +22,20 @@ use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
+    alert,
     blob::Blobs,
     config::{Config, MetricsConfig},
     desired::Desired,
     event,
-    host::{docker::Engine, files, systemd::Systemd, unpack},
+    host::{
+        docker::Engine,
+        files,
+        systemd::{Systemd, UnitTable},
+        unpack,
+    },
     identity::Identity,
     link::{Answered, Link},
-    metrics::{self, Metrics, web::Web},
+    metrics::Metrics,
     reconcile::{self, Handle, Reconciler},
     render::Layout,
     stock::Stock,
@@ -50,6 +57,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (layout, ports) = (Layout::from(&config), config.handover.ports.clone());
     let blobs = Blobs::open(&layout, connected.clone()).context("cannot make the blob directory")?;
     let systemd = Systemd::connect().await.context("cannot reach systemd over D-Bus")?;
+    let (table, following) = UnitTable::start(systemd.clone());
     let (events, outbox, spooling) = event::open(&config.state_dir, config.events.max_bytes);
     // Before anything is said: what was spooled under another identity is not for this one.
     if let Some(identity) = identity {
@@ -74,34 +82,33 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         disk_budget: config.disk_budget,
     })
     .context("cannot read the ledgers")?;
+    let web = Web::new(config.metrics.web_config.clone());
+    let (alerts, alerting) = alert::open(&config.state_dir, handle.clone(), table.subscribe(), events_of_link.clone())
+        .context("cannot read the alerts")?;
     let link = Link {
+        metrics: config.metrics.enabled.then(|| (config.metrics.listen, web.clone())),
         state_dir: config.state_dir.clone(),
         desired,
         reconcile: handle.clone(),
         connection,
         answered: Answered::default(),
         events: events_of_link,
+        alerts,
         outbox: outbox.clone(),
     };
 
     let mut tasks = JoinSet::new();
     tasks.spawn(spooling);
+    tasks.spawn(following);
     let reconciling = tasks.spawn(reconciler.run());
+    tasks.spawn(alerting);
     tasks.spawn(link.run());
-    tasks.spawn(serve_metrics(config.metrics, handle.clone(), connected));
+    tasks.spawn(serve_metrics(config.metrics, web, handle.clone(), table, connected));
     tasks.spawn(keep_status_file(handle, config.state_dir.clone()));
     tasks.spawn(feed_watchdog());
     notify(&[NotifyState::Ready]);
 
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        ended = tasks.join_next() => {
-            // A part that ends is a fault: systemd starts the agent again, which is harmless to workloads.
-            anyhow::bail!("a part of the agent ended: {ended:?}");
-        }
-    }
+    told_to_stop(&mut tasks).await?;
     notify(&[NotifyState::Stopping]);
     tracing::info!("agent stopping; workloads go on");
     // What ends now goes on at the next start: nothing is told any more that could be lost.
@@ -109,6 +116,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     outbox.close().await;
     tasks.shutdown().await;
     Ok(())
+}
+
+/// Until SIGTERM or SIGINT.
+async fn told_to_stop(tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        // A part that ends is a fault: systemd starts the agent again, which is harmless to workloads.
+        ended = tasks.join_next() => anyhow::bail!("a part of the agent ended: {ended:?}"),
+    }
 }
 
 /// Makes the private state directory, 0700.
@@ -172,14 +190,20 @@ pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve_metrics(config: MetricsConfig, handle: Handle, link_up: watch::Receiver<Option<Channel>>) {
+async fn serve_metrics(
+    config: MetricsConfig,
+    web: Web,
+    handle: Handle,
+    table: UnitTable,
+    link_up: watch::Receiver<Option<Channel>>,
+) {
     if !config.enabled {
         return std::future::pending().await;
     }
     let (systemd, engine, status) = (handle.systemd().clone(), handle.engine().clone(), handle.status());
     let is_connected = move || link_up.borrow().is_some();
-    let metrics = Metrics::new(Some(systemd), engine, status, move || handle.standings(), is_connected);
-    metrics::serve::serve(config.listen, Arc::new(metrics), Web::new(config.web_config)).await;
+    let metrics = Metrics::new(Some((systemd, table)), engine, status, move || handle.standings(), is_connected);
+    serve::serve(config.listen, Arc::new(metrics), web).await;
 }
 
 async fn keep_status_file(handle: Handle, state_dir: std::path::PathBuf) {

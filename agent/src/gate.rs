@@ -26,6 +26,7 @@ use self::{
     verdict::{Restarts, Standing},
 };
 use crate::{
+    check::Asker,
     exec::StepFailure,
     host::{
         docker::Engine,
@@ -75,6 +76,8 @@ pub enum GateEnd {
 pub struct Gate<'a> {
     /// What must be healthy.
     pub wanted: &'a Rendered,
+    /// The critical alerts that fire now and count here: the name and a sentence of each.
+    pub alerts: &'a (dyn Fn() -> Vec<(String, String)> + Send + Sync),
     /// systemd.
     pub systemd: &'a Systemd,
     /// Docker.
@@ -96,7 +99,7 @@ impl Gate<'_> {
     /// ms, and what is missing.
     pub async fn run(&self, course: impl Fn() -> Course, mut progress: impl FnMut(u64, Vec<String>)) -> GateEnd {
         let begun = Instant::now();
-        let checks = Checks::begin(&self.wanted.checks, self.systemd);
+        let checks = Checks::begin(&self.wanted.checks, &Asker::new(self.systemd, self.engine));
         let mut stretch = Stretch::new(u64::try_from(self.min_healthy.as_millis()).unwrap_or(u64::MAX));
         let mut watch =
             Watch { begun, given_up: BTreeMap::new(), restarts: BTreeMap::new(), files: Vec::new(), files_at: None };
@@ -121,6 +124,8 @@ impl Gate<'_> {
             }
             let (mut look, mut hopeless) = self.look(&units, &checks, &mut watch, now);
             hopeless |= self.look_at(&containers, &mut look, &mut watch, now);
+            let wrong = |(of, sentence)| Problem { severity: Severity::Wrong, of, sentence };
+            look.problems.extend((self.alerts)().into_iter().map(wrong));
             for (of, standing) in compose::standings(self.brought, &projects) {
                 hopeless |= watch.judged(&of, standing, &mut look, now);
             }

@@ -26,6 +26,7 @@ pub mod disk;
 pub mod gate;
 pub mod check;
 pub mod report;
+pub mod alert;
 pub mod metrics;
 pub mod event;
 pub mod host;

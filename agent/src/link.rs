@@ -1,17 +1,20 @@
-//! The stream to the coordinator. Specs go in to `desired`, the status watch and events go out, jobs are answered; nothing else in
+//! The stream to the coordinator. Specs go in to `desired`, the status watch, figures and events go out, jobs are answered; nothing else in
 //! the agent knows that a network exists. Reconnects for ever.
 
+mod figures;
 mod jobs;
 mod renewal;
 mod session;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use drover_exposition::web::Web;
 use drover_proto::tls;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::{
+    alert::Alerts,
     desired::Desired,
     event::{Events, Outbox},
     identity::Identity,
@@ -38,6 +41,10 @@ pub struct Link {
     pub outbox: Outbox,
     /// Told when the certificate was renewed.
     pub events: Events,
+    /// Where metrics are served, and to whom; the coordinator tells Prometheus. `None`: nowhere.
+    pub metrics: Option<(SocketAddr, Web)>,
+    /// Takes the rules of alerts.
+    pub alerts: Alerts,
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

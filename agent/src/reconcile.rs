@@ -3,10 +3,11 @@
 //!
 //! `workers` work on apps: `decide` says what is due, `activation` and `revert` do it, `removal` takes an app away, `recover`
 //! works out what a damaged ledger said; `turns` keeps apart what concerns the whole host. What is committed is looked
-//! after by `refresh` and `mend`, and by `revive`, `checking`, `listen` and `watching` beside the loop. `prune` cleans the disk up, kept apart
-//! from activations by `flights`. `handle` answers questions.
+//! after by `refresh` and `mend`, and by `revive`, `checking`, `listen` and `watching` beside the loop.
+//! `prune` cleans the disk up, kept apart from activations by `flights`. `handle` answers questions.
 
 mod activation;
+mod alerts;
 mod asked;
 mod beside;
 mod checking;
@@ -15,6 +16,7 @@ mod decide;
 mod flights;
 mod handle;
 mod handover;
+mod heal;
 mod jobs;
 mod listen;
 mod mend;
@@ -45,8 +47,6 @@ use drover_proto::{
 };
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
-pub use handle::Handle;
-
 use self::{
     asked::Asked,
     checking::{Checked, Standings},
@@ -60,6 +60,7 @@ use self::{
 };
 use crate::{
     blob::Blobs,
+    check::Asker,
     desired::Desired,
     event::Events,
     exec,
@@ -73,6 +74,8 @@ use crate::{
     stock::Stock,
     upkeep::Upkeeps,
 };
+pub use alerts::{Looked, Stir};
+pub use handle::Handle;
 
 /// Between two looks at a host on which nothing is due.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -139,6 +142,8 @@ struct Shared {
     unread: Unread,
     /// Apps to be looked at before their time.
     looks: Asked<AppName>,
+    /// What `alert` is to look at.
+    stirs: Asked<Stir>,
     /// Apps that are being activated or removed.
     flights: Flights,
     /// What clean-ups remember.
@@ -151,12 +156,6 @@ type Since = (ReleaseId, RolloutId);
 impl Shared {
     fn ledger(&self, app: &AppName) -> Option<AppLedger> {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
-    }
-    fn remember(&self, ledger: &AppLedger) {
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner).insert(ledger.app.clone(), ledger.clone());
-    }
-    fn forget(&self, app: &AppName) {
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
     }
     fn owners_beside(&self, app: &AppName) -> Owners {
         Owners::beside(app, &self.apps.lock().unwrap_or_else(PoisonError::into_inner))
@@ -262,12 +261,13 @@ impl Reconciler {
             hands: Mutex::default(),
             wards: watch::Sender::new(Wards::default()),
             checked: watch::Sender::new(Checked::default()),
-            standings: Standings::default(),
+            standings: Standings::of_none(Asker::new(&parts.systemd, &parts.engine)),
             turns: Turns::new(unproven),
             down: Asked::new(),
             rewatch: Asked::new(),
             unread: Unread::default(),
             looks: Asked::new(),
+            stirs: Asked::new(),
             flights: Flights::default(),
             pruning: Pruning::default(),
             parts,

@@ -2,6 +2,7 @@
 
 mod redact;
 mod timer;
+mod within;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use drover_proto::{
+    alert::AlertStatus,
     app::Drift,
     name::{AppName, CheckName, ContainerName, Generation, UnitName, UserName},
     status::{AppStatus, HostStatus, PartStatus, Phase},
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 
 pub use redact::Redactor;
 pub(crate) use timer::failing;
+pub use within::within;
 
 use crate::{
     drift::Part,
@@ -79,6 +82,10 @@ impl Board {
             true
         });
     }
+    /// The alerts that are pending or fire.
+    pub fn alerts(&self, alerts: Vec<AlertStatus>) {
+        self.change(|status| status.alerts = alerts);
+    }
     /// Where one app is.
     pub fn phase(&self, app: &AppName, phase: Phase) {
         self.app(app, |status| status.phase = phase);
@@ -99,33 +106,15 @@ impl Board {
 }
 
 fn unknown() -> AppStatus {
-    AppStatus { desired: None, rollout: 0, running: None, phase: Phase::Pending, parts: Vec::new(), failure: None }
-}
-
-/// A status as JSON of at most `max_bytes`: with many apps, what is least missed is left out, of all of them alike.
-#[must_use]
-pub fn within(mut status: HostStatus, max_bytes: usize) -> Vec<u8> {
-    let cuts: [fn(&mut AppStatus); 4] = [
-        |_| {},
-        |app| {
-            let evidence = app.failure.iter_mut().flat_map(|failure| &mut failure.evidence);
-            evidence.for_each(|evidence| drop(evidence.lines.drain(..evidence.lines.len().saturating_sub(3))));
-        },
-        |app| {
-            app.failure.iter_mut().for_each(|failure| failure.evidence.clear());
-            app.parts.retain(|part| !part.in_sync);
-        },
-        |app| app.parts.clear(),
-    ];
-    let mut json = Vec::new();
-    for cut in cuts {
-        status.apps.values_mut().for_each(cut);
-        json = serde_json::to_vec(&status).unwrap_or_default();
-        if json.len() <= max_bytes {
-            break;
-        }
+    AppStatus {
+        desired: None,
+        rollout: 0,
+        running: None,
+        phase: Phase::Pending,
+        parts: Vec::new(),
+        failure: None,
+        checks: BTreeMap::new(),
     }
-    json
 }
 
 /// Now, in ms, on this host's clock.
@@ -311,43 +300,6 @@ pub fn problems(rendered: &Rendered, parts: &[PartStatus], notes: &BTreeMap<Part
 mod tests {
     //! The board publishes changes, and only changes.
     use super::*;
-
-    #[test]
-    fn a_report_of_many_apps_fits() {
-        use drover_proto::{
-            code::Code,
-            name::ReleaseId,
-            status::{Evidence, Failure},
-        };
-        let lines = vec!["x".repeat(400); 40];
-        let evidence = vec![Evidence { title: "journal".to_owned(), lines }; 3];
-        let mut all = HostStatus::default();
-        for number in 0..100 {
-            let app: AppName = format!("app-{number}").parse().unwrap();
-            let release = ReleaseId { app: app.clone(), number: 1 };
-            let failure = Failure {
-                code: Code::Gate,
-                release,
-                rollout: 1,
-                at_unix_ms: 1,
-                step: "gate".to_owned(),
-                cause: "it exited".to_owned(),
-                evidence: evidence.clone(),
-            };
-            let parts = vec![part("unit", "a.service", "active".to_owned(), "active".to_owned(), true); 4];
-            all.apps.insert(app, AppStatus { failure: Some(failure), parts, ..unknown() });
-        }
-        let cut = |max| serde_json::from_slice::<HostStatus>(&within(all.clone(), max)).unwrap();
-        assert_eq!(cut(usize::MAX), all);
-        for (max, lines, parts) in [(512 << 10, 3, 4), (100 << 10, 0, 0)] {
-            let cut = cut(max);
-            assert!(serde_json::to_vec(&cut).unwrap().len() <= max && cut.apps.len() == 100, "{max}");
-            let app = cut.apps.values().next().unwrap();
-            let told: usize = app.failure.iter().flat_map(|f| &f.evidence).map(|e| e.lines.len()).max().unwrap_or(0);
-            assert_eq!((told, app.parts.len()), (lines, parts), "{max}");
-            assert!(cut.apps.values().all(|app| app.failure.as_ref().unwrap().cause == "it exited"));
-        }
-    }
 
     #[test]
     fn the_board_wakes_its_readers_only_for_changes() {

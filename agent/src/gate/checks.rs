@@ -8,10 +8,7 @@ use std::{
 use drover_proto::name::CheckName;
 use tokio::task::JoinSet;
 
-use crate::{
-    check::{self, RenderedCheck},
-    host::systemd::Systemd,
-};
+use crate::check::{Asker, RenderedCheck};
 
 /// The last answer of one check.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,11 +33,11 @@ pub struct Checks {
 impl Checks {
     /// Begins to look.
     #[must_use]
-    pub fn begin(checks: &BTreeMap<CheckName, RenderedCheck>, systemd: &Systemd) -> Self {
+    pub fn begin(checks: &BTreeMap<CheckName, RenderedCheck>, asker: &Asker) -> Self {
         let answers = Arc::new(Mutex::new(BTreeMap::new()));
         let mut looks = JoinSet::new();
         for (name, check) in checks {
-            looks.spawn(look(name.clone(), check.clone(), systemd.clone(), answers.clone()));
+            looks.spawn(look(name.clone(), check.clone(), asker.clone(), answers.clone()));
         }
         Self { answers, _looks: looks }
     }
@@ -52,15 +49,10 @@ impl Checks {
     }
 }
 
-async fn look(
-    name: CheckName,
-    check: RenderedCheck,
-    systemd: Systemd,
-    answers: Arc<Mutex<BTreeMap<CheckName, Answer>>>,
-) {
+async fn look(name: CheckName, check: RenderedCheck, asker: Asker, answers: Arc<Mutex<BTreeMap<CheckName, Answer>>>) {
     let mut failures = 0;
     loop {
-        let probed = check::probe(&check, &systemd).await;
+        let probed = asker.probe(&check).await;
         failures += u64::from(!probed.ok);
         let answer = Answer { ok: probed.ok, text: probed.answer, body: probed.body, failures };
         answers.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), answer);

@@ -1,4 +1,4 @@
-//! One connection: hello, then specs and jobs in, acknowledgements, reports and events out, until it breaks.
+//! One connection: hello, then specs and jobs in, acknowledgements, reports, figures and events out, until it breaks.
 
 use std::time::Duration;
 
@@ -10,22 +10,24 @@ use drover_proto::{
     spec::DesiredApp,
     status::HostStatus,
     wire::{
-        Events, EventsAck, FromAgent, HeldApp, Hello, HostSpecDocument, Report, SpecAck, ToAgent, Welcome,
-        agent_link_client::AgentLinkClient, from_agent::Message as Out, spec_ack::Outcome as WireOutcome,
-        to_agent::Message as In,
+        Events, EventsAck, Figures, FromAgent, HeldApp, Hello, HostSpecDocument, MetricsEndpoint, Report, SpecAck,
+        ToAgent, Welcome, agent_link_client::AgentLinkClient, from_agent::Message as Out,
+        spec_ack::Outcome as WireOutcome, to_agent::Message as In,
     },
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use super::{Link, jobs::Jobs, renewal::Renewal};
+use super::{Link, figures::Ticker, jobs::Jobs, renewal::Renewal};
 use crate::{desired::Outcome, event::Batch, host::facts, identity::Identity, report};
 
 /// Messages waiting to be sent; then senders wait.
 const OUTBOX_MESSAGES: usize = 64;
 /// A report at most so often: live progress is for people.
 const REPORT_PAUSE: Duration = Duration::from_millis(200);
+/// The first protocol that knows of figures, and of where metrics are.
+const FIGURES_SINCE: u32 = 5;
 /// For the coordinator's first word.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -74,6 +76,7 @@ pub(super) async fn open<'a>(link: &'a Link, identity: Identity, channel: Channe
                 let jobs = Jobs::new(link.reconcile.clone(), out.clone(), link.answered.clone());
                 link.outbox.bind(identity.host.clone()).await;
                 let takes_events = welcome.takes_events;
+                let figures = (welcome.protocol_version >= FIGURES_SINCE).then(Ticker::default);
                 let renewal = Renewal::new(link, identity.clone(), channel.clone());
                 return Ok(Session {
                     link,
@@ -84,6 +87,7 @@ pub(super) async fn open<'a>(link: &'a Link, identity: Identity, channel: Channe
                     channel,
                     renewal,
                     takes_events,
+                    figures,
                     unacked: None,
                 });
             }
@@ -141,6 +145,8 @@ pub(super) struct Session<'a> {
     renewal: Renewal<'a>,
     /// The coordinator understands events.
     takes_events: bool,
+    /// What the host is doing, now and then; `None`: the coordinator does not know of it.
+    figures: Option<Ticker>,
     /// The last event of the batch that is under way: its run, and its number there.
     unacked: Option<(String, u64)>,
 }
@@ -181,6 +187,7 @@ impl<'a> Session<'a> {
                     self.report(report).await?;
                     next_report = tokio::time::Instant::now() + REPORT_PAUSE;
                 }
+                figures = next(&mut self.figures) => self.send(Out::Figures(figures)).await?,
                 newer = self.renewal.next(self.jobs.is_idle()) => if let Some(newer) = newer {
                     return Ok(newer);
                 },
@@ -209,6 +216,10 @@ impl<'a> Session<'a> {
             In::EventsAck(ack) => self.acked(ack).await,
             In::RenewCertificate(renew) => {
                 self.renewal.due_in(Duration::from_millis(renew.in_ms));
+                Ok(())
+            }
+            In::AlertRules(rules) => {
+                self.link.alerts.accept(&rules.rules_json);
                 Ok(())
             }
         }
@@ -267,6 +278,14 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Never, if there is none.
+async fn next(ticker: &mut Option<Ticker>) -> Figures {
+    match ticker {
+        Some(ticker) => ticker.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn hello(link: &Link, host: &HostId, protocol_version: u32) -> Hello {
     let (generation, digest) = link.desired.held(host);
     Hello {
@@ -277,7 +296,15 @@ fn hello(link: &Link, host: &HostId, protocol_version: u32) -> Hello {
         spec_digest: digest.map(|d| d.to_string()).unwrap_or_default(),
         os: facts::os_name(),
         apps: held_apps(link, host),
+        metrics: (protocol_version >= FIGURES_SINCE).then(|| endpoint(link)).flatten(),
     }
+}
+
+/// Where Prometheus may read. While nobody knows who may, nobody can.
+fn endpoint(link: &Link) -> Option<MetricsEndpoint> {
+    let (listen, web) = link.metrics.as_ref()?;
+    let tls = web.now().is_ok_and(|access| access.tls.is_some());
+    Some(MetricsEndpoint { listen: listen.to_string(), tls })
 }
 
 /// What the coordinator compares with its store: after a restore from a backup that one may know less.

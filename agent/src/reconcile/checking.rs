@@ -11,10 +11,9 @@ use std::{
 use drover_proto::name::{AppName, CheckName};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::Shared;
+use super::{Shared, Stir};
 use crate::{
-    check::{self, Probed, RenderedCheck, standing::Standing},
-    host::systemd::Systemd,
+    check::{Asker, Probed, RenderedCheck, standing::Standing},
     render::Rendered,
     report::now_unix_ms,
 };
@@ -27,16 +26,19 @@ const AT_EASE: Duration = Duration::from_secs(10);
 const JITTER: u32 = 10;
 
 /// A check of an app.
-type Key = (AppName, CheckName);
+pub(super) type Key = (AppName, CheckName);
 
 /// What is asked: the checks of all committed releases.
 pub(super) type Checked = Arc<BTreeMap<Key, RenderedCheck>>;
 
 /// How they stand, each with the question that was answered.
-#[derive(Default)]
-pub(super) struct Standings(Mutex<BTreeMap<Key, (RenderedCheck, Standing)>>);
+pub(super) struct Standings(Mutex<BTreeMap<Key, (RenderedCheck, Standing)>>, Asker);
 
 impl Standings {
+    /// None yet; by whom they are asked.
+    pub(super) fn of_none(asker: Asker) -> Self {
+        Self(Mutex::default(), asker)
+    }
     /// Of all apps, for metrics.
     pub(super) fn all(&self) -> BTreeMap<Key, Standing> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +48,7 @@ impl Standings {
     pub(super) fn forget(&self, app: &AppName) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| of != app);
     }
-    fn of(&self, key: &Key, check: &RenderedCheck) -> Option<Standing> {
+    pub(super) fn of(&self, key: &Key, check: &RenderedCheck) -> Option<Standing> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.get(key).filter(|(asked, _)| asked == check).map(|(_, standing)| standing.clone())
     }
@@ -95,20 +97,22 @@ impl Shared {
         if let Some(standing) = self.standings.of(&key, check) {
             return standing;
         }
-        let (mut probed, mut took) = ask(check, &self.parts.systemd).await;
+        let (mut probed, mut took) = ask(check, &self.standings.1).await;
         if !probed.ok {
             tokio::time::sleep(CONFIRMED_AFTER).await;
-            (probed, took) = ask(check, &self.parts.systemd).await;
+            (probed, took) = ask(check, &self.standings.1).await;
         }
-        let standing = Standing::first(&probed, took, now_unix_ms());
+        let starting = !probed.ok && self.is_starting(app, check).await;
+        let standing = Standing::first(&probed, check.rules, starting, took, now_unix_ms());
         self.standings.set(&key, check, standing.clone());
+        self.stirs.ask(Stir::Checks);
         standing
     }
 }
 
-async fn ask(check: &RenderedCheck, systemd: &Systemd) -> (Probed, Duration) {
+async fn ask(check: &RenderedCheck, asker: &Asker) -> (Probed, Duration) {
     let begun = Instant::now();
-    (check::probe(check, systemd).await, begun.elapsed())
+    (asker.probe(check).await, begun.elapsed())
 }
 
 /// Asks until it is dropped.
@@ -147,13 +151,20 @@ async fn again_and_again(shared: Arc<Shared>, key: Key, check: RenderedCheck) {
         pause = interval - interval / JITTER + (2 * interval / JITTER).mul_f64(fraction(&key, round));
         // From the switch on nobody asks but the gate.
         let Some(before) = shared.standings.of(&key, &check) else { continue };
-        let (probed, took) = ask(&check, &shared.parts.systemd).await;
-        let standing = before.after(&probed, took, now_unix_ms());
+        let (probed, took) = ask(&check, &shared.standings.1).await;
+        let starting = !probed.ok && shared.is_starting(&key.0, &check).await;
+        let mut standing = before.after(&probed, check.rules, starting, took, now_unix_ms());
         if standing.is_in_doubt() {
-            pause = CONFIRMED_AFTER;
+            // Who wants more than two in a row wants them in their time.
+            let is_patient = check.rules.fall.max(check.rules.rise) > 2;
+            pause = if is_patient { check.interval.as_duration().max(CONFIRMED_AFTER) } else { CONFIRMED_AFTER };
         }
-        let has_turned = standing.ok != before.ok;
+        if standing.asks_for_restart(check.rules) && !probed.ok {
+            shared.heal(&key, &check, &before, &mut standing).await;
+        }
+        let has_turned = standing.ok != before.ok || standing.left != before.left;
         if shared.standings.go_on(&key, &before, standing) && has_turned {
+            shared.stirs.ask(Stir::Checks);
             shared.looks.ask(key.0.clone());
         }
     }

@@ -34,6 +34,10 @@ use crate::{
 pub struct Handle(Arc<Shared>);
 
 impl Handle {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self(shared)
     }

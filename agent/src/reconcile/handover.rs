@@ -204,7 +204,7 @@ fn alone(wanted: &Rendered, handover: &RenderedHandover) -> Option<Rendered> {
     alone.files.retain(|file| is_read_by(wanted, &handover.instance, &file.path));
     alone.checks.retain(|name, _| handover.checks.contains(name));
     let probe = RenderedProbe::Tcp(format!("127.0.0.1:{}", handover.port));
-    let accepts = RenderedCheck { probe, interval: ACCEPTS_EVERY, timeout: ACCEPTS_WITHIN };
+    let accepts = RenderedCheck::new(probe, ACCEPTS_EVERY, ACCEPTS_WITHIN);
     alone.checks.insert(ACCEPTS.parse().ok()?, accepts);
     Some(alone)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use drover_proto::name::AppName;
 
-use super::Shared;
+use super::{Shared, Stir};
 use crate::host::docker::Whose;
 
 /// To an engine that has gone away.
@@ -53,6 +53,7 @@ impl Shared {
             }
         };
         if let Some(app) = app {
+            self.stirs.ask(Stir::Containers(app.clone()));
             self.looks.ask(app);
         }
     }

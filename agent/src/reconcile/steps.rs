@@ -210,8 +210,10 @@ impl Work<'_> {
     ) -> GateEnd {
         self.shared.turns.take(None, &mut self.held).await;
         let brought = self.ledger.projects.clone();
+        let alerts = self.alerts_of(wanted);
         let gate = Gate {
             wanted,
+            alerts: &alerts,
             brought: &brought,
             systemd: &self.shared.parts.systemd,
             engine: &self.shared.parts.engine,

@@ -93,7 +93,7 @@ impl Bench {
 
 fn command(run: &[&str]) -> Check {
     let probe = Probe::Command { run: argv(run), user: "root".parse().unwrap() };
-    Check { probe, interval: Span::from_secs(1), timeout: Span::from_secs(5) }
+    Check::new(probe, Span::from_secs(1), Span::from_secs(5))
 }
 
 fn app() -> AppName {

@@ -64,6 +64,9 @@ impl Redactor {
             part.desired = self.text(&part.desired);
             part.observed = self.text(&part.observed);
         }
+        for check in status.checks.values_mut() {
+            check.answer = self.text(&check.answer);
+        }
         if let Some(Failure { step, cause, evidence, .. }) = &mut status.failure {
             *step = self.text(step);
             *cause = self.text(cause);

@@ -116,8 +116,10 @@ fn the_policy_of_the_host_is_asked() {
     let refusals = host.plan(Some(&desired)).refusals;
     assert!(refusals[0].code == Code::Policy && refusals[0].message.contains("policy.toml"), "{refusals:?}");
     assert_eq!(of_containers(&words(&host.plan(Some(&desired)))), <[&str; 0]>::default(), "drift does nothing either");
-    host.observed.containers.policy =
-        Ok(Policy { containers: crate::policy::Containers { privileged: true, ..Default::default() } });
+    host.observed.containers.policy = Ok(Policy {
+        containers: crate::policy::Containers { privileged: true, ..Default::default() },
+        ..Policy::default()
+    });
     assert_eq!(host.plan(Some(&desired)).refusals, vec![]);
     host.observed.containers.policy = Err("policy.toml cannot be read".to_owned());
     assert_eq!(host.plan(Some(&desired)).refusals[0].code, Code::Policy);

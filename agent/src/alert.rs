@@ -1,0 +1,385 @@
+//! Alerts of this host: looked at here, so that they hold with the coordinator away. One task, which sleeps until a rule is due or
+//! something turns: a unit, a check, a container, what an app has.
+//!
+//! `rules` (which) → `reader` with `numbers` and `forecast`, and `scene` (what is known) → `judge` (what a rule comes to) → `machine`
+//! (pending, firing, over) → the report, events, and `kept` (the disk). `reconcile` says what apps have, and asks in its gate.
+
+mod containers;
+mod forecast;
+mod judge;
+mod kept;
+mod machine;
+mod numbers;
+mod reader;
+mod rules;
+pub mod scene;
+mod timer;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use drover_proto::{
+    alert::{AlertState, Metric, Test},
+    event::EventKind,
+    name::AppName,
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+
+use self::{
+    judge::View,
+    kept::Kept,
+    machine::{Machine, Now, Turned},
+    reader::{Read, Reader, Wanted},
+    rules::{Active, RuleId, Rules},
+    scene::{Restarts, Scene},
+    timer::Timer,
+};
+use crate::{
+    event::Events,
+    host::{clock, facts, systemd::Units},
+    metrics::node::Root,
+    reconcile::{Handle, Looked, Stir},
+    report::now_unix_ms,
+};
+
+/// Containers are asked for anew, in case that Docker has not told of something.
+const CONTAINERS_EVERY_MS: u64 = 5 * 60_000;
+/// Certificates are read anew.
+const CERTIFICATES_EVERY_MS: u64 = 5 * 60_000;
+
+/// Takes rules. Cheap to clone.
+#[derive(Clone)]
+pub struct Alerts(Arc<Inner>);
+
+struct Inner {
+    rules: Mutex<Rules>,
+    changed: Notify,
+}
+
+impl Alerts {
+    /// The coordinator's rules of this host, a `RuleSet` as JSON. What cannot be read changes nothing. On the disk when this returns.
+    pub fn accept(&self, document: &[u8]) {
+        match self.0.rules.lock().unwrap_or_else(PoisonError::into_inner).accept(document) {
+            Ok(true) => {
+                tracing::info!("the coordinator has sent other rules of alerts");
+                self.0.changed.notify_one();
+            }
+            Ok(false) => {}
+            Err(why) => {
+                tracing::warn!("the coordinator's rules of alerts are refused, and those before them go on: {why}");
+            }
+        }
+    }
+}
+
+/// Where systemd's units are told.
+pub type UnitsTold = watch::Receiver<Option<Arc<Units>>>;
+
+/// Reads what is on the disk, and has it reported before anything is looked at. The second end is the task.
+pub fn open(
+    state_dir: &Path,
+    handle: Handle,
+    units: UnitsTold,
+    events: Events,
+) -> io::Result<(Alerts, impl Future<Output = ()> + Send + 'static)> {
+    let (rules, rules_damaged) = Rules::open(state_dir)?;
+    let (kept, machine, kept_damaged) = Kept::open(state_dir, facts::boot_id())?;
+    for said in rules_damaged.into_iter().chain(kept_damaged) {
+        events.emit(None, EventKind::StateSetAside, said);
+    }
+    let (now, apps) = (now(), handle.scopes());
+    let active = rules.active(apps.iter().map(|(app, scope)| (app, &scope.rules)));
+    let (oom_kill, restarts) = remembered(&machine, &active, now);
+    let alerts = Alerts(Arc::new(Inner { rules: Mutex::new(rules), changed: Notify::new() }));
+    let reader = Reader::new(Root::new("/"), state_dir, oom_kill);
+    let task = Task {
+        alerts: alerts.clone(),
+        handle,
+        units,
+        events,
+        kept,
+        machine,
+        active,
+        scene: Scene::default(),
+        timer: Timer::default(),
+        reader: Some(reader),
+        reading: None,
+        restarts,
+        to_ask: BTreeSet::new(),
+        is_asking: false,
+        anew: BTreeSet::new(),
+        containers_due: now.boot_ms,
+        certificates_due: now.boot_ms,
+        in_flight: apps.into_iter().filter(|(_, scope)| scope.in_flight).map(|(app, _)| app).collect(),
+        looked_ms: 0,
+        work: JoinSet::new(),
+    };
+    task.handle.report_alerts(task.machine.reported(&task.in_flight));
+    Ok((alerts, task.run()))
+}
+
+fn now() -> Now {
+    Now { boot_ms: clock::since_boot_ms(), unix_ms: now_unix_ms() }
+}
+
+/// What an alert that was firing is about counts as having been just now: that the agent is started again ends none.
+fn remembered(machine: &Machine, active: &[Active], now: Now) -> (Option<u64>, BTreeMap<String, Restarts>) {
+    let (mut oom_kill, mut restarts) = (None, BTreeMap::new());
+    for held in machine.held().filter(|held| held.status.state == AlertState::Firing) {
+        match active.iter().find(|active| active.id == held.rule()).map(|active| &active.rule.when.test) {
+            Some(Test::OomKill) => oom_kill = Some(now.boot_ms),
+            Some(Test::ContainerRestarting(_)) => {
+                restarts.insert(held.status.key.subject.clone(), Restarts::remembered(now.boot_ms));
+            }
+            _ => {}
+        }
+    }
+    (oom_kill, restarts)
+}
+
+/// What work in the background ends with.
+enum Done {
+    Read(Box<Reader>, Read),
+    Asked(Vec<(AppName, Option<Vec<Looked>>)>),
+}
+
+struct Task {
+    alerts: Alerts,
+    handle: Handle,
+    units: UnitsTold,
+    events: Events,
+    kept: Kept,
+    machine: Machine,
+    active: Vec<Active>,
+    scene: Scene,
+    timer: Timer,
+    /// `None`: it is reading.
+    reader: Option<Reader>,
+    /// For which pauses.
+    reading: Option<BTreeSet<u64>>,
+    /// Of containers that have not been seen yet.
+    restarts: BTreeMap<String, Restarts>,
+    /// Apps whose containers are to be asked for.
+    to_ask: BTreeSet<AppName>,
+    is_asking: bool,
+    /// Apps of which containers that are not there any more are forgotten.
+    anew: BTreeSet<AppName>,
+    containers_due: u64,
+    certificates_due: u64,
+    /// As it was reported.
+    in_flight: BTreeSet<AppName>,
+    /// The last look, ms since the boot.
+    looked_ms: u64,
+    work: JoinSet<Done>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        self.take_apps();
+        self.take_units();
+        let mut has_units = true;
+        loop {
+            let now = clock::since_boot_ms();
+            let wake = self.timer.next(now, self.expiry()).saturating_sub(now);
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(wake)) => self.tick(),
+                stirs = self.handle.stirred() => self.stirred(stirs),
+                changed = self.units.changed(), if has_units => {
+                    has_units = changed.is_ok();
+                    self.take_units();
+                }
+                () = self.alerts.0.changed.notified() => self.take_rules(),
+                Some(done) = self.work.join_next(), if !self.work.is_empty() => match done {
+                    Ok(done) => self.done(done),
+                    Err(error) => {
+                        tracing::error!(%error, "a look for alerts broke off");
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// When something that is told of has been pending for long enough.
+    fn expiry(&self) -> Option<u64> {
+        let told = |active: &&Active| judge::is_told(&active.rule.when.test);
+        let lasts = |id: &RuleId| self.active.iter().filter(told).find(|a| a.id == *id).map(|a| a.rule.when.lasts);
+        self.machine.next_due(lasts, self.looked_ms)
+    }
+
+    fn take_rules(&mut self) {
+        let now = now();
+        {
+            let rules = self.alerts.0.rules.lock().unwrap_or_else(PoisonError::into_inner);
+            self.active = rules.active(self.scene.apps.iter().map(|(app, scope)| (app, &scope.rules)));
+        }
+        self.timer.set(self.active.iter().map(|active| active.rule.every.as_ms()), now.boot_ms);
+        self.certificates_due = now.boot_ms;
+        let ids = self.active.iter().map(|active| active.id.clone()).collect();
+        let turned = self.machine.keep_rules(&ids, now);
+        self.tell(turned);
+        self.look(&BTreeSet::new(), &BTreeMap::new());
+    }
+
+    fn take_apps(&mut self) {
+        let before = std::mem::replace(&mut self.scene.apps, self.handle.scopes());
+        self.scene.containers.retain(|app, _| self.scene.apps.contains_key(app));
+        let parts = |scope: &scene::Scope| (scope.containers.clone(), scope.projects.clone(), scope.in_flight);
+        for (app, scope) in &self.scene.apps {
+            if before.get(app).map(parts) != Some(parts(scope)) {
+                self.to_ask.insert(app.clone());
+                self.anew.insert(app.clone());
+            }
+        }
+        self.ask();
+        self.take_rules();
+    }
+
+    fn take_units(&mut self) {
+        let failed = self.units.borrow_and_update().as_deref().map(failed);
+        if failed != self.scene.failed {
+            self.scene.failed = failed;
+            self.look(&BTreeSet::new(), &BTreeMap::new());
+        }
+    }
+
+    fn stirred(&mut self, stirs: BTreeSet<Stir>) {
+        let is_of_apps = |stir: &Stir| matches!(stir, Stir::App(_));
+        let apps_changed = stirs.iter().any(is_of_apps);
+        self.to_ask.extend(stirs.into_iter().filter_map(|stir| match stir {
+            Stir::Containers(app) => Some(app),
+            Stir::Checks | Stir::App(_) => None,
+        }));
+        if apps_changed {
+            self.take_apps();
+        } else {
+            self.ask();
+            self.look(&BTreeSet::new(), &BTreeMap::new());
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = now();
+        if self.containers_due <= now.boot_ms {
+            self.containers_due = now.boot_ms.saturating_add(CONTAINERS_EVERY_MS);
+            self.to_ask.extend(self.scene.apps.keys().cloned());
+            self.ask();
+        }
+        let due = self.timer.due(now.boot_ms);
+        let wanted = self.wanted(&due, now);
+        let is_to_read = wanted != Wanted::default();
+        // Where a file system hangs the look before is not over: what it has not said yet is not known.
+        match self.reader.take() {
+            Some(mut reader) if is_to_read => {
+                self.reading = Some(due);
+                self.work.spawn_blocking(move || {
+                    let read = reader.read(&wanted, now.boot_ms);
+                    Done::Read(Box::new(reader), read)
+                });
+            }
+            reader => {
+                self.reader = reader;
+                self.look(&BTreeSet::new(), &BTreeMap::new());
+            }
+        }
+    }
+
+    /// What the rules that are due want to know.
+    fn wanted(&mut self, due: &BTreeSet<u64>, now: Now) -> Wanted {
+        let is_due = |active: &&Active| due.contains(&active.rule.every.as_ms());
+        let (mut wanted, certificates) = Wanted::of(self.active.iter().filter(is_due));
+        if certificates && self.certificates_due <= now.boot_ms {
+            self.certificates_due = now.boot_ms.saturating_add(CERTIFICATES_EVERY_MS);
+            let of = self.scene.apps.iter();
+            let all = of.flat_map(|(app, scope)| scope.certificates.iter().map(|path| (app.clone(), path.clone())));
+            wanted.certificates = Some(all.collect());
+        }
+        wanted
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Read(reader, read) => {
+                self.reader = Some(*reader);
+                let due = self.reading.take().unwrap_or_default();
+                // Of rules that did not want it nothing is said.
+                self.scene.disks = read.disks;
+                self.scene.oom_kill = read.oom_kill;
+                if let Some(certificates) = read.certificates {
+                    self.scene.certificates = Some(certificates);
+                }
+                self.look(&due, &read.numbers);
+            }
+            Done::Asked(answers) => {
+                self.is_asking = false;
+                for (app, seen) in answers {
+                    self.take_containers(app, seen);
+                }
+                self.ask();
+                self.look(&BTreeSet::new(), &BTreeMap::new());
+            }
+        }
+    }
+
+    /// Holds the rules of these pauses against what is known, and those about what is told in any case.
+    fn look(&mut self, due: &BTreeSet<u64>, numbers: &BTreeMap<u64, BTreeMap<Metric, f64>>) {
+        let (now, none) = (now(), BTreeMap::new());
+        self.looked_ms = now.boot_ms;
+        self.scene.checks = self.checks();
+        let mut turned = Vec::new();
+        for active in &self.active {
+            let every = active.rule.every.as_ms();
+            if due.contains(&every) || judge::is_told(&active.rule.when.test) {
+                let view = View { numbers: numbers.get(&every).unwrap_or(&none), scene: &self.scene, now };
+                turned.extend(self.machine.look(active, judge::judge(active, &view).as_deref(), now));
+            }
+        }
+        self.tell(turned);
+    }
+
+    /// How checks stand, without the values of secrets.
+    fn checks(&self) -> BTreeMap<(AppName, drover_proto::name::CheckName), (bool, String)> {
+        let shown = |app: &AppName, ok: bool, answer: String| {
+            let answer = if ok { String::new() } else { self.handle.redactor(app).text(&answer) };
+            (ok, answer)
+        };
+        let all = self.handle.standings().into_iter();
+        all.map(|(key, standing)| {
+            let answer = shown(&key.0, standing.ok, standing.answer);
+            (key, answer)
+        })
+        .collect()
+    }
+
+    /// The report first: the rest may take its time.
+    fn tell(&mut self, turned: Vec<Turned>) {
+        let in_flight: BTreeSet<AppName> =
+            self.scene.apps.iter().filter(|(_, scope)| scope.in_flight).map(|(app, _)| app.clone()).collect();
+        let changed = self.machine.take_changed();
+        if !changed && in_flight == self.in_flight {
+            return;
+        }
+        self.in_flight = in_flight;
+        self.handle.report_alerts(self.machine.reported(&self.in_flight));
+        for turned in turned {
+            let kind = if turned.fires { EventKind::AlertFiring } else { EventKind::AlertResolved };
+            self.events.emit(turned.key.app.as_ref(), kind, turned.message);
+        }
+        if changed && let Err(error) = self.kept.save(&self.machine) {
+            tracing::warn!(%error, "alerts are not on the disk: started again, the agent would tell them anew");
+        }
+    }
+}
+
+/// The units that have failed.
+fn failed(units: &Units) -> BTreeSet<String> {
+    units.iter().filter(|unit| unit.active_state == "failed").map(|unit| unit.name.clone()).collect()
+}

@@ -1,0 +1,301 @@
+//! Pure: how alerts go from inactive to pending to firing and back, look by look. `lasts` is counted by the time since the boot, which
+//! nobody can set. Beside `alert`; `judge` says what a look found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drover_proto::{
+    alert::{AlertKey, AlertState, AlertStatus, Severity, Test},
+    duration::Span,
+    limits::MAX_ALERTS_PER_HOST,
+    name::AppName,
+};
+use serde::{Deserialize, Serialize};
+
+use super::rules::{Active, RuleId};
+
+/// Alerts that are remembered at one time; what comes past them is not.
+const MAX_HELD: usize = 1000;
+/// What stands in a report for those that have no room in it.
+const REST: &str = "further-alerts";
+
+/// When a look was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Since the boot, ms; suspended time counts.
+    pub boot_ms: u64,
+    /// By the wall clock: only for people.
+    pub unix_ms: i64,
+}
+
+/// What a look says of one subject.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The condition holds.
+    Holds,
+    /// It does not, but what fires goes on.
+    Between,
+    /// It does not.
+    Clear,
+    /// Nobody can say: all stays as it is.
+    Unknown,
+}
+
+/// What a look found of one subject of a rule.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Finding {
+    /// Whose it is.
+    pub app: Option<AppName>,
+    /// What it is about.
+    pub subject: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// The same in words, such as `disk / is 93.4% full`.
+    pub said: String,
+}
+
+/// An alert that is pending or fires.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Held {
+    /// Whose rule it is of; `None` = of the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<AppName>,
+    /// In this state since then, ms since the boot.
+    pub since_boot_ms: u64,
+    /// As it is reported, but for `held`.
+    pub status: AlertStatus,
+}
+
+impl Held {
+    /// Its rule.
+    #[must_use]
+    pub fn rule(&self) -> RuleId {
+        RuleId { app: self.of.clone(), alert: self.status.key.alert.clone() }
+    }
+}
+
+/// Something to be told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Turned {
+    /// Which alert.
+    pub key: AlertKey,
+    /// It fires; otherwise it did, and does no more.
+    pub fires: bool,
+    /// One sentence.
+    pub message: String,
+}
+
+/// All alerts of a host.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Machine {
+    alerts: BTreeMap<AlertKey, Held>,
+    changed: bool,
+}
+
+impl Machine {
+    /// As they were when the agent ended. `same_boot`: the host has not been booted since; otherwise what was pending begins anew.
+    #[must_use]
+    pub fn resumed(kept: Vec<Held>, same_boot: bool) -> Self {
+        let of_now = |mut held: Held| match held.status.state {
+            AlertState::Pending => same_boot.then_some(held),
+            AlertState::Firing => {
+                held.since_boot_ms = if same_boot { held.since_boot_ms } else { 0 };
+                Some(held)
+            }
+        };
+        let alerts = kept.into_iter().filter_map(of_now).take(MAX_HELD);
+        Self { alerts: alerts.map(|held| (held.status.key.clone(), held)).collect(), changed: false }
+    }
+
+    /// All that are pending or fire.
+    pub fn held(&self) -> impl Iterator<Item = &Held> {
+        self.alerts.values()
+    }
+
+    /// Whether something is another than at the last time that this was asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Takes what a look found for a rule; `None`: it could not look. A subject that is not among them is gone.
+    pub fn look(&mut self, active: &Active, found: Option<&[Finding]>, now: Now) -> Vec<Turned> {
+        let mut turned = Vec::new();
+        let Some(found) = found else { return turned };
+        let mut seen = BTreeSet::new();
+        for finding in found {
+            let alert = active.id.alert.clone();
+            let key = AlertKey { alert, app: finding.app.clone(), subject: finding.subject.clone() };
+            // Two things that are called the same are one alert: the first of them.
+            if seen.insert(key.clone()) {
+                turned.extend(self.see(key, active, finding, now));
+            }
+        }
+        let of_rule = |held: &Held| held.of == active.id.app && held.status.key.alert == active.id.alert;
+        turned.extend(self.end(now, |key, held| of_rule(held) && !seen.contains(key)));
+        turned
+    }
+
+    /// Ends what no rule is about any more.
+    pub fn keep_rules(&mut self, rules: &BTreeSet<RuleId>, now: Now) -> Vec<Turned> {
+        self.end(now, |_, held| !rules.contains(&held.rule()))
+    }
+
+    /// When something that is pending has lasted long enough, of the rules that `lasts` knows and after `after`: what could not be
+    /// seen then is not asked for over and over. All in ms since the boot.
+    #[must_use]
+    pub fn next_due(&self, lasts: impl Fn(&RuleId) -> Option<Span>, after: u64) -> Option<u64> {
+        let pending = self.alerts.values().filter(|held| held.status.state == AlertState::Pending);
+        let due = |held: &Held| Some(held.since_boot_ms.saturating_add(lasts(&held.rule())?.as_ms()));
+        pending.filter_map(due).filter(|due| *due > after).min()
+    }
+
+    fn see(&mut self, key: AlertKey, active: &Active, finding: &Finding, now: Now) -> Option<Turned> {
+        let lasts = active.rule.when.lasts;
+        let Some(held) = self.alerts.get_mut(&key) else {
+            if finding.verdict != Verdict::Holds || self.alerts.len() >= MAX_HELD {
+                return None;
+            }
+            let state = if lasts == Span::default() { AlertState::Firing } else { AlertState::Pending };
+            let held = begun(key.clone(), active, finding, state, now);
+            let turned = (state == AlertState::Firing).then(|| fires(&held.status));
+            self.alerts.insert(key, held);
+            self.changed = true;
+            return turned;
+        };
+        self.changed |= held.follow(active);
+        match (held.status.state, finding.verdict) {
+            (AlertState::Pending, Verdict::Holds)
+                if now.boot_ms.saturating_sub(held.since_boot_ms) >= lasts.as_ms() =>
+            {
+                *held = begun(key, active, finding, AlertState::Firing, now);
+                self.changed = true;
+                Some(fires(&held.status))
+            }
+            (AlertState::Pending, Verdict::Between | Verdict::Clear) => {
+                self.alerts.remove(&key);
+                self.changed = true;
+                None
+            }
+            (AlertState::Firing, Verdict::Clear) => {
+                let over = over(held, &finding.said, now);
+                self.alerts.remove(&key);
+                self.changed = true;
+                Some(over)
+            }
+            (AlertState::Pending, Verdict::Holds | Verdict::Unknown)
+            | (AlertState::Firing, Verdict::Holds | Verdict::Between | Verdict::Unknown) => None,
+        }
+    }
+
+    fn end(&mut self, now: Now, ends: impl Fn(&AlertKey, &Held) -> bool) -> Vec<Turned> {
+        let gone: Vec<AlertKey> =
+            self.alerts.iter().filter(|(key, held)| ends(key, held)).map(|(key, _)| key.clone()).collect();
+        let mut turned = Vec::new();
+        for held in gone.iter().filter_map(|key| self.alerts.remove(key)) {
+            self.changed = true;
+            if held.status.state == AlertState::Firing {
+                turned.push(over(&held, "there is nothing left that it is about", now));
+            }
+        }
+        turned
+    }
+
+    /// As they are reported, in the order of their keys. `in_flight`: apps that are being activated here. With too many the worst
+    /// are told, and one that says so.
+    #[must_use]
+    pub fn reported(&self, in_flight: &BTreeSet<AppName>) -> Vec<AlertStatus> {
+        let is_held = |key: &AlertKey| key.app.as_ref().is_some_and(|app| in_flight.contains(app));
+        let all = self.alerts.values().map(|held| &held.status);
+        let mut all: Vec<AlertStatus> =
+            all.map(|status| AlertStatus { held: is_held(&status.key), ..status.clone() }).collect();
+        if all.len() <= MAX_ALERTS_PER_HOST {
+            return all;
+        }
+        let rank = |status: &AlertStatus| std::cmp::Reverse((status.state, status.severity));
+        all.sort_by_key(rank);
+        let rest = all.split_off(MAX_ALERTS_PER_HOST.saturating_sub(1));
+        all.extend(one_of(&rest));
+        all.sort_by(|one, other| one.key.cmp(&other.key));
+        all
+    }
+}
+
+impl Held {
+    /// What its rule says by now; whether that is another than before.
+    fn follow(&mut self, active: &Active) -> bool {
+        let (status, rule) = (&mut self.status, &active.rule);
+        let same = self.of == active.id.app
+            && status.severity == rule.severity
+            && status.labels == rule.labels
+            && status.annotations == rule.annotations;
+        if !same {
+            self.of.clone_from(&active.id.app);
+            status.severity = rule.severity;
+            status.labels.clone_from(&rule.labels);
+            status.annotations.clone_from(&rule.annotations);
+        }
+        !same
+    }
+}
+
+fn begun(key: AlertKey, active: &Active, finding: &Finding, state: AlertState, now: Now) -> Held {
+    let rule = &active.rule;
+    let status = AlertStatus {
+        key,
+        state,
+        severity: rule.severity,
+        since_unix_ms: now.unix_ms,
+        summary: summary(active, &finding.said, state),
+        held: false,
+        labels: rule.labels.clone(),
+        annotations: rule.annotations.clone(),
+    };
+    Held { of: active.id.app.clone(), since_boot_ms: now.boot_ms, status }
+}
+
+/// `disk / is 93.4% full, more than 90% for 5m`.
+fn summary(active: &Active, said: &str, state: AlertState) -> String {
+    let when = &active.rule.when;
+    let beyond = match &when.test {
+        Test::Level(level) => {
+            let side = if level.above { "more" } else { "less" };
+            format!(", {side} than {}", level.threshold.shown(level.metric))
+        }
+        _ => String::new(),
+    };
+    let lasts = match (state, when.lasts == Span::default(), beyond.is_empty()) {
+        (AlertState::Pending, ..) | (_, true, _) => String::new(),
+        (AlertState::Firing, false, true) => format!(", for {}", when.lasts),
+        (AlertState::Firing, false, false) => format!(" for {}", when.lasts),
+    };
+    super::judge::shortened(&format!("{said}{beyond}{lasts}"), drover_proto::limits::MAX_ALERT_TEXT_BYTES)
+}
+
+fn fires(status: &AlertStatus) -> Turned {
+    let message = format!("alert {} ({}): {}", status.key.alert, status.severity.word(), status.summary);
+    Turned { key: status.key.clone(), fires: true, message }
+}
+
+fn over(held: &Held, said: &str, now: Now) -> Turned {
+    let seconds = now.boot_ms.saturating_sub(held.since_boot_ms) / 1000;
+    let key = &held.status.key;
+    let subject = if key.subject.is_empty() { String::new() } else { format!(" of {}", key.subject) };
+    let message = format!("alert {}{subject} is over after {}: {said}", key.alert, Span::from_secs(seconds));
+    Turned { key: key.clone(), fires: false, message }
+}
+
+/// One alert for many.
+fn one_of(rest: &[AlertStatus]) -> Option<AlertStatus> {
+    Some(AlertStatus {
+        key: AlertKey { alert: REST.parse().ok()?, app: None, subject: String::new() },
+        state: rest.iter().map(|status| status.state).max()?,
+        severity: rest.iter().map(|status| status.severity).max().unwrap_or(Severity::Info),
+        since_unix_ms: rest.iter().map(|status| status.since_unix_ms).min()?,
+        summary: format!("this host has more than {MAX_ALERTS_PER_HOST} alerts: the others are not told one by one"),
+        held: false,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

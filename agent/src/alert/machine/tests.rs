@@ -1,0 +1,219 @@
+//! Looks as tables, and at random: what fires has held for long enough, and what was told as firing is told as over.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn active(when: &str, clear: Option<&str>) -> Active {
+    let mut rule = drover_proto::alert::AlertRule::new(when.parse().unwrap());
+    rule.clear = clear.map(|clear| clear.parse().unwrap());
+    Active { id: RuleId { app: None, alert: "disk".parse().unwrap() }, rule }
+}
+fn finding(subject: &str, verdict: Verdict) -> Finding {
+    Finding { app: None, subject: subject.to_owned(), verdict, said: format!("disk {subject} is so full") }
+}
+fn at(seconds: u64) -> Now {
+    Now { boot_ms: seconds * 1000, unix_ms: 1_000_000 + i64::try_from(seconds).unwrap() * 1000 }
+}
+/// `p`, `f` or `-`, and whether something was told.
+fn state(machine: &Machine) -> String {
+    let of = |held: &Held| if held.status.state == AlertState::Pending { 'p' } else { 'f' };
+    let states: String = machine.held().map(of).collect();
+    if states.is_empty() { "-".to_owned() } else { states }
+}
+
+use Verdict::{Between, Clear, Holds, Unknown};
+
+#[test]
+fn an_alert_goes_from_look_to_look() {
+    let rule = active("disk > 90% for 20s", Some("80%"));
+    // Seconds, what the look says, and what follows.
+    let rows: [(u64, Option<Verdict>, &str); 16] = [
+        (0, Some(Clear), "-"),
+        (10, Some(Between), "-"),
+        (20, Some(Holds), "p"),
+        (30, Some(Between), "-"),
+        (40, Some(Holds), "p"),
+        (50, Some(Unknown), "p"),
+        (59, Some(Holds), "p"),
+        (60, None, "p"),
+        (61, Some(Holds), "f"),
+        (70, Some(Between), "f"),
+        (80, Some(Unknown), "f"),
+        (90, None, "f"),
+        (95, Some(Between), "f"),
+        (100, Some(Clear), "-"),
+        (110, Some(Holds), "p"),
+        (120, Some(Clear), "-"),
+    ];
+    let (mut machine, mut told) = (Machine::default(), Vec::new());
+    for (seconds, verdict, wanted) in rows {
+        let found = verdict.map(|verdict| vec![finding("/", verdict)]);
+        told.extend(machine.look(&rule, found.as_deref(), at(seconds)));
+        assert_eq!(state(&machine), wanted, "{seconds}");
+    }
+    let messages: Vec<&str> = told.iter().map(|turned| turned.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "alert disk (warning): disk / is so full, more than 90% for 20s",
+            "alert disk of / is over after 39s: disk / is so full"
+        ]
+    );
+}
+
+#[test]
+fn a_clock_that_is_set_makes_nothing_fire_and_nothing_end() {
+    let rule = active("disk > 90% for 5m", None);
+    let mut machine = Machine::default();
+    let stepped = |seconds, hours: i64| Now { unix_ms: at(seconds).unix_ms + hours * 3_600_000, ..at(seconds) };
+    let holds = [finding("/", Holds)];
+    assert!(machine.look(&rule, Some(&holds), at(0)).is_empty());
+    assert!(machine.look(&rule, Some(&holds), stepped(10, 1)).is_empty());
+    assert!(machine.look(&rule, Some(&holds), stepped(20, -1)).is_empty());
+    assert_eq!(machine.look(&rule, Some(&holds), stepped(300, -1)).len(), 1);
+    let before = machine.clone();
+    assert!(machine.look(&rule, Some(&holds), stepped(310, 5)).is_empty());
+    assert_eq!(machine.held().collect::<Vec<_>>(), before.held().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_gone_is_over() {
+    let (now, rule) = (at(100), active("disk > 90%", None));
+    let mut machine = Machine::default();
+    let both = [finding("/", Holds), finding("/srv", Holds), finding("/", Clear)];
+    assert_eq!(machine.look(&rule, Some(&both), at(0)).len(), 2, "what is called the same is one");
+    let turned = machine.look(&rule, Some(&[finding("/", Unknown)]), now);
+    assert_eq!((turned.len(), turned[0].fires, turned[0].key.subject.as_str()), (1, false, "/srv"));
+    assert!(turned[0].message.contains("there is nothing left that it is about"), "{}", turned[0].message);
+    let other = Active { id: RuleId { alert: "other".parse().unwrap(), ..rule.id.clone() }, ..rule.clone() };
+    assert!(machine.look(&other, Some(&[]), now).is_empty(), "another rule's are not touched");
+    assert!(machine.keep_rules(&BTreeSet::from([rule.id.clone()]), now).is_empty());
+    assert_eq!(machine.keep_rules(&BTreeSet::from([other.id]), now).len(), 1);
+    assert_eq!(state(&machine), "-");
+}
+
+#[test]
+fn what_a_rule_says_by_now_is_reported() {
+    let mut rule = active("disk > 90%", None);
+    let mut machine = Machine::default();
+    machine.look(&rule, Some(&[finding("/", Holds)]), at(0));
+    assert!(machine.take_changed() && !machine.take_changed());
+    machine.look(&rule, Some(&[finding("/", Holds)]), at(1));
+    assert!(!machine.take_changed(), "it goes on as it was");
+    rule.rule.severity = Severity::Critical;
+    assert!(machine.look(&rule, Some(&[finding("/", Holds)]), at(2)).is_empty());
+    assert!(machine.take_changed());
+    let reported = machine.reported(&BTreeSet::new());
+    assert_eq!((reported[0].severity, reported[0].since_unix_ms), (Severity::Critical, at(0).unix_ms));
+}
+
+#[test]
+fn alerts_of_an_app_in_flight_are_held() {
+    let rule = active("check failing", None);
+    let mut machine = Machine::default();
+    let of = |app: Option<&str>| Finding { app: app.map(|app| app.parse().unwrap()), ..finding("api", Holds) };
+    machine.look(&rule, Some(&[of(Some("mono")), of(Some("shop")), of(None)]), at(0));
+    let held = |flying: &[&str]| -> Vec<bool> {
+        let flying = flying.iter().map(|app| app.parse().unwrap()).collect();
+        machine.reported(&flying).iter().map(|alert| alert.held).collect()
+    };
+    assert_eq!(held(&[]), [false, false, false]);
+    assert_eq!(held(&["mono"]), [false, true, false]);
+}
+
+#[test]
+fn of_too_many_the_worst_are_told_and_that_there_are_more() {
+    let mut machine = Machine::default();
+    let mut rule = active("unit failed", None);
+    let all: Vec<Finding> = (0..MAX_HELD + 50).map(|number| finding(&format!("u{number:04}.service"), Holds)).collect();
+    assert_eq!(machine.look(&rule, Some(&all), at(5)).len(), MAX_HELD);
+    rule.id.alert = "worse".parse().unwrap();
+    rule.rule.severity = Severity::Critical;
+    assert!(machine.look(&rule, Some(&[finding("x", Holds)]), at(6)).is_empty(), "there is no room");
+    let one = |machine: &mut Machine, found: &[Finding]| machine.look(&active("unit failed", None), Some(found), at(7));
+    assert_eq!(one(&mut machine, &all[..MAX_HELD - 1]).len(), 1);
+    assert_eq!(machine.look(&rule, Some(&[finding("x", Holds)]), at(8)).len(), 1);
+    let reported = machine.reported(&BTreeSet::new());
+    assert_eq!(reported.len(), MAX_ALERTS_PER_HOST);
+    assert!(reported.is_sorted_by(|one, other| one.key < other.key));
+    assert!(reported.iter().any(|alert| alert.key.alert.as_str() == "worse"));
+    assert!(reported.iter().any(|alert| alert.key.alert.as_str() == REST && alert.state == AlertState::Firing));
+}
+
+#[test]
+fn an_agent_that_is_started_again_goes_on() {
+    let rule = active("disk > 90% for 20s", None);
+    let mut machine = Machine::default();
+    machine.look(&rule, Some(&[finding("/a", Holds)]), at(100));
+    machine.look(&rule, Some(&[finding("/a", Holds), finding("/b", Holds)]), at(120));
+    assert_eq!(state(&machine), "fp");
+    let kept = || machine.held().cloned().collect::<Vec<_>>();
+    let mut again = Machine::resumed(kept(), true);
+    assert_eq!(again.reported(&BTreeSet::new()), machine.reported(&BTreeSet::new()));
+    let turned = again.look(&rule, Some(&[finding("/a", Holds), finding("/b", Holds)]), at(140));
+    assert_eq!(turned.iter().map(|turned| turned.key.subject.as_str()).collect::<Vec<_>>(), ["/b"]);
+    // After a boot what was pending begins anew.
+    let mut booted = Machine::resumed(kept(), false);
+    assert_eq!(state(&booted), "f");
+    assert!(booted.look(&rule, Some(&[finding("/a", Holds), finding("/b", Holds)]), at(10)).is_empty());
+    assert_eq!(state(&booted), "fp");
+}
+
+#[test]
+fn it_is_known_when_something_is_due() {
+    let rule = active("check failing for 30s", None);
+    let mut machine = Machine::default();
+    machine.look(&rule, Some(&[finding("a", Holds)]), at(100));
+    let lasts = |id: &RuleId| (*id == rule.id).then_some(rule.rule.when.lasts);
+    assert_eq!(machine.next_due(lasts, 100_000), Some(130_000));
+    assert_eq!(machine.next_due(lasts, 130_000), None);
+    assert_eq!(machine.next_due(|_| None, 0), None);
+}
+
+fn verdicts() -> impl Strategy<Value = Option<Verdict>> {
+    prop_oneof![
+        3 => Just(Some(Holds)),
+        1 => Just(Some(Between)),
+        1 => Just(Some(Clear)),
+        1 => Just(Some(Unknown)),
+        1 => Just(None),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn firing_has_held_for_long_enough_and_ends_once(
+        looks in proptest::collection::vec((0_u64..20, verdicts(), -5_000_000_i64..5_000_000, any::<bool>()), 1..200),
+    ) {
+        let rule = active("disk > 90% for 30s", Some("80%"));
+        let (mut machine, mut boot_s, mut holds_since, mut fires) = (Machine::default(), 100, None, false);
+        for (pause, verdict, step, restarted) in looks {
+            boot_s += pause;
+            let now = Now { boot_ms: boot_s * 1000, unix_ms: step };
+            if restarted {
+                machine = Machine::resumed(machine.held().cloned().collect(), true);
+            }
+            let found = verdict.map(|verdict| vec![finding("/", verdict)]);
+            let turned = machine.look(&rule, found.as_deref(), now);
+            match verdict {
+                Some(Holds) => holds_since = holds_since.or(Some(boot_s)),
+                Some(Between | Clear) => holds_since = None,
+                Some(Unknown) | None => {}
+            }
+            for turned in &turned {
+                prop_assert_ne!(turned.fires, fires, "told twice");
+                fires = turned.fires;
+                if fires {
+                    prop_assert!(holds_since.is_some_and(|since| boot_s - since >= 30));
+                } else {
+                    prop_assert_eq!(verdict, Some(Clear));
+                }
+            }
+            // It is told no later than the first look at which it has held for so long.
+            let is_due = verdict == Some(Holds) && holds_since.is_some_and(|since| boot_s - since >= 30);
+            prop_assert!(fires || !is_due);
+            prop_assert_eq!(machine.held().any(|held| held.status.state == AlertState::Firing), fires);
+        }
+    }
+}
