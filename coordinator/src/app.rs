@@ -4,11 +4,13 @@ use std::{
     fs,
     io::{self, IsTerminal as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
+use drover_exposition::{serve, web::Web};
 use drover_proto::limits::{KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,10 +19,12 @@ use tonic::transport::Server;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
+    alert::{Alerting, Alerts},
     blob::Blobs,
     ca::{Ca, rollover},
-    config::{Config, StateDir},
+    config::{Config, MetricsConfig, StateDir},
     listen,
+    metrics::Metrics,
     rpc::Services,
     store::{Store, Upgrade},
     vault::Vault,
@@ -85,12 +89,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = lock(&config.state_dir)?;
     let mut app = App::open(&config.state_dir, config.certificate_life.as_duration()).await?;
     app.store = app.store.keeping((&config.events).into());
-    let services = Services::start(app.store.clone(), app.blobs.clone(), app.ca.clone(), app.stop.clone()).await?;
+    let alerting = Alerting::read(&config.alerting)?;
+    let services =
+        Services::start(app.store.clone(), app.blobs.clone(), app.ca.clone(), alerting, app.stop.clone()).await?;
+    let reloading = tokio::spawn(reload(config.alerting.clone(), services.alerts().clone()));
     let (address, connections) = listen::bind(config.listen, listen::server_config(&app.ca)?, app.stop.clone()).await?;
     let served = server()
         .add_routes(services.routes())
         .serve_with_incoming_shutdown(connections, app.stop.clone().cancelled_owned());
     let mut server = tokio::spawn(served);
+    let metrics = services.metrics(config.state_dir.database());
+    let telling = tokio::spawn(serve_metrics(config.metrics, metrics));
     let watchdog = tokio::spawn(feed_watchdog(app.store.clone()));
     notify(&[NotifyState::Ready]);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, ca = %app.ca.fingerprint(), "coordinator started");
@@ -112,8 +121,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         server.abort();
     }
     watchdog.abort();
+    reloading.abort();
+    telling.abort();
     services.ended().await;
     app.store.close().await;
+    Ok(())
+}
+
+/// Reads the alerting file again whenever SIGHUP comes. One that is wrong changes nothing.
+async fn reload(path: PathBuf, alerts: Alerts) -> anyhow::Result<()> {
+    let mut asked = signal(SignalKind::hangup())?;
+    while asked.recv().await.is_some() {
+        match Alerting::read(&path) {
+            Ok(alerting) => match alerts.follow(alerting).await {
+                Ok(()) => tracing::info!(path = %path.display(), "the alerting file was read again"),
+                Err(error) => tracing::error!(%error, "the alerting file was not taken: the one before counts"),
+            },
+            Err(error) => tracing::error!(%error, "the alerting file was not taken: the one before counts"),
+        }
+    }
     Ok(())
 }
 
@@ -165,6 +191,12 @@ pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
         registry.with(layer.with_ansi(io::stderr().is_terminal())).init();
     }
     Ok(())
+}
+
+async fn serve_metrics(config: MetricsConfig, metrics: Metrics) {
+    if config.enabled {
+        serve::serve(config.listen, Arc::new(metrics), Web::new(config.web_config)).await;
+    }
 }
 
 /// Tells systemd that the runtime still turns and the store still answers; without that it restarts the coordinator.

@@ -23,6 +23,13 @@ pub struct Args {
 pub enum Command {
     /// Run in the foreground, as systemd does it.
     Run,
+    /// Read the alerting file (or FILE) with the files of its secrets, and say what is wrong; changes nothing
+    ///
+    /// What is right is taken up by `systemctl reload drover-coordinator`.
+    CheckAlerting {
+        /// Instead of what the settings name.
+        file: Option<PathBuf>,
+    },
     /// Let people in.
     #[command(subcommand)]
     Operator(OperatorCommand),

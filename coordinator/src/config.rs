@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -25,12 +25,37 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Everything that is kept.
     pub state_dir: StateDir,
+    /// Rules, routes and receivers of alerts; read again on SIGHUP.
+    pub alerting: PathBuf,
     /// What is logged: a level, or a filter in tracing's syntax.
     pub log: String,
     /// How many events are kept.
     pub events: EventsConfig,
     /// Of the certificates of hosts and operators, which renew them at half of it: e.g. `90d`.
     pub certificate_life: Span,
+    /// What Prometheus reads.
+    pub metrics: MetricsConfig,
+}
+
+/// `[metrics]`
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Whether anything is served at all.
+    pub enabled: bool,
+    /// Where `/metrics` and `/sd` are served: an address and a port. Only this host reaches the one that it has by itself.
+    pub listen: SocketAddr,
+    /// TLS and passwords, as Prometheus' own exporters have them in their `--web.config.file`.
+    pub web_config: Option<PathBuf>,
+}
+
+/// Beside the agents' 7444.
+const METRICS_PORT: u16 = 7445;
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { enabled: true, listen: (Ipv4Addr::LOCALHOST, METRICS_PORT).into(), web_config: None }
+    }
 }
 
 /// `[events]`
@@ -63,9 +88,11 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
             state_dir: StateDir("/var/lib/drover-coordinator".into()),
+            alerting: crate::alert::config::DEFAULT_PATH.into(),
             log: "info".to_owned(),
             events: EventsConfig::default(),
             certificate_life: Span::from_ms(CLIENT_LIFE.as_secs() * 1000),
+            metrics: MetricsConfig::default(),
         }
     }
 }
@@ -105,6 +132,9 @@ impl Config {
             toml::from_str(&text).map_err(|e| ConfigError::Refused { path: shown.clone(), reason: e.to_string() })?;
         if !config.state_dir.0.is_absolute() {
             return Err(ConfigError::Refused { path: shown, reason: "state_dir must be an absolute path".to_owned() });
+        }
+        if !config.alerting.is_absolute() {
+            return Err(ConfigError::Refused { path: shown, reason: "alerting must be an absolute path".to_owned() });
         }
         let EventsConfig { max_total, max_per_host, max_days } = config.events;
         if max_total == 0 || max_per_host == 0 || max_days == 0 {
@@ -201,6 +231,9 @@ mod tests {
         assert!(read("state_dir = \"here\"").is_err());
         assert!(read("certificate_life = \"1s\"").is_err());
         assert_eq!(read("certificate_life = \"90d\"").unwrap().certificate_life.as_ms(), 90 * 86_400_000);
+        let metrics = read("[metrics]\nlisten = \"0.0.0.0:1\"\nweb_config = \"/etc/x\"\n").unwrap().metrics;
+        assert!(metrics.enabled && metrics.listen.port() == 1 && metrics.web_config.is_some());
+        assert!(read("[metrics]\nlisten = \"7445\"\n").unwrap_err().to_string().contains("line 2"));
         assert!(read("[events]\nmax_total = 0").unwrap_err().to_string().contains("max_total"));
     }
 }

@@ -1,7 +1,7 @@
 //! The coordinator: keeps what every host should run, and rolls it out.
 //!
 //! Read in this order: `config` and `app` (wiring), `listen` and `caller` (who is there), `ca` and `vault` (keys),
-//! `blob` and `store` (what is kept), then what it is for: `session`, `rollout`, `rpc`; `admin` is the command line on
+//! `blob` and `store` (what is kept), then what it is for: `session`, `figures`, `rollout`, `rpc`, `metrics`; `admin` is the command line on
 //! the coordinator's own machine.
 
 pub mod args;
@@ -16,7 +16,11 @@ pub mod ca;
 pub mod vault;
 pub mod blob;
 pub mod store;
+pub mod figures;
 pub mod session;
 pub mod renewal;
 pub mod rollout;
+pub mod notify;
+pub mod alert;
 pub mod rpc;
+pub mod metrics;

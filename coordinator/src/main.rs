@@ -2,7 +2,9 @@
 
 use clap::Parser as _;
 use drover_coordinator::{
-    admin, app,
+    admin,
+    alert::Alerting,
+    app,
     args::{Args, Command, OperatorCommand},
     config::Config,
 };
@@ -17,6 +19,10 @@ fn main() -> anyhow::Result<()> {
             app::log_to_stderr(&config.log)?;
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             runtime.worker_threads(2).enable_all().build()?.block_on(app::run(config))?;
+        }
+        Command::CheckAlerting { file } => {
+            let file = file.unwrap_or(config.alerting);
+            println!("{}: {}", file.display(), Alerting::read(&file)?.summary());
         }
         Command::Operator(OperatorCommand::Add { name, ttl }) => {
             let token = admin::operator_add(dir, &name, ttl.as_duration())?;

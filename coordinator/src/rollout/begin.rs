@@ -186,6 +186,7 @@ mod tests {
             phase: Phase::Pending,
             parts: vec![],
             failure: None,
+            checks: std::collections::BTreeMap::new(),
         };
         let stored = StoredApp::new(1, 1);
         let before = |status: Option<AppStatus>| {

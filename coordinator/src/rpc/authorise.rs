@@ -85,6 +85,14 @@ const TABLE: &[(&str, Who)] = &[
     ("/drover.v1.Operator/Renew", Who::Operator),
     ("/drover.v1.Operator/ListAudit", Who::Operator),
     ("/drover.v1.Operator/Events", Who::Operator),
+    ("/drover.v1.Operator/ListAlerts", Who::Operator),
+    ("/drover.v1.Operator/ListSilences", Who::Operator),
+    ("/drover.v1.Operator/AddSilence", Who::Operator),
+    ("/drover.v1.Operator/EndSilence", Who::Operator),
+    ("/drover.v1.Operator/ListNotifiers", Who::Operator),
+    ("/drover.v1.Operator/TestNotifier", Who::Operator),
+    ("/drover.v1.Operator/GetHistory", Who::Operator),
+    ("/drover.v1.Operator/Top", Who::Operator),
 ];
 
 /// What a handler learns of its caller.

@@ -22,7 +22,10 @@ use super::{
     lease::{Lease, Leased},
     renew, store_failed,
 };
-use crate::{caller::Caller, session::stream::Outgoing};
+use crate::{
+    caller::{Caller, Peer},
+    session::stream::Outgoing,
+};
 
 /// Chunks that wait for a slow host.
 const CHUNKS_AHEAD: usize = 4;
@@ -36,7 +39,8 @@ impl agent_link_server::AgentLink for Link {
 
     async fn session(&self, request: Request<Streaming<FromAgent>>) -> Result<Response<Outgoing>, Status> {
         let host = authorise::host(&request)?;
-        Ok(Response::new(self.0.agents.open(host, request.into_inner())))
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+        Ok(Response::new(self.0.agents.open(host, peer, request.into_inner())))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Certificate>, Status> {

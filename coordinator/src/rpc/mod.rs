@@ -4,11 +4,12 @@
 //! (people). `lease` ends what a revoked caller has open, `calls` says how much one may have open. Here: what the calls share, and how errors become statuses. `app`
 //! serves the routes.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use drover_proto::{
     code::{self, Code},
     limits::MAX_MESSAGE_BYTES,
+    name::HostId,
     wire::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer, operator_server::OperatorServer},
 };
 use serde::de::DeserializeOwned;
@@ -18,9 +19,12 @@ use tonic::{Status, service::Routes};
 use tracing::error;
 
 use crate::{
+    alert::{Alerting, Alerts},
     blob::{BlobError, Blobs},
     ca::{Ca, CaError},
     clock,
+    figures::Figures,
+    metrics::Metrics,
     rollout::Rollouts,
     session::{AgentStreams, Sessions},
     store::{Store, StoreError},
@@ -51,7 +55,9 @@ pub struct Services {
     blobs: Blobs,
     ca: Arc<Ca>,
     sessions: Sessions,
+    figures: Figures,
     rollouts: Rollouts,
+    alerts: Alerts,
     agents: AgentStreams,
     stop: CancellationToken,
     revocations: Revocations,
@@ -60,37 +66,63 @@ pub struct Services {
 
 impl Services {
     /// Takes up the rollouts that had not ended, and listens to hosts until `stop`.
-    pub async fn start(store: Store, blobs: Blobs, ca: Arc<Ca>, stop: CancellationToken) -> Result<Self, StoreError> {
-        Self::start_with(store, blobs, ca, stop, Limits::default()).await
+    pub async fn start(
+        store: Store,
+        blobs: Blobs,
+        ca: Arc<Ca>,
+        alerting: Alerting,
+        stop: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        Self::start_with(store, blobs, ca, alerting, stop, Limits::default()).await
     }
 
     async fn start_with(
         store: Store,
         blobs: Blobs,
         ca: Arc<Ca>,
+        alerting: Alerting,
         stop: CancellationToken,
         limits: Limits,
     ) -> Result<Self, StoreError> {
         let sessions = Sessions::new(clock::unix_ms());
+        let figures = Figures::default();
+        tokio::spawn(figures.clone().keep(store.clone(), stop.clone()));
         let rollouts = Rollouts::new(store.clone(), sessions.clone(), stop.clone());
         rollouts.resume().await?;
         let (events, heard) = mpsc::channel(HOST_EVENTS);
         tokio::spawn(rollouts.clone().listen(heard));
+        let skews = figures.clone();
+        let skew = Box::new(move |host: &HostId| skews.skew_ms(host));
+        let alerts = Alerts::start(store.clone(), sessions.clone(), alerting, skew, stop.clone()).await?;
         let agents = AgentStreams {
             store: store.clone(),
+            alerts: alerts.clone(),
             ca: ca.clone(),
             sessions: sessions.clone(),
+            figures: figures.clone(),
             events,
             stop: stop.clone(),
         };
         let revocations = Revocations::new(store.clone());
         tokio::spawn(sweep_events(store.clone(), stop.clone()));
         let calls = Calls::new(sessions.clone(), limits);
-        Ok(Self { store, blobs, ca, sessions, rollouts, agents, stop, revocations, calls })
+        Ok(Self { store, blobs, ca, sessions, figures, rollouts, alerts, agents, stop, revocations, calls })
     }
-    /// Waits until every rollout has stored where it is; after `stop` was cancelled.
+    /// What is wrong on hosts, and who is told.
+    #[must_use]
+    pub fn alerts(&self) -> &Alerts {
+        &self.alerts
+    }
+    /// Waits until every rollout has stored where it is, and figures are stored; after `stop` was cancelled.
     pub async fn ended(&self) {
         self.rollouts.ended().await;
+        self.figures.write(&self.store).await;
+    }
+    /// What Prometheus reads; the store is the file `database`.
+    #[must_use]
+    pub fn metrics(&self, database: PathBuf) -> Metrics {
+        let (store, sessions) = (self.store.clone(), self.sessions.clone());
+        Metrics::new(store, sessions, self.figures.clone(), self.ca.clone(), database)
     }
     /// Every service, each behind the authorisation table.
     #[must_use]

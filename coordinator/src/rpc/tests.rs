@@ -30,9 +30,11 @@ use super::*;
 use crate::{app::App, config::StateDir, listen};
 
 mod agent;
+mod alerts;
 mod claims;
 mod cordon;
 mod events;
+mod figures;
 mod flood;
 mod hostile;
 mod images;
@@ -90,7 +92,7 @@ impl World {
         crate::app::make_state_dir(&state).unwrap();
         let app = App::open(&state, crate::ca::CLIENT_LIFE).await.unwrap();
         let (store, blobs, ca, stop) = (app.store.clone(), app.blobs.clone(), app.ca.clone(), app.stop.clone());
-        let services = Services::start_with(store, blobs, ca, stop, limits).await.unwrap();
+        let services = Services::start_with(store, blobs, ca, Alerting::default(), stop, limits).await.unwrap();
         let config = listen::server_config(&app.ca).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let (address, connections) = listen::bind(any, config, app.stop.clone()).await.unwrap();
@@ -192,6 +194,7 @@ fn spec(text: &str) -> AppSpec {
         checks: [].into(),
         restart_budget: None,
         certificates: vec![],
+        alerts: std::collections::BTreeMap::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Connected agents: host specs go down their streams, reports come up, jobs are asked and answered.
 //!
-//! Read `registry` (who is connected, and how to reach it), then `stream` (one agent's stream from hello to end; `report` and `events` keep what it says within limits). Here:
+//! Read `registry` (who is connected, and how to reach it), then `stream` (one agent's stream from hello to end; `report`, `events` and `figures` keep what it says within limits). Here:
 //! the host spec as a document, with the values of its secrets. `rpc/link` opens streams; `rollout` hears what hosts say
 //! as `HostEvent`s.
 
@@ -17,6 +17,7 @@ use crate::store::{Store, StoreError};
 mod ahead;
 mod acks;
 mod events;
+mod figures;
 pub mod registry;
 pub(crate) mod report;
 pub mod stream;

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use drover_proto::{
-    limits::{MAX_EVIDENCE_LINE_BYTES, MAX_EVIDENCE_LINES},
+    alert::AlertStatus,
+    limits::{MAX_ALERT_WORDS, MAX_ALERTS_PER_HOST, MAX_EVIDENCE_LINE_BYTES, MAX_EVIDENCE_LINES},
     name::AppName,
     status::{AppStatus, Evidence, Failure, HostStatus, Phase},
     wire::{JobReply, job_reply::Reply},
@@ -35,6 +36,24 @@ pub(super) fn trim(status: &mut HostStatus, apps: &BTreeSet<AppName>) {
     cut(&mut status.boot_id, MAX_NAME_CHARS);
     status.apps.retain(|app, _| apps.contains(app));
     status.apps.values_mut().for_each(trim_app);
+    status.alerts.retain(|alert| alert.key.app.as_ref().is_none_or(|app| apps.contains(app)));
+    status.alerts.truncate(MAX_ALERTS_PER_HOST);
+    status.alerts.iter_mut().for_each(trim_alert);
+    status.alerts.sort_by(|a, b| a.key.cmp(&b.key));
+    status.alerts.dedup_by(|a, b| a.key == b.key);
+}
+
+/// What people are told is one line.
+fn trim_alert(alert: &mut AlertStatus) {
+    alert.key.subject = one_line(&alert.key.subject, MAX_NAME_CHARS);
+    alert.summary = one_line(&alert.summary, MAX_SENTENCE_CHARS);
+    while alert.labels.len() > MAX_ALERT_WORDS {
+        alert.labels.pop_last();
+    }
+    while alert.annotations.len() > MAX_ALERT_WORDS {
+        alert.annotations.pop_last();
+    }
+    alert.annotations.values_mut().for_each(|text| cut(text, MAX_SENTENCE_CHARS));
 }
 
 /// Cuts what is handed on to operators; a plan is one document, and as large as one message at most.
@@ -73,6 +92,10 @@ fn trim_app(status: &mut AppStatus) {
             cut(text, MAX_SENTENCE_CHARS);
         }
     }
+    while status.checks.len() > MAX_ENTRIES {
+        status.checks.pop_last();
+    }
+    status.checks.values_mut().for_each(|check| cut(&mut check.answer, MAX_SENTENCE_CHARS));
     if let Some(failure) = &mut status.failure {
         trim_failure(failure);
     }
@@ -109,7 +132,12 @@ mod tests {
     //! Nothing of a host's making gets through without measure.
     use std::collections::BTreeMap;
 
-    use drover_proto::{code::Code, name::ReleaseId, status::PartStatus, wire::LogLine};
+    use drover_proto::{
+        code::Code,
+        name::ReleaseId,
+        status::{CheckStatus, PartStatus},
+        wire::LogLine,
+    };
 
     use super::*;
 
@@ -124,6 +152,7 @@ mod tests {
             observed: long.clone(),
             in_sync: false,
         };
+        let check = CheckStatus { ok: false, answer: long.clone(), took_ms: 1, at_unix_ms: 1, failures: 1 };
         let evidence = Evidence { title: long.clone(), lines: vec![long.clone(); 500] };
         let app = AppStatus {
             desired: None,
@@ -131,6 +160,7 @@ mod tests {
             running: None,
             phase: Phase::Failed { cause: long.clone() },
             parts: vec![part; 2000],
+            checks: BTreeMap::from([("api".parse().unwrap(), check)]),
             failure: Some(Failure {
                 code: Code::Gate,
                 release,
@@ -143,12 +173,14 @@ mod tests {
         };
         let apps: BTreeMap<AppName, AppStatus> =
             ["mono", "other"].map(|name| (name.parse().unwrap(), app.clone())).into();
-        let mut status = HostStatus { generation: 1, observed_unix_ms: 1, boot_id: long, apps };
+        let mut status =
+            HostStatus { generation: 1, observed_unix_ms: 1, boot_id: long, apps, ..HostStatus::default() };
         trim(&mut status, &["mono".parse().unwrap()].into());
         assert_eq!(status.apps.len(), 1);
         let app = &status.apps[&"mono".parse().unwrap()];
         assert!(matches!(&app.phase, Phase::Failed { cause } if cause.chars().count() == MAX_SENTENCE_CHARS));
         assert_eq!((app.parts.len(), app.parts[0].name.chars().count()), (MAX_ENTRIES, MAX_SENTENCE_CHARS));
+        assert!(app.checks.values().all(|check| check.answer.chars().count() == MAX_SENTENCE_CHARS));
         let failure = app.failure.as_ref().unwrap();
         let bytes: usize = failure.evidence.iter().flat_map(|e| &e.lines).map(String::len).sum();
         assert!(failure.evidence.len() == MAX_EVIDENCE && bytes <= MAX_EVIDENCE_BYTES && bytes > 0, "{bytes}");

@@ -3,15 +3,19 @@
 //! `rpc/link` opens it for a host whose certificate it has checked; `registry` is how others reach it; what the host says
 //! goes to the store, and as a `HostEvent` to `rollout`.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use drover_proto::{
     MIN_PROTOCOL_VERSION, PROTOCOL_VERSION,
+    alert::RuleSet,
     code::{self, Code},
     common_protocol, limits,
     name::{AppName, HostId},
     status::HostStatus,
-    wire::{FromAgent, Hello, HostSpecDocument, RenewCertificate, Report, ToAgent, Welcome, from_agent, to_agent},
+    wire::{
+        AlertRules, FromAgent, Hello, HostSpecDocument, RenewCertificate, Report, ToAgent, Welcome, from_agent,
+        to_agent,
+    },
 };
 use tokio::{
     sync::{Mutex, MutexGuard, mpsc},
@@ -30,8 +34,11 @@ use super::{
     report::{MAX_NAME_CHARS, one_line, trim, trim_reply},
 };
 use crate::{
+    alert::Alerts,
     ca::Ca,
-    clock, renewal,
+    clock,
+    figures::Figures,
+    renewal,
     store::{Store, StoreError},
 };
 
@@ -51,8 +58,12 @@ pub struct AgentStreams {
     pub store: Store,
     /// Whose certificates hosts hold.
     pub ca: Arc<Ca>,
+    /// Hears what hosts say, and has their rules.
+    pub alerts: Alerts,
     /// Who is connected.
     pub sessions: Sessions,
+    /// What hosts are doing.
+    pub figures: Figures,
     /// To `rollout`.
     pub events: mpsc::Sender<HostEvent>,
     /// The coordinator stops.
@@ -63,18 +74,21 @@ pub struct AgentStreams {
 pub type Outgoing = ReceiverStream<Result<ToAgent, Status>>;
 
 impl AgentStreams {
-    /// Takes over a stream of this host; answers what goes down it.
+    /// Takes over a stream of this host, which comes from `peer`; answers what goes down it.
     #[must_use]
-    pub fn open(&self, host: HostId, incoming: Streaming<FromAgent>) -> Outgoing {
+    pub fn open(&self, host: HostId, peer: Option<IpAddr>, incoming: Streaming<FromAgent>) -> Outgoing {
         let (sender, receiver) = mpsc::channel(OUTGOING);
         let stream = Stream {
             all: self.clone(),
             host,
+            peer,
             out: sender,
             sent: 0,
             again_at: None,
             again_in: AGAIN_FIRST,
             keeps_unknown: false,
+            takes_rules: false,
+            rules_sent: None,
         };
         tokio::spawn(stream.run(incoming));
         ReceiverStream::new(receiver)
@@ -84,6 +98,8 @@ impl AgentStreams {
 pub(super) struct Stream {
     pub(super) all: AgentStreams,
     pub(super) host: HostId,
+    /// From where it comes.
+    pub(super) peer: Option<IpAddr>,
     out: mpsc::Sender<Result<ToAgent, Status>>,
     /// The newest generation that was sent on this stream.
     pub(super) sent: u64,
@@ -92,6 +108,10 @@ pub(super) struct Stream {
     pub(super) again_in: Duration,
     /// The host held a spec that this coordinator has not written: it may speak of any app.
     pub(super) keeps_unknown: bool,
+    /// The agent knows of alerts.
+    takes_rules: bool,
+    /// The rules that it was sent last.
+    rules_sent: Option<RuleSet>,
 }
 
 impl Stream {
@@ -154,6 +174,7 @@ impl Stream {
         // Asked again here: it may have happened since the call was let in, when there was no stream to close.
         let row = row.filter(|row| row.revoked_ms.is_none()).ok_or_else(unwelcome)?;
         self.compare(&row, hello, spoken).await?;
+        self.keep_endpoint(hello.metrics.as_ref()).await?;
         let welcome = Welcome {
             protocol_version: spoken,
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -162,6 +183,8 @@ impl Stream {
         };
         self.send(to_agent::Message::Welcome(welcome)).await?;
         self.send_spec(false).await?;
+        self.takes_rules = spoken >= 5;
+        self.send_rules().await?;
         if spoken >= 2 {
             self.send_renewal(&row.serial).await?;
         }
@@ -178,13 +201,21 @@ impl Stream {
 
     /// Until the stream ends; answers why it did.
     async fn serve(&mut self, incoming: &mut Streaming<FromAgent>, connection: &mut Connection) -> Status {
+        let mut alerting = self.all.alerts.alerting();
+        // They may have become others since they were sent.
+        alerting.mark_changed();
         loop {
             let done = tokio::select! {
                 // A host that is shown the door gets nothing more, whatever else is due.
                 biased;
                 () = self.all.stop.cancelled() => Err(code::status(Code::HostOffline, "the coordinator is stopping")),
                 () = connection.closed.cancelled() => Err(self.closed().await),
-                () = connection.spec_changed.notified() => self.send_spec(false).await,
+                () = connection.spec_changed.notified() => match self.send_spec(false).await {
+                    // Its labels may be others, and with them its rules.
+                    Ok(()) => self.send_rules().await,
+                    Err(status) => Err(status),
+                },
+                Ok(()) = alerting.changed() => self.send_rules().await,
                 () = due(self.again_at) => self.send_spec(true).await,
                 Some(order) = connection.orders.recv() => self.send_message(order).await,
                 message = incoming.message() => match message {
@@ -218,6 +249,7 @@ impl Stream {
                 Ok(())
             }
             Some(from_agent::Message::Events(events)) => self.happened(events).await,
+            Some(from_agent::Message::Figures(figures)) => self.figured(&figures).await,
             Some(from_agent::Message::Hello(_)) => Err(code::status(Code::Protocol, "hello is said once")),
             None => Err(code::status(Code::Protocol, "the agent sent a message that this coordinator does not know")),
         }
@@ -295,6 +327,25 @@ impl Stream {
         Ok(())
     }
 
+    /// Sends the host's rules of alerts, unless it has them.
+    async fn send_rules(&mut self) -> Result<(), Status> {
+        if !self.takes_rules {
+            return Ok(());
+        }
+        let Some(row) = self.all.store.host(self.host.as_str()).await.map_err(failed)? else { return Ok(()) };
+        let rules = self.all.alerts.rules_of(&row.labels);
+        if self.rules_sent.as_ref() == Some(&rules) {
+            return Ok(());
+        }
+        let rules_json = serde_json::to_vec(&rules).map_err(|error| {
+            error!(host = %self.host, %error, "the rules of alerts cannot be written");
+            code::status(Code::Internal, "a fault of drover's own; its log says more")
+        })?;
+        self.send(to_agent::Message::AlertRules(AlertRules { rules_json })).await?;
+        self.rules_sent = Some(rules);
+        Ok(())
+    }
+
     pub(super) async fn send(&self, message: to_agent::Message) -> Result<(), Status> {
         self.send_message(ToAgent { message: Some(message) }).await
     }
@@ -313,6 +364,7 @@ impl Stream {
     }
 
     pub(super) async fn tell(&self, event: HostEvent) {
+        self.all.alerts.heard(&event);
         if self.all.events.send(event).await.is_err() {
             debug!(host = %self.host, "the coordinator is stopping: nobody listens to hosts any more");
         }

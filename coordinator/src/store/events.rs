@@ -118,6 +118,7 @@ impl Store {
         .map_err(failed)?;
         self.sweep_host(&mut tx, host).await?;
         commit(tx).await?;
+        self.tally.events((first_seq..).zip(events).filter(|(seq, event)| *seq > highest && event.is_some()).count());
         self.events_changed();
         Ok(())
     }

@@ -253,7 +253,9 @@ impl Store {
             .execute(&mut *tx)
             .await
             .map_err(|e| StoreError::Sql("keep a report", e))?;
-        commit(tx).await
+        commit(tx).await?;
+        self.tally.reports(1);
+        Ok(())
     }
     /// A host's last report.
     pub async fn report(&self, id: &HostId) -> Result<Option<StoredReport>> {

@@ -20,6 +20,8 @@ const MIGRATIONS: &[Migration] = &[
     (7, include_str!("migrations/0007_revoked_hosts.sql")),
     (8, include_str!("migrations/0008_renewal.sql")),
     (9, include_str!("migrations/0009_compared.sql")),
+    (10, include_str!("migrations/0010_figures.sql")),
+    (11, include_str!("migrations/0011_alerts.sql")),
 ];
 
 /// The version that this program reads and writes.

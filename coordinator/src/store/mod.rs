@@ -15,11 +15,14 @@ use tokio::sync::watch;
 
 use crate::vault::{Vault, VaultError};
 
+mod alerts;
 mod audit;
 mod cordon;
 mod certificates;
 mod compared;
+mod endpoints;
 mod events;
+mod figures;
 mod hosts;
 mod migrate;
 mod numbers;
@@ -29,10 +32,13 @@ mod restored;
 mod rollouts;
 mod secrets;
 mod specs;
+mod tally;
 mod tokens;
 mod verify;
 
+pub use alerts::{GroupChange, NewNotification, NotifierState, StoredNotification, StoredSilence};
 pub use certificates::{Certificate, Holder, Successor};
+pub use endpoints::Endpoint;
 pub use events::{EventFilter, OfHost, Retention};
 pub use hosts::{Host, NewHost, StoredReport};
 pub use migrate::SCHEMA_VERSION;
@@ -42,6 +48,7 @@ pub use restored::{Rested, put_to_rest};
 pub use rollouts::{RolloutEnd, StoredRollout};
 pub use secrets::{SecretPin, SecretPins};
 pub use specs::{StoredApp, StoredSpec};
+pub use tally::{Tallied, Tally};
 pub use tokens::{NewToken, TokenGrant, TokenRefusal};
 pub use verify::verify;
 
@@ -158,6 +165,8 @@ pub struct Store {
     events: watch::Sender<()>,
     /// Numbers that this store is known to hold, for every report repeats them.
     seen: numbers::Seen,
+    /// What was stored since the start.
+    tally: Tally,
 }
 
 impl Store {
@@ -182,7 +191,7 @@ impl Store {
             .await
             .map_err(open)?;
         let (retention, events) = (Retention::default(), watch::Sender::new(()));
-        Ok(Self { read, write, vault, retention, events, seen: numbers::Seen::default() })
+        Ok(Self { read, write, vault, retention, events, seen: numbers::Seen::default(), tally: Tally::default() })
     }
     /// With other limits for events.
     #[must_use]
@@ -235,4 +244,4 @@ fn from_int(number: i64, of: &'static str) -> Result<u64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -80,6 +80,7 @@ impl Store {
         let said = format!("rollout {subject}, by {who}");
         events::record(&mut tx, None, Some(app), EventKind::RolloutStarted, said, now_ms).await?;
         commit(tx).await?;
+        self.tally.rollout_started();
         self.events_changed();
         Ok(id)
     }
@@ -115,7 +116,8 @@ impl Store {
             events::record(&mut tx, None, Some(app), EventKind::RolloutEnded, said, now_ms).await?;
         }
         commit(tx).await?;
-        if end.is_some() {
+        if let Some(end) = end {
+            self.tally.rollout_ended(end.state);
             self.events_changed();
         }
         Ok(())

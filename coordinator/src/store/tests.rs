@@ -13,12 +13,18 @@ use super::*;
 
 mod certificates;
 
-pub(super) struct Temporary {
+pub(crate) struct Temporary {
     dir: tempfile::TempDir,
-    pub(super) store: Store,
+    pub(crate) store: Store,
 }
 
-pub(super) async fn temporary() -> Temporary {
+impl Temporary {
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.dir.path().join("coordinator.db")
+    }
+}
+
+pub(crate) async fn temporary() -> Temporary {
     let dir = tempfile::tempdir().unwrap();
     let vault = Vault::create(&dir.path().join("secret.key")).unwrap();
     let store = Store::open(&dir.path().join("coordinator.db"), vault, Upgrade::Migrate).await.unwrap();
@@ -51,7 +57,7 @@ fn new_host(id: &str, host: &str, serial: &str) -> NewHost {
 const A: &str = "h-000000000000000a";
 const B: &str = "h-000000000000000b";
 
-pub(super) async fn enrolled(store: &Store) -> HostId {
+pub(crate) async fn enrolled(store: &Store) -> HostId {
     let labels = BTreeMap::from([(name("role"), name("web"))]);
     store.create_token(token("t1", &labels, 5), "ada", 1).await.unwrap();
     store.enroll_host("t1", b"correct", new_host(A, "web-1", "01"), 2).await.unwrap().id

@@ -101,6 +101,7 @@ impl World {
             phase,
             parts: vec![],
             failure: None,
+            checks: std::collections::BTreeMap::new(),
         };
         self.send(What::HostReport { host: host(index), generation: self.generation, status: Some(Box::new(status)) })
     }
@@ -153,6 +154,7 @@ fn a_report_on_an_older_generation_or_another_rollout_says_nothing() {
         phase: Phase::Healthy { since_unix_ms: 0 },
         parts: vec![],
         failure: None,
+        checks: std::collections::BTreeMap::new(),
     };
     let report = What::HostReport { host: host(0), generation: world.generation, status: Some(Box::new(status)) };
     world.send(report);

@@ -105,6 +105,7 @@ pub(super) async fn revoke(services: &Services, text: &str, by: &OperatorName) -
 /// Ends whatever a host has open here, and its part in rollouts.
 async fn gone(services: &Services, host: &Host) {
     services.sessions.close(&host.id);
+    services.figures.forget(&host.id);
     services.revocations.tell();
     services.rollouts.host_removed(&host.id).await;
 }

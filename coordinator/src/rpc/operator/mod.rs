@@ -1,14 +1,15 @@
 //! What operators call. This file only says who asks and hands on; the calls are in one file per noun: `plan`, `apply`
-//! (the way of a release), `rollouts`, `hosts`, `views` (looking), `logs`, `import`, `prune`, `events`, `secrets`, `tokens` (with operators), `blobs`.
+//! (the way of a release), `rollouts`, `hosts`, `views` (looking), `alerts`, `figures`, `logs`, `import`, `prune`, `events`, `secrets`, `tokens` (with operators), `blobs`.
 
 use drover_proto::{
     name::OperatorName,
     wire::{
-        AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest, CordonHostRequest, CreateTokenReply,
-        CreateTokenRequest, Empty, EventsRequest, HookLogsRequest, HostRequest, ImportRequest, LabelHostRequest,
-        LogLine, LogsRequest, OperatorRequest, PlanReply, PlanRequest, PruneRequest, PushBlobRequest,
-        RemoveHostRequest, RemoveRequest, RenewReply, RenewRequest, RestartRequest, RollbackRequest, RolloutRequest,
-        RolloutStarted, SecretRequest, SetSecretRequest, TokenRequest, View, operator_server,
+        AddSilenceRequest, AlertsRequest, AppFilter, ApplyRequest, AuditRequest, BlobList, ControlRolloutRequest,
+        CordonHostRequest, CreateTokenReply, CreateTokenRequest, Empty, EventsRequest, HistoryRequest, HookLogsRequest,
+        HostRequest, ImportRequest, LabelHostRequest, LogLine, LogsRequest, NotifierRequest, OperatorRequest,
+        PlanReply, PlanRequest, PruneRequest, PushBlobRequest, RemoveHostRequest, RemoveRequest, RenewReply,
+        RenewRequest, RestartRequest, RollbackRequest, RolloutRequest, RolloutStarted, SecretRequest, SetSecretRequest,
+        SilenceRequest, TokenRequest, View, operator_server,
     },
 };
 use serde::Serialize;
@@ -21,9 +22,11 @@ use super::{
 };
 use crate::caller::Caller;
 
+mod alerts;
 mod apply;
 mod blobs;
 mod events;
+mod figures;
 mod hosts;
 mod images;
 mod import;
@@ -211,6 +214,41 @@ impl operator_server::Operator for Operator {
     async fn events(&self, request: Request<EventsRequest>) -> Reply<Leased<View>> {
         let lease = Lease::of(&request)?;
         let views = events::events(&self.0, request.into_inner()).await?;
+        Ok(Response::new(lease.hold(views)))
+    }
+
+    async fn list_alerts(&self, request: Request<AlertsRequest>) -> Reply<View> {
+        let (_, request) = open(request)?;
+        alerts::list(&self.0, request).await.map(Response::new)
+    }
+    async fn list_silences(&self, request: Request<Empty>) -> Reply<View> {
+        open(request)?;
+        alerts::silences(&self.0).await.map(Response::new)
+    }
+    async fn add_silence(&self, request: Request<AddSilenceRequest>) -> Reply<View> {
+        let (by, request) = open(request)?;
+        alerts::silence(&self.0, request, &by).await.map(Response::new)
+    }
+    async fn end_silence(&self, request: Request<SilenceRequest>) -> Reply<View> {
+        let (by, request) = open(request)?;
+        alerts::end_silence(&self.0, &request.id, &by).await.map(Response::new)
+    }
+    async fn list_notifiers(&self, request: Request<Empty>) -> Reply<View> {
+        open(request)?;
+        alerts::notifiers(&self.0).await.map(Response::new)
+    }
+    async fn test_notifier(&self, request: Request<NotifierRequest>) -> Reply<View> {
+        let (by, request) = open(request)?;
+        alerts::test_notifier(&self.0, &request.name, &by).await.map(Response::new)
+    }
+    async fn get_history(&self, request: Request<HistoryRequest>) -> Reply<View> {
+        let (_, request) = open(request)?;
+        figures::history(&self.0, request).await.map(Response::new)
+    }
+    type TopStream = Leased<View>;
+    async fn top(&self, request: Request<Empty>) -> Reply<Leased<View>> {
+        let lease = Lease::of(&request)?;
+        let views = figures::top(&self.0).await?;
         Ok(Response::new(lease.hold(views)))
     }
 }

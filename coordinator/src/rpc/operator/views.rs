@@ -103,6 +103,7 @@ fn short(status: &AppStatus) -> AppStatus {
     if serde_json::to_vec(&status).map_or(usize::MAX, |json| json.len()) > MAX_STATUS_BYTES {
         status.parts.retain(|part| !part.in_sync);
         status.parts.truncate(20);
+        status.checks.clear();
         if let Some(failure) = &mut status.failure {
             failure.evidence.clear();
         }

@@ -71,6 +71,7 @@ impl FakeAgent {
                 to_agent::Message::Welcome(_)
                 | to_agent::Message::CancelJob(_)
                 | to_agent::Message::EventsAck(_)
+                | to_agent::Message::AlertRules(_)
                 | to_agent::Message::RenewCertificate(_) => {}
                 to_agent::Message::HostSpec(document) => {
                     let spec: HostSpec = serde_json::from_slice(&document.document_json).unwrap();
@@ -172,6 +173,7 @@ fn about(desired: &DesiredApp, running: Option<ReleaseId>, phase: Phase) -> AppS
         phase,
         parts: vec![],
         failure: None,
+        checks: std::collections::BTreeMap::new(),
     }
 }
 

@@ -141,6 +141,22 @@ async fn an_agent_of_protocol_3_is_served() {
 }
 
 #[tokio::test]
+async fn an_agent_of_protocol_4_is_served() {
+    use to_agent::Message::{EventsAck, HostSpec, Job, RenewCertificate};
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    let knows: Knows = |message| match message {
+        HostSpec(_) | EventsAck(_) | RenewCertificate(_) => true,
+        Job(job) => matches!(
+            job.job,
+            Some(Kind::Plan(_) | Kind::Logs(_) | Kind::HookLogs(_) | Kind::Image(_) | Kind::Prune(_) | Kind::Import(_))
+        ),
+        _ => false,
+    };
+    play(&mut world, &identity, 4, &["1", "3"], knows).await;
+}
+
+#[tokio::test]
 async fn a_newer_agent_is_served_if_it_can_fall_back() {
     let mut world = World::new().await;
     let identity = world.host("web-1", "web").await;

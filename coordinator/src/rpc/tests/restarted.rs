@@ -14,10 +14,15 @@ async fn a_coordinator_that_restarts_goes_on_with_its_rollouts() {
     world.services.ended().await;
 
     let again = tokio_util::sync::CancellationToken::new();
-    let services =
-        Services::start(world.app.store.clone(), world.app.blobs.clone(), world.app.ca.clone(), again.clone())
-            .await
-            .unwrap();
+    let services = Services::start(
+        world.app.store.clone(),
+        world.app.blobs.clone(),
+        world.app.ca.clone(),
+        crate::alert::Alerting::default(),
+        again.clone(),
+    )
+    .await
+    .unwrap();
     let config = listen::server_config(&world.app.ca).unwrap();
     let (address, connections) = listen::bind("127.0.0.1:0".parse().unwrap(), config, again.clone()).await.unwrap();
     let routes = services.routes();

@@ -1,0 +1,262 @@
+//! Which alerts there are, over all hosts, and why nobody is told of some. Filled by `engine` from reports and from `fleet`.
+
+use std::collections::BTreeMap;
+
+use drover_proto::{
+    alert::{AlertState, AlertStatus, Severity},
+    name::{HostId, HostName, LabelKey, LabelValue},
+    view::AlertView,
+};
+
+use super::{
+    maintenance::Window,
+    matcher::{Matcher, holds},
+};
+use crate::notify::Told;
+
+/// A host, and what is wrong there.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// People's name for it.
+    pub name: HostName,
+    /// Its labels.
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// Of its agent.
+    pub agent_version: String,
+    /// Unix ms of the last word from it; `None` = it has never been connected.
+    pub last_seen_ms: Option<i64>,
+    /// As it last said.
+    pub reported: Vec<AlertStatus>,
+    /// As the coordinator sees it.
+    pub own: Vec<AlertStatus>,
+}
+
+/// A silence that counts now or will.
+#[derive(Clone, Debug)]
+pub struct Silence {
+    /// To end it by.
+    pub id: String,
+    /// All must hold.
+    pub matchers: Vec<Matcher>,
+    /// Unix ms.
+    pub starts_ms: i64,
+    /// Unix ms.
+    pub ends_ms: i64,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Silence {
+    /// Whether it counts at a time.
+    #[must_use]
+    pub fn is_active(&self, now_ms: i64) -> bool {
+        self.starts_ms <= now_ms && now_ms < self.ends_ms
+    }
+}
+
+/// An alert, pending or firing, as it concerns people.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Active {
+    /// Host, rule, app and subject: what tells it apart from all others.
+    pub id: String,
+    /// On which host.
+    pub host: HostId,
+    /// As the host or `fleet` says.
+    pub status: AlertStatus,
+    /// All of them.
+    pub labels: BTreeMap<String, String>,
+    /// When it came into its state; Unix ms, never in the future.
+    pub since_unix_ms: i64,
+    /// Why nobody is told.
+    pub muted: Option<String>,
+}
+
+/// What holds alerts back.
+pub(super) struct Mutes<'a> {
+    /// In force or not.
+    pub silences: &'a [Silence],
+    /// Open or not.
+    pub windows: &'a [Window],
+}
+
+impl Active {
+    /// As it is told.
+    pub(super) fn told(&self) -> Told {
+        Told {
+            labels: self.labels.clone(),
+            summary: self.status.summary.clone(),
+            annotations: self.status.annotations.iter().map(|(key, text)| (key.to_string(), text.clone())).collect(),
+            severity: self.status.severity,
+            started_unix_ms: self.since_unix_ms,
+            ended_unix_ms: None,
+        }
+    }
+    /// Whether it fires.
+    pub(super) fn is_firing(&self) -> bool {
+        self.status.state == AlertState::Firing
+    }
+    /// For operators.
+    pub(super) fn view(&self, host: &HostName) -> AlertView {
+        let told = self.told();
+        AlertView {
+            alert: self.status.key.alert.clone(),
+            host: host.clone(),
+            host_id: self.host.clone(),
+            app: self.status.key.app.clone(),
+            subject: self.status.key.subject.clone(),
+            state: self.status.state,
+            severity: self.status.severity,
+            since_unix_ms: self.since_unix_ms,
+            summary: told.summary,
+            muted: self.muted.clone(),
+            labels: told.labels,
+            annotations: told.annotations,
+        }
+    }
+}
+
+/// All alerts of these hosts, in the order of their ids.
+pub(super) fn alerts(hosts: &BTreeMap<HostId, Entry>, mutes: &Mutes<'_>, now_ms: i64) -> Vec<Active> {
+    let windows: Vec<&Window> = mutes.windows.iter().filter(|window| window.open_until(now_ms).is_some()).collect();
+    let silences: Vec<&Silence> = mutes.silences.iter().filter(|silence| silence.is_active(now_ms)).collect();
+    let of_host = |(id, entry): (&HostId, &Entry)| -> Vec<Active> {
+        let all = entry.reported.iter().chain(&entry.own);
+        all.map(|status| active(id, entry, status, (&silences, &windows), now_ms)).collect()
+    };
+    hosts.iter().flat_map(of_host).collect()
+}
+
+fn active(
+    host: &HostId,
+    entry: &Entry,
+    status: &AlertStatus,
+    (silences, windows): (&[&Silence], &[&Window]),
+    now_ms: i64,
+) -> Active {
+    let labels = labels(entry, status);
+    let app = status.key.app.as_ref().map(AsRef::as_ref).unwrap_or_default();
+    let id = [host.as_str(), status.key.alert.as_str(), app, &status.key.subject].join("|");
+    let muted = if status.held {
+        Some(format!("a rollout of {app} works on this host"))
+    } else if let Some(silence) = silences.iter().find(|silence| holds(&silence.matchers, &labels)) {
+        Some(format!("silenced by {} ({}): {}", silence.by, silence.id, silence.reason))
+    } else {
+        let window = windows.iter().find(|window| holds(&window.matchers, &labels));
+        window.map(|window| format!("in the maintenance window {:?}", window.name))
+    };
+    let since_unix_ms = status.since_unix_ms.min(now_ms);
+    Active { id, host: host.clone(), status: status.clone(), labels, since_unix_ms, muted }
+}
+
+/// Those of the host, over them those of the rule, over them drover's own: nobody can take those from it.
+fn labels(entry: &Entry, status: &AlertStatus) -> BTreeMap<String, String> {
+    let words = |labels: &BTreeMap<LabelKey, LabelValue>| -> Vec<(String, String)> {
+        labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    };
+    let mut labels: BTreeMap<String, String> = words(&entry.labels).into_iter().chain(words(&status.labels)).collect();
+    for own in drover_proto::alert::OWN_LABELS {
+        labels.remove(own);
+    }
+    labels.insert("alert".to_owned(), status.key.alert.to_string());
+    labels.insert("host".to_owned(), entry.name.to_string());
+    labels.insert("severity".to_owned(), status.severity.word().to_owned());
+    if let Some(app) = &status.key.app {
+        labels.insert("app".to_owned(), app.to_string());
+    }
+    if !status.key.subject.is_empty() {
+        labels.insert("subject".to_owned(), status.key.subject.clone());
+    }
+    labels
+}
+
+/// The worst first, then the oldest.
+pub(super) fn order(a: &Active, b: &Active) -> std::cmp::Ordering {
+    let key = |active: &Active| {
+        let worst: (AlertState, Severity) = (active.status.state, active.status.severity);
+        (std::cmp::Reverse(worst), active.since_unix_ms)
+    };
+    key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
+}
+
+#[cfg(test)]
+impl Active {
+    /// One whose subject is its id.
+    pub(super) fn example(id: &str, severity: Severity) -> Self {
+        let status = status("disk", id, severity);
+        let labels = [("alert", "disk"), ("subject", id)].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let host = "h-0000000000000001".parse().unwrap();
+        Self { id: id.to_owned(), host, status, labels, since_unix_ms: 0, muted: None }
+    }
+}
+
+#[cfg(test)]
+pub(super) fn status(alert: &str, subject: &str, severity: Severity) -> AlertStatus {
+    let key = drover_proto::alert::AlertKey { alert: alert.parse().unwrap(), app: None, subject: subject.to_owned() };
+    AlertStatus {
+        key,
+        state: AlertState::Firing,
+        severity,
+        since_unix_ms: 0,
+        summary: "it is full".to_owned(),
+        held: false,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Labels, and what holds alerts back.
+    use super::*;
+
+    fn hosts(status: AlertStatus) -> BTreeMap<HostId, Entry> {
+        let labels =
+            [("role", "db"), ("host", "forged")].map(|(key, value)| (key.parse().unwrap(), value.parse().unwrap()));
+        let entry = Entry {
+            name: "web-1".parse().unwrap(),
+            labels: labels.into(),
+            agent_version: String::new(),
+            last_seen_ms: None,
+            reported: vec![status],
+            own: vec![],
+        };
+        BTreeMap::from([("h-0000000000000001".parse().unwrap(), entry)])
+    }
+
+    #[test]
+    fn drovers_own_labels_cannot_be_taken_from_it() {
+        let mut said = status("disk", "/", Severity::Critical);
+        said.labels = [("severity".parse().unwrap(), "info".parse().unwrap())].into();
+        let all = alerts(&hosts(said), &Mutes { silences: &[], windows: &[] }, 5);
+        let labels: Vec<(&str, &str)> =
+            all[0].labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(
+            labels,
+            [("alert", "disk"), ("host", "web-1"), ("role", "db"), ("severity", "critical"), ("subject", "/")]
+        );
+    }
+
+    #[test]
+    fn silences_hold_back_what_they_match_for_as_long_as_they_last() {
+        let silence = |matcher: &str| Silence {
+            id: "s1".to_owned(),
+            matchers: vec![matcher.parse().unwrap()],
+            starts_ms: 10,
+            ends_ms: 20,
+            by: "ada".to_owned(),
+            reason: "moving the disk".to_owned(),
+        };
+        let muted = |matcher: &str, now| {
+            let silences = [silence(matcher)];
+            let mutes = Mutes { silences: &silences, windows: &[] };
+            alerts(&hosts(status("disk", "/", Severity::Warning)), &mutes, now).remove(0).muted
+        };
+        assert_eq!(muted("role=db", 15).as_deref(), Some("silenced by ada (s1): moving the disk"));
+        assert_eq!((muted("role=db", 9), muted("role=db", 20), muted("role=web", 15)), (None, None, None));
+        let held = AlertStatus { held: true, ..status("disk", "/", Severity::Warning) };
+        let all = alerts(&hosts(held), &Mutes { silences: &[], windows: &[] }, 5);
+        assert!(all[0].muted.as_deref().is_some_and(|why| why.contains("rollout")));
+    }
+}

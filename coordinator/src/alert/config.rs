@@ -1,0 +1,312 @@
+//! The alerting file, `/etc/drover/alerting.toml`: rules for all hosts, routes, receivers, maintenance windows. `engine` follows it;
+//! `app` reads it again on SIGHUP.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
+
+use drover_proto::{
+    alert::{AlertRule, Condition, RuleSet, Severity, Threshold},
+    duration::Span,
+    limits::{MAX_ALERT_RULES, MAX_ALERTS_PER_HOST},
+    name::{AlertName, LabelKey, LabelValue, NotifierName},
+};
+use serde::Deserialize;
+
+use super::{maintenance::Window, matcher::Matcher};
+use crate::{
+    config::ConfigError,
+    notify::target::{Notifier, NotifierConfig},
+};
+
+/// Where the file is unless `alerting` in `coordinator.toml` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/drover/alerting.toml";
+
+/// The whole file; empty = the default rules, and nobody is told.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alerting {
+    /// Default rules that do not count.
+    pub off: BTreeSet<AlertName>,
+    /// Further rules, and those that take the place of a default.
+    pub rules: BTreeMap<AlertName, FleetRule>,
+    /// Who can be told.
+    pub notifiers: BTreeMap<NotifierName, NotifierConfig>,
+    /// Who is told of what; the first that matches. Without any, every notifier is told of everything.
+    pub routes: Vec<Route>,
+    /// When nobody is told.
+    pub maintenance: Vec<Window>,
+    /// How much one receiver is told.
+    pub limits: Limits,
+}
+
+/// `[rules.NAME]`
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetRule {
+    /// Only on hosts with all of these labels.
+    #[serde(default)]
+    pub hosts: BTreeMap<LabelKey, LabelValue>,
+    /// As in a manifest.
+    pub when: Condition,
+    /// As in a manifest.
+    pub clear: Option<Threshold>,
+    /// As in a manifest.
+    pub every: Option<Span>,
+    /// As in a manifest.
+    pub severity: Option<Severity>,
+    /// As in a manifest.
+    #[serde(default)]
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// As in a manifest.
+    #[serde(default)]
+    pub annotations: BTreeMap<LabelKey, String>,
+}
+
+impl FleetRule {
+    /// The rule as hosts get it.
+    #[must_use]
+    pub fn rule(&self) -> AlertRule {
+        let usual = AlertRule::new(self.when.clone());
+        AlertRule {
+            clear: self.clear,
+            every: self.every.unwrap_or(usual.every),
+            severity: self.severity.unwrap_or(usual.severity),
+            labels: self.labels.clone(),
+            annotations: self.annotations.clone(),
+            ..usual
+        }
+    }
+}
+
+/// `[[routes]]`
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Of the alerts that take it; none = all.
+    #[serde(default, rename = "match")]
+    pub matchers: Vec<Matcher>,
+    /// Who is told; none = nobody.
+    #[serde(default)]
+    pub notify: Vec<NotifierName>,
+    /// Alerts that have these labels in common are told together.
+    #[serde(default = "group_by")]
+    pub group_by: Vec<String>,
+    /// From the first alert of a group until it is told, for others to join.
+    #[serde(default = "group_wait")]
+    pub group_wait: Span,
+    /// Until a group is told again, when there is something new.
+    #[serde(default = "group_interval")]
+    pub group_interval: Span,
+    /// Until it is told again, when there is not.
+    #[serde(default = "repeat")]
+    pub repeat: Span,
+    /// Who is told when it goes on for too long.
+    #[serde(default)]
+    pub escalate: Vec<Escalation>,
+    /// Later routes are looked at, too.
+    #[serde(default, rename = "continue")]
+    pub goes_on: bool,
+}
+
+/// `escalate = [{ after = "30m", notify = ["boss"] }]`
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Escalation {
+    /// An alert has been firing for so long.
+    pub after: Span,
+    /// Who is told then.
+    pub notify: Vec<NotifierName>,
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Notifications that one receiver gets in a minute; what is more is told later, together.
+    pub per_minute: u32,
+    /// Alerts that one notification lists.
+    pub alerts: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { per_minute: 20, alerts: 50 }
+    }
+}
+
+fn group_by() -> Vec<String> {
+    vec!["alert".to_owned(), "app".to_owned()]
+}
+fn group_wait() -> Span {
+    Span::from_ms(100)
+}
+fn group_interval() -> Span {
+    Span::from_secs(60)
+}
+fn repeat() -> Span {
+    Span::from_secs(4 * 3600)
+}
+
+impl Route {
+    /// Everything to everybody.
+    fn to_all(notify: Vec<NotifierName>) -> Self {
+        Self {
+            matchers: vec![],
+            notify,
+            group_by: group_by(),
+            group_wait: group_wait(),
+            group_interval: group_interval(),
+            repeat: repeat(),
+            escalate: vec![],
+            goes_on: false,
+        }
+    }
+}
+
+impl Alerting {
+    /// Reads the file; a missing one means every default.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let shown = path.display().to_string();
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(ConfigError::Read { path: shown, source }),
+        };
+        let refused = |reason| ConfigError::Refused { path: shown.clone(), reason };
+        let mut alerting: Self = toml::from_str(&text).map_err(|e| refused(e.to_string()))?;
+        let wrong = alerting.check();
+        if !wrong.is_empty() {
+            return Err(refused(wrong.join("; ")));
+        }
+        if alerting.routes.is_empty() && !alerting.notifiers.is_empty() {
+            alerting.routes = vec![Route::to_all(alerting.notifiers.keys().cloned().collect())];
+        }
+        Ok(alerting)
+    }
+
+    /// What one field's type cannot hold, each with its place.
+    fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (name, rule) in &self.rules {
+            wrong.extend(rule.rule().check().into_iter().map(|(field, what)| format!("rules.{name}.{field}: {what}")));
+        }
+        if self.rules.len() > MAX_ALERT_RULES {
+            wrong.push(format!("rules: at most {MAX_ALERT_RULES}"));
+        }
+        let known = RuleSet::default().effective();
+        for name in self.off.iter().filter(|name| !known.contains_key(*name)) {
+            let names: Vec<&str> = known.keys().map(AlertName::as_str).collect();
+            wrong.push(format!("off: there is no default rule {name}; there are {}", names.join(", ")));
+        }
+        for (at, route) in self.routes.iter().enumerate() {
+            self.check_route(route, &format!("routes[{at}]"), &mut wrong);
+        }
+        for (name, config) in &self.notifiers {
+            let checked = Notifier::new(name.clone(), config).check();
+            wrong.extend(checked.err().map(|e| format!("notifiers.{name}: {}", e.problem)));
+        }
+        for (at, window) in self.maintenance.iter().enumerate() {
+            wrong.extend(window.check().map(|what| format!("maintenance[{at}] ({}): {what}", window.name)));
+        }
+        if self.limits.per_minute == 0 || !(1..=MAX_ALERTS_PER_HOST).contains(&self.limits.alerts) {
+            wrong.push(format!("limits: per_minute is at least 1, and alerts 1 to {MAX_ALERTS_PER_HOST}"));
+        }
+        wrong
+    }
+
+    fn check_route(&self, route: &Route, place: &str, wrong: &mut Vec<String>) {
+        let told = route.notify.iter().chain(route.escalate.iter().flat_map(|step| &step.notify));
+        for name in told.filter(|name| !self.notifiers.contains_key(*name)) {
+            let names: Vec<&str> = self.notifiers.keys().map(NotifierName::as_str).collect();
+            wrong.push(format!("{place}: there is no notifier {name}; there are: {}", names.join(", ")));
+        }
+        if route.group_interval < Span::from_secs(1) || route.repeat < Span::from_secs(60) {
+            wrong.push(format!("{place}: group_interval is at least 1s, and repeat at least 1m"));
+        }
+        if route.escalate.iter().any(|step| step.after == Span::default()) {
+            wrong.push(format!("{place}: escalate after 0s is the same as notify"));
+        }
+    }
+
+    /// What is in it, in a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Self { off, rules, notifiers, routes, maintenance, .. } = self;
+        let (rules, notifiers) = (rules.len(), notifiers.len());
+        let rest = format!("{} routes, {} maintenance windows", routes.len(), maintenance.len());
+        format!("good: {rules} rules ({} defaults off), {notifiers} notifiers, {rest}", off.len())
+    }
+
+    /// The rules of a host with these labels.
+    #[must_use]
+    pub fn rules_of(&self, labels: &BTreeMap<LabelKey, LabelValue>) -> RuleSet {
+        let fits = |rule: &FleetRule| rule.hosts.iter().all(|(key, value)| labels.get(key) == Some(value));
+        let rules = self.rules.iter().filter(|(_, rule)| fits(rule));
+        RuleSet { rules: rules.map(|(name, rule)| (name.clone(), rule.rule())).collect(), off: self.off.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is read, and mistakes told with their place.
+    use super::*;
+
+    fn read(text: &str) -> Result<Alerting, String> {
+        drover_proto::tls::install();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alerting.toml");
+        fs::write(&path, text).unwrap();
+        Alerting::read(&path).map_err(|e| e.to_string())
+    }
+
+    const HOOK: &str = "[notifiers.hook]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n";
+
+    #[test]
+    fn a_missing_file_has_the_default_rules_and_tells_nobody() {
+        let none = Alerting::read(Path::new("/nonexistent/alerting.toml")).unwrap();
+        assert!(
+            none.routes.is_empty()
+                && none.rules_of(&BTreeMap::new()).effective().contains_key(&"disk".parse().unwrap())
+        );
+        let all = read(HOOK).unwrap();
+        assert_eq!(all.routes.len(), 1, "without routes every notifier is told of everything");
+    }
+
+    #[test]
+    fn rules_are_for_hosts_with_their_labels_and_take_the_place_of_defaults() {
+        let text = "off = [\"swap\"]\n[rules.disk]\nwhen = \"disk > 80%\"\nseverity = \"critical\"\nhosts = { role = \"db\" }\n";
+        let alerting = read(text).unwrap();
+        let disk = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| (key.parse().unwrap(), value.parse().unwrap())).collect();
+            let rules = alerting.rules_of(&labels).effective();
+            assert!(!rules.contains_key(&"swap".parse().unwrap()));
+            rules[&"disk".parse().unwrap()].when.to_string()
+        };
+        assert_eq!((disk(&[("role", "db")]).as_str(), disk(&[]).as_str()), ("disk > 80%", "disk > 90% for 5m"));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_line_or_place() {
+        let rows = [
+            ("[rules.x]\nwhen = \"cpuu > 80%\"\n", "line 2"),
+            ("[rules.x]\nwhen = \"cpuu > 80%\"\n", "no such metric"),
+            ("[rules.x]\nwhen = \"cpu > 80%\"\nclear = \"90%\"\n", "rules.x.clear"),
+            ("[rules.x]\nwhen = \"cpu > 80%\"\nevery = \"10ms\"\n", "rules.x.every"),
+            ("off = [\"swapp\"]\n", "no default rule swapp"),
+            ("[[routes]]\nnotify = [\"ops\"]\n", "routes[0]: there is no notifier ops"),
+            ("[[routes]]\nmatch = [\"host\"]\n", "no matcher"),
+            ("[[routes]]\nrepeat = \"1s\"\n", "routes[0]"),
+            ("[[maintenance]]\nname = \"x\"\nstart = \"2\"\nlasts = \"1h\"\n", "time of day"),
+            ("[[maintenance]]\nname = \"x\"\nstart = \"02:00\"\nlasts = \"100d\"\n", "maintenance[0] (x)"),
+            ("[limits]\nper_minute = 0\n", "limits"),
+            ("[rule.x]\n", "unknown field"),
+        ];
+        for (text, told) in rows {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(told) && said.contains("alerting.toml"), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Sends what is stored for each receiver, in order, until it is taken. One task per receiver: one that hangs holds up no other. Part
+//! of `engine`; `notify` knows how each is spoken to.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use drover_proto::name::NotifierName;
+use tokio::{sync::Notify, task::AbortHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::{
+    clock,
+    notify::{
+        Notification,
+        target::{Notifier, NotifierConfig, SendError},
+    },
+    store::{Result, Store, StoreError, StoredNotification},
+};
+
+/// Before something is tried again: first, and at most.
+const AGAIN_MS: (i64, i64) = (1_000, 300_000);
+/// What has not been taken for so long is given up.
+const GIVEN_UP_AFTER_MS: i64 = 24 * 3600 * 1000;
+/// When the store fails.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+
+/// The receivers' tasks.
+pub(super) struct Deliveries {
+    store: Store,
+    stop: CancellationToken,
+    tasks: Mutex<BTreeMap<NotifierName, Running>>,
+}
+
+struct Running {
+    config: NotifierConfig,
+    wake: Arc<Notify>,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Deliveries {
+    pub(super) fn new(store: Store, stop: CancellationToken) -> Self {
+        Self { store, stop, tasks: Mutex::default() }
+    }
+
+    /// These are the receivers from now on; those that are as before go on undisturbed.
+    pub(super) fn follow(&self, notifiers: &BTreeMap<NotifierName, NotifierConfig>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|name, running| notifiers.get(name) == Some(&running.config));
+        for (name, config) in notifiers {
+            if tasks.contains_key(name) {
+                continue;
+            }
+            let wake = Arc::new(Notify::new());
+            let one = One {
+                name: name.clone(),
+                config: config.clone(),
+                store: self.store.clone(),
+                wake: wake.clone(),
+                stop: self.stop.clone(),
+            };
+            let task = tokio::spawn(one.run()).abort_handle();
+            tasks.insert(name.clone(), Running { config: config.clone(), wake, task });
+        }
+    }
+
+    /// There is something new for it.
+    pub(super) fn wake(&self, name: &NotifierName) {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = tasks.get(name) {
+            running.wake.notify_one();
+        }
+    }
+}
+
+struct One {
+    name: NotifierName,
+    config: NotifierConfig,
+    store: Store,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl One {
+    async fn run(self) {
+        loop {
+            let next = match self.store.next_notification(&self.name).await {
+                Ok(next) => next,
+                Err(failed) => {
+                    self.tell(&failed);
+                    tokio::time::sleep(STORE_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(next) = next else {
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = self.wake.notified() => continue,
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(pause(&next, clock::unix_ms())) => {}
+            }
+            let sent = self.send(&next).await;
+            // Until it is written down nothing else is sent: it would be sent again and again.
+            while let Err(failed) = self.note(&next, &sent).await {
+                self.tell(&failed);
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = tokio::time::sleep(STORE_PAUSE) => {}
+                }
+            }
+            if self.stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    async fn send(&self, next: &StoredNotification) -> std::result::Result<String, SendError> {
+        let Ok(notification) = serde_json::from_str::<Notification>(&next.document) else {
+            let said = "what the store holds of it is damaged".to_owned();
+            return Err(SendError { is_permanent: true, retry_after: None, said });
+        };
+        Notifier::new(self.name.clone(), &self.config).send(&notification, clock::unix_ms()).await
+    }
+
+    /// Writes down what became of it.
+    async fn note(&self, next: &StoredNotification, sent: &std::result::Result<String, SendError>) -> Result<()> {
+        let now_ms = clock::unix_ms();
+        match sent {
+            Ok(_) => self.store.notification_delivered(&self.name, next.seq, now_ms).await,
+            Err(failed) => {
+                let next_ms = again_at(next, failed, now_ms);
+                warn!(notifier = %self.name, attempt = next.attempts + 1, gives_up = next_ms.is_none(), "not delivered: {}", failed.said);
+                self.store.notification_failed(&self.name, next.seq, &failed.said, next_ms, now_ms).await
+            }
+        }
+    }
+
+    fn tell(&self, failed: &StoreError) {
+        let source = std::error::Error::source(failed).map(ToString::to_string);
+        error!(notifier = %self.name, error = %failed, source, "notifications");
+    }
+}
+
+/// How long it is not tried yet. A clock that was set back holds nothing up for longer than it would have waited.
+fn pause(next: &StoredNotification, now_ms: i64) -> Duration {
+    let (_, most) = AGAIN_MS;
+    Duration::from_millis(next.next_ms.saturating_sub(now_ms).clamp(0, 3 * most).unsigned_abs())
+}
+
+/// When it is tried again; `None`: never.
+fn again_at(next: &StoredNotification, failed: &SendError, now_ms: i64) -> Option<i64> {
+    if failed.is_permanent || now_ms.saturating_sub(next.created_ms) > GIVEN_UP_AFTER_MS {
+        return None;
+    }
+    let (first, most) = AGAIN_MS;
+    let doubled = first.saturating_mul(1_i64 << next.attempts.min(20)).min(most);
+    let asked = failed.retry_after.map_or(0, |after| i64::try_from(after.as_millis()).unwrap_or(most));
+    Some(now_ms.saturating_add(doubled.max(asked.min(3 * most))))
+}
+
+#[cfg(test)]
+mod tests {
+    //! When something is tried again, and when no more.
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end_after_a_day() {
+        let at = |attempts, created_ms, is_permanent, retry_after| {
+            let next = StoredNotification { seq: 1, document: String::new(), created_ms, attempts, next_ms: 0 };
+            let failed = SendError { is_permanent, retry_after, said: String::new() };
+            again_at(&next, &failed, 100_000_000)
+        };
+        let asked = Some(Duration::from_secs(7));
+        assert_eq!(at(0, 99_000_000, false, None), Some(100_001_000));
+        assert_eq!(at(3, 99_000_000, false, None), Some(100_008_000));
+        assert_eq!(at(60, 99_000_000, false, None), Some(100_300_000));
+        assert_eq!((at(0, 99_000_000, false, asked), at(0, 99_000_000, true, asked)), (Some(100_007_000), None));
+        assert_eq!(at(5, 100_000_000 - GIVEN_UP_AFTER_MS - 1, false, None), None);
+        let late =
+            StoredNotification { seq: 1, document: String::new(), created_ms: 0, attempts: 1, next_ms: i64::MAX };
+        assert_eq!(pause(&late, 0), Duration::from_millis(900_000));
+    }
+}

@@ -1,0 +1,306 @@
+//! The one task that brings alerts to people: hears hosts, looks for itself, decides for every group of alerts and stores what is to be
+//! told, which `deliver` then sends. Clones of `Alerts` are how the rest of the coordinator speaks with it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use drover_proto::{
+    alert::{AlertState, AlertStatus, RuleSet},
+    event::EventKind,
+    name::{HostId, LabelKey, LabelValue},
+    status::HostStatus,
+    view::AlertView,
+};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{
+    Alerting, MatcherError,
+    book::{Active, Entry, Mutes, Silence, alerts, order},
+    deliver::Deliveries,
+    fleet::{self, Sight},
+    tell::Teller,
+};
+use crate::{
+    clock,
+    session::{HostEvent, Sessions},
+    store::{Host, Result, Store, StoreError, StoredSilence},
+};
+
+/// Between two looks when nothing was heard.
+const TICK: Duration = Duration::from_secs(1);
+/// Hosts come, go and are labelled; they are read again this often, and when one connects.
+const HOSTS_EVERY: Duration = Duration::from_secs(5);
+
+/// How far a host's clock is ahead of the coordinator's, ms, if that is known just now.
+pub type Skew = dyn Fn(&HostId) -> Option<i64> + Send + Sync;
+
+/// Alerts of all hosts; clones share them.
+#[derive(Clone)]
+pub struct Alerts(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    sessions: Sessions,
+    stop: CancellationToken,
+    alerting: watch::Sender<Arc<Alerting>>,
+    state: Mutex<State>,
+    wake: Notify,
+    silences_turn: tokio::sync::Mutex<()>,
+    deliveries: Deliveries,
+    skew: Box<Skew>,
+    /// Since when the coordinator runs.
+    born_unix_ms: i64,
+}
+
+#[derive(Default)]
+struct State {
+    hosts: BTreeMap<HostId, Entry>,
+    silences: Vec<Silence>,
+    /// Said by hosts that are not in the list yet.
+    early: BTreeMap<HostId, Vec<AlertStatus>>,
+    /// A host has connected: labels or version may be others.
+    hosts_changed: bool,
+}
+
+impl Alerts {
+    /// Goes on where the store says it was, until `stop`.
+    pub async fn start(
+        store: Store,
+        sessions: Sessions,
+        alerting: Alerting,
+        skew: Box<Skew>,
+        stop: CancellationToken,
+    ) -> Result<Self> {
+        let deliveries = Deliveries::new(store.clone(), stop.clone());
+        let inner = Inner {
+            store,
+            sessions,
+            stop,
+            alerting: watch::Sender::new(Arc::default()),
+            state: Mutex::default(),
+            wake: Notify::new(),
+            silences_turn: tokio::sync::Mutex::default(),
+            deliveries,
+            skew,
+            born_unix_ms: clock::unix_ms(),
+        };
+        let all = Self(Arc::new(inner));
+        all.read_hosts().await?;
+        all.read_silences().await?;
+        let teller = Teller::open(&all.0.store).await?;
+        all.follow(alerting).await?;
+        tokio::spawn(all.clone().run(teller));
+        Ok(all)
+    }
+
+    /// From now on these rules, routes and receivers count.
+    pub async fn follow(&self, alerting: Alerting) -> Result<()> {
+        let known = alerting.notifiers.keys().cloned().collect();
+        let lost = self.0.store.forget_notifiers_but(&known).await?;
+        if lost > 0 {
+            warn!(lost, "notifications for notifiers that are not in the alerting file any more were dropped");
+        }
+        self.0.deliveries.follow(&alerting.notifiers);
+        info!(rules = alerting.rules.len(), notifiers = alerting.notifiers.len(), "alerting");
+        self.0.alerting.send_replace(Arc::new(alerting));
+        self.0.wake.notify_one();
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What counts now, and whenever that changes.
+    #[must_use]
+    pub fn alerting(&self) -> watch::Receiver<Arc<Alerting>> {
+        self.0.alerting.subscribe()
+    }
+    /// The rules of a host with these labels.
+    #[must_use]
+    pub fn rules_of(&self, labels: &BTreeMap<LabelKey, LabelValue>) -> RuleSet {
+        self.0.alerting.borrow().rules_of(labels)
+    }
+
+    /// What a host has said, or that it has come or gone.
+    pub fn heard(&self, event: &HostEvent) {
+        match event {
+            HostEvent::Report(host, status) => {
+                let mut state = self.state();
+                match state.hosts.get_mut(host) {
+                    Some(entry) if entry.reported == status.alerts => return,
+                    Some(entry) => entry.reported.clone_from(&status.alerts),
+                    None => {
+                        state.early.insert(host.clone(), status.alerts.clone());
+                        state.hosts_changed = true;
+                    }
+                }
+            }
+            HostEvent::Connected(_) => self.state().hosts_changed = true,
+            HostEvent::Lost(_) => {}
+            HostEvent::Refused { .. } => return,
+        }
+        self.0.wake.notify_one();
+    }
+
+    /// Reads silences again: somebody has added or ended one.
+    pub async fn read_silences(&self) -> Result<()> {
+        // One after the other: what was read first is not to be put in place last.
+        let _turn = self.0.silences_turn.lock().await;
+        let stored = self.0.store.silences().await?;
+        let read = stored.into_iter().map(silence).collect::<std::result::Result<Vec<_>, MatcherError>>();
+        self.state().silences = read.map_err(|_| StoreError::Damaged("a silence"))?;
+        self.0.wake.notify_one();
+        Ok(())
+    }
+
+    async fn read_hosts(&self) -> Result<()> {
+        // What is heard from here on is looked at once more.
+        self.state().hosts_changed = false;
+        let rows = self.0.store.hosts().await?;
+        let unknown: Vec<HostId> = {
+            let state = self.state();
+            rows.iter().map(|row| row.id.clone()).filter(|id| !state.hosts.contains_key(id)).collect()
+        };
+        let mut reported = BTreeMap::new();
+        for id in unknown {
+            let report = self.0.store.report(&id).await?;
+            reported.insert(id, report.map(|report| read_alerts(&report.status_json)).unwrap_or_default());
+        }
+        let own = if reported.is_empty() { BTreeMap::new() } else { self.0.store.fleet_alerts().await? };
+        let mut state = self.state();
+        let mut before = std::mem::take(&mut state.hosts);
+        // Newer than what was in the store when that was read.
+        reported.append(&mut std::mem::take(&mut state.early));
+        state.hosts = rows
+            .into_iter()
+            .map(|row| {
+                let Host { id, name, labels, agent_version, last_seen_ms, .. } = row;
+                let (reported, own) = match before.remove(&id) {
+                    Some(entry) => (entry.reported, entry.own),
+                    None => {
+                        let own = own.get(&id).and_then(|text| serde_json::from_str(text).ok());
+                        (reported.remove(&id).unwrap_or_default(), own.unwrap_or_default())
+                    }
+                };
+                (id, Entry { name, labels, agent_version, last_seen_ms, reported, own })
+            })
+            .collect();
+        Ok(())
+    }
+
+    async fn run(self, mut teller: Teller) {
+        let mut tick = tokio::time::interval(TICK);
+        let mut hosts_read = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                () = self.0.wake.notified() => {}
+                _ = tick.tick() => {}
+            }
+            let step = async {
+                if self.state().hosts_changed || hosts_read.elapsed() >= HOSTS_EVERY {
+                    self.read_hosts().await?;
+                    hosts_read = tokio::time::Instant::now();
+                }
+                self.look().await?;
+                let (alerting, now_ms) = (self.0.alerting.borrow().clone(), clock::unix_ms());
+                let told = teller.step(&self.0.store, &alerting, &self.alerts(now_ms), now_ms).await?;
+                told.iter().for_each(|notifier| self.0.deliveries.wake(notifier));
+                Ok::<(), StoreError>(())
+            };
+            // What could not be stored is decided again.
+            if let Err(failed) = step.await {
+                let source = std::error::Error::source(&failed).map(ToString::to_string);
+                error!(error = %failed, source, "alerts");
+            }
+        }
+    }
+
+    /// What only the coordinator can tell, of every host; what has changed is stored.
+    async fn look(&self) -> Result<()> {
+        let (alerting, now_ms) = (self.0.alerting.borrow().clone(), clock::unix_ms());
+        let changed: Vec<(HostId, Vec<AlertStatus>, Vec<AlertStatus>)> = {
+            let state = self.state();
+            let look = |(id, entry): (&HostId, &Entry)| {
+                let rules = alerting.rules_of(&entry.labels).effective();
+                let now = fleet::look(&rules, &self.sight(id, entry), &entry.own, now_ms);
+                (now != entry.own).then(|| (id.clone(), entry.own.clone(), now))
+            };
+            state.hosts.iter().filter_map(look).collect()
+        };
+        for (host, before, now) in changed {
+            let document = serde_json::to_string(&now).map_err(|_| StoreError::Damaged("alerts"))?;
+            self.0.store.save_fleet_alerts(&host, &document, &told(&before, &now), now_ms).await?;
+            if let Some(entry) = self.state().hosts.get_mut(&host) {
+                entry.own = now;
+            }
+        }
+        Ok(())
+    }
+
+    fn sight(&self, id: &HostId, entry: &Entry) -> Sight {
+        let other = entry.agent_version != env!("CARGO_PKG_VERSION") && !entry.agent_version.is_empty();
+        let away_since = self.0.sessions.away_since(id);
+        Sight {
+            away_since,
+            was_seen: entry.last_seen_ms.is_some(),
+            born_unix_ms: self.0.born_unix_ms,
+            other_version: other.then(|| entry.agent_version.clone()),
+            skew_ms: if away_since.is_some() { None } else { (self.0.skew)(id) },
+        }
+    }
+
+    /// All alerts of all hosts.
+    fn alerts(&self, now_ms: i64) -> Vec<Active> {
+        let (state, alerting) = (self.state(), self.0.alerting.borrow().clone());
+        alerts(&state.hosts, &Mutes { silences: &state.silences, windows: &alerting.maintenance }, now_ms)
+    }
+    /// All alerts of all hosts for operators: the worst first, then the oldest.
+    #[must_use]
+    pub fn views(&self, now_ms: i64) -> Vec<AlertView> {
+        let mut alerts = self.alerts(now_ms);
+        alerts.sort_by(order);
+        let state = self.state();
+        let view = |alert: &Active| state.hosts.get(&alert.host).map(|entry| alert.view(&entry.name));
+        alerts.iter().filter_map(view).collect()
+    }
+    /// How many fire on each host.
+    #[must_use]
+    pub fn firing(&self) -> BTreeMap<HostId, usize> {
+        let fires = |status: &&AlertStatus| status.state == AlertState::Firing;
+        let count = |entry: &Entry| entry.reported.iter().chain(&entry.own).filter(fires).count();
+        self.state().hosts.iter().map(|(id, entry)| (id.clone(), count(entry))).collect()
+    }
+}
+
+fn silence(stored: StoredSilence) -> std::result::Result<Silence, MatcherError> {
+    let StoredSilence { id, matchers, starts_ms, ends_ms, created_by, reason } = stored;
+    let matchers = matchers.iter().map(|text| text.parse()).collect::<std::result::Result<_, _>>()?;
+    Ok(Silence { id, matchers, starts_ms, ends_ms, by: created_by, reason })
+}
+
+/// Of a stored report; one that cannot be read is as good as none.
+fn read_alerts(status_json: &str) -> Vec<AlertStatus> {
+    serde_json::from_str::<HostStatus>(status_json).map(|status| status.alerts).unwrap_or_default()
+}
+
+/// What began and what ended, as events.
+fn told(before: &[AlertStatus], now: &[AlertStatus]) -> Vec<(EventKind, String)> {
+    let fires = |all: &[AlertStatus], status: &AlertStatus| {
+        all.iter().any(|other| other.key == status.key && other.state == AlertState::Firing)
+    };
+    let said = |status: &AlertStatus| format!("{} ({}): {}", status.key.alert, status.severity.word(), status.summary);
+    let firing = |status: &&AlertStatus| status.state == AlertState::Firing;
+    let began = now.iter().filter(firing).filter(|status| !fires(before, status));
+    let ended = before.iter().filter(firing).filter(|status| !fires(now, status));
+    let began = began.map(|status| (EventKind::FleetAlertFiring, said(status)));
+    let ended = ended.map(|status| (EventKind::FleetAlertResolved, format!("{} is over", status.key.alert)));
+    began.chain(ended).collect()
+}
