@@ -9,11 +9,13 @@ use drover_proto::{
     name::{AppName, EnvironmentName},
 };
 
+mod alerts;
 mod groups;
 mod import;
 #[cfg(test)]
 mod tests;
-pub use groups::{HostsCommand, LabelChange, OperatorCommand, RolloutCommand, SecretCommand, TokenCommand};
+pub use alerts::{NotifyCommand, SilenceCommand};
+pub use groups::{HostsCommand, LabelChange, OperatorCommand, RolloutCommand, SecretCommand, TokenCommand, TopSort};
 pub use import::{ImportCommand, ImportOptions};
 
 const FIRST_DAY: &str = "A first day:
@@ -192,6 +194,30 @@ pub enum Command {
         #[arg(long)]
         failing: bool,
     },
+    /// What is wrong on every host, the worst first; ends with 1 when an alert fires that nobody has silenced
+    #[command(
+        after_help = "Examples:\n  drover alerts\n  drover alerts --host web-1\n  drover alerts --app mono -o json"
+    )]
+    Alerts {
+        /// Only of this host
+        #[arg(long, value_name = "HOST")]
+        host: Option<String>,
+        /// Only of this app
+        #[arg(long, value_name = "APP")]
+        app: Option<AppName>,
+    },
+    /// Tell nobody of some alerts for a while
+    Silence {
+        /// What about them.
+        #[command(subcommand)]
+        command: SilenceCommand,
+    },
+    /// Who is told of alerts
+    Notify {
+        /// What about them.
+        #[command(subcommand)]
+        command: NotifyCommand,
+    },
     /// Why a host is as it is: a plain story with the evidence of the last failure
     #[command(after_help = "Examples:\n  drover why web-1\n  drover why web-1 mono")]
     Why {
@@ -211,6 +237,19 @@ pub enum Command {
         /// What about them.
         #[command(subcommand)]
         command: Option<HostsCommand>,
+    },
+    /// What every host is doing: processors, memory, disks, network; redrawn every two seconds until Ctrl-C
+    ///
+    /// Where nobody watches it is printed once; with -o json a document is printed each time. `drover hosts show` has the last day
+    /// of a host.
+    #[command(after_help = "Examples:\n  drover top\n  drover top --sort memory\n  drover top --once -o json")]
+    Top {
+        /// What comes first
+        #[arg(long, value_enum, default_value_t = TopSort::Cpu, value_name = "BY")]
+        sort: TopSort,
+        /// Print it once
+        #[arg(long)]
+        once: bool,
     },
     /// The journal of an app's units, from all of its hosts; or, with --hook, what its hooks said
     #[command(

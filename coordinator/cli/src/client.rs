@@ -24,11 +24,13 @@ use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::fault::{Fault, Word};
 
+mod alerts;
 pub mod credentials;
 #[cfg(test)]
 pub(crate) mod double;
 pub mod error;
 pub mod explain;
+mod figures;
 pub mod login;
 pub mod push;
 pub mod renewal;

@@ -13,6 +13,7 @@ use crate::{
     show,
 };
 
+mod alerts;
 mod apply;
 mod drain;
 mod events;
@@ -27,6 +28,7 @@ mod prune;
 mod rollout;
 mod secret;
 mod status;
+mod top;
 mod watch;
 
 /// Carries a command out.
@@ -51,6 +53,9 @@ async fn carry_out(cli: Cli) -> Outcome {
         Command::Remove { app, yes, follow } => apply::remove(&app, yes, follow, output).await,
         Command::Checks { app, failing } => status::checks(app.as_ref(), failing, output).await,
         Command::Status { app } => status::status(app.as_ref(), output).await,
+        Command::Alerts { host, app } => alerts::alerts(host.as_deref(), app.as_ref(), output).await,
+        Command::Silence { command } => alerts::silence(command, output).await,
+        Command::Notify { command } => alerts::notify(command, output).await,
         Command::Why { host, app } => status::why(&host, app.as_ref(), output).await,
         Command::Releases { app } => {
             let releases = Client::connect().await?.releases(&app).await?;
@@ -58,6 +63,7 @@ async fn carry_out(cli: Cli) -> Outcome {
             Ok(Exit::Done)
         }
         Command::Hosts { command } => fleet::hosts(command, output).await,
+        Command::Top { sort, once } => top::top(sort, once, output).await,
         Command::Logs { app, hook: Some(hook), host, release, lines, follow: _ } => {
             logs::hooks(&app, host.as_deref(), &hook, release, lines, output).await
         }

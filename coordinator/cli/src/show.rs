@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{args::Output, client::Document, fault::Fault};
 
+pub mod alerts;
 pub mod checks;
 pub mod events;
 pub mod fleet;
@@ -20,6 +21,7 @@ pub mod rollout;
 pub mod status;
 pub mod table;
 pub mod time;
+pub mod top;
 pub mod why;
 
 /// Writes to the standard output. A reader that has gone away (`| head`) ends the command quietly.

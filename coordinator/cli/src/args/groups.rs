@@ -1,6 +1,6 @@
 //! The subcommands of the verbs that have some: rollout, hosts, secret, token, operator. Part of `args`.
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use drover_proto::{
     duration::Span,
     name::{AppName, EnvironmentName, LabelKey, LabelValue, OperatorName, SecretName},
@@ -46,12 +46,27 @@ pub enum RolloutCommand {
     },
 }
 
+/// What `drover top` sorts by: the most first, but for names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum TopSort {
+    /// Processors
+    Cpu,
+    /// Memory
+    Memory,
+    /// The fullest disk
+    Disk,
+    /// Load of one minute
+    Load,
+    /// The host's name
+    Name,
+}
+
 /// `drover hosts …`
 #[derive(Subcommand, Debug)]
 pub enum HostsCommand {
     /// All hosts
     List,
-    /// One host: labels, certificate, apps
+    /// One host: labels, certificate, apps, and what it did during the last day
     Show {
         /// The host's name or id
         host: String,

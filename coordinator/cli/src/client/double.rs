@@ -108,6 +108,7 @@ impl Operator for Double {
     type LogsStream = Lines;
     type EventsStream = Views;
     type HookLogsStream = Lines;
+    type TopStream = Views;
 
     fn watch_rollout<'a, 'b>(&'a self, _: Request<wire::RolloutRequest>) -> Answer<'b, Views>
     where
@@ -181,6 +182,13 @@ impl Operator for Double {
         let views = events.into_iter().map(|event| Ok(wire::View { json: serde_json::to_vec(&[event]).unwrap() }));
         Box::pin(async { Ok(Response::new(stream::iter(views).chain(stream::pending()).boxed() as Views)) })
     }
+    fn top<'a, 'b>(&'a self, _: Request<wire::Empty>) -> Answer<'b, Views>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async { Ok(Response::new(stream::empty().boxed() as Views)) })
+    }
     absent! {
         plan(PlanRequest) -> PlanReply,
         apply(ApplyRequest) -> RolloutStarted,
@@ -211,5 +219,12 @@ impl Operator for Double {
         revoke_operator(OperatorRequest) -> Empty,
         list_audit(AuditRequest) -> View,
         prune(PruneRequest) -> View,
+        list_alerts(AlertsRequest) -> View,
+        list_silences(Empty) -> View,
+        add_silence(AddSilenceRequest) -> View,
+        end_silence(SilenceRequest) -> View,
+        list_notifiers(Empty) -> View,
+        test_notifier(NotifierRequest) -> View,
+        get_history(HistoryRequest) -> View,
     }
 }

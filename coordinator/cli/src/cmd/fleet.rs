@@ -24,8 +24,16 @@ pub async fn hosts(command: Option<HostsCommand>, output: Output) -> Outcome {
             show::document(output, &hosts, |hosts| show::fleet::hosts(hosts, now_ms()))?;
         }
         HostsCommand::Show { host } => {
-            let host = client.host(&host).await?;
-            show::document(output, &host, |host| show::fleet::host(host, now_ms()))?;
+            let mut detail = client.host(&host).await?;
+            let history = client.history(&host).await?;
+            if let (Some(json), Some(history)) = (detail.json.as_object_mut(), &history) {
+                json.insert("history".to_owned(), history.json.clone());
+            }
+            let lines = |now| history.map(|history| show::top::history(&history.value, now)).unwrap_or_default();
+            show::document(output, &detail, |host| {
+                let (host, lines) = (show::fleet::host(host, now_ms()), lines(now_ms()));
+                if lines.is_empty() { host } else { format!("{host}\n{lines}") }
+            })?;
         }
         HostsCommand::Label { host, changes } => {
             once(changes.iter().map(|(LabelChange::Set(key, _) | LabelChange::Remove(key))| key))?;

@@ -20,6 +20,7 @@ use super::{
     yaml::{At, Node},
 };
 
+mod alerts;
 mod artifact;
 mod compose;
 mod container;
@@ -28,6 +29,7 @@ mod env;
 mod handover;
 mod health;
 mod host;
+mod probe;
 mod timer;
 mod unit;
 
@@ -93,6 +95,7 @@ pub(super) fn decode(
         checks: decoder.checks(root),
         restart_budget: root.get("restart_budget").and_then(unit::restart_budget),
         certificates: decoder.certificates(root),
+        alerts: decoder.alerts(root),
     };
     Decoded { spec, artifact: artifact_source, origins: decoder.origins }
 }

@@ -26,6 +26,10 @@ pub(super) enum Kind {
     List(&'static Kind),
     /// One, or a list of them.
     OneOrMany(&'static Kind),
+    /// A text (the word says what kind), or a map that says more.
+    Short(&'static str, &'static Object),
+    /// A list of the first, or a map with keys of the user's choice; the word says what they name.
+    ListOrMap(&'static Kind, &'static str, &'static Kind),
     /// A map with keys of the user's choice; the word says what they name.
     Map(&'static str, &'static Kind),
     /// A map with these fields.
@@ -122,6 +126,10 @@ impl Kind {
             Self::Json => "any value".into(),
             Self::List(item) => format!("list of {}", item.words()),
             Self::OneOrMany(item) => format!("{}, or a list", item.words()),
+            Self::Short(what, object) => format!("{what}, or [{0}](#{0})", object.name),
+            Self::ListOrMap(item, key, named) => {
+                format!("list of {}; or map: {key} → {}", item.words(), named.words())
+            }
             Self::Map(key, item) => format!("map: {key} → {}", item.words()),
             Self::Object(object) => format!("[{}](#{})", object.name, object.name),
         }

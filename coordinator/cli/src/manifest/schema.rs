@@ -52,6 +52,17 @@ fn kind(of: &Kind, defs: &mut Map<String, Value>) -> Value {
             let one = kind(item, defs);
             json!({ "anyOf": [one, { "type": "array", "items": one }] })
         }
+        Kind::Short(what, inner) => {
+            let (short, long) = (kind(&Kind::Text(what), defs), kind(&Kind::Object(inner), defs));
+            json!({ "anyOf": [short, long] })
+        }
+        Kind::ListOrMap(item, _, named) => {
+            let (list, map) = (kind(item, defs), kind(named, defs));
+            json!({ "anyOf": [
+                { "type": "array", "items": list },
+                { "type": "object", "additionalProperties": map },
+            ] })
+        }
         Kind::Map(_, item) => json!({ "type": "object", "additionalProperties": kind(item, defs) }),
         Kind::Object(inner) => {
             if !defs.contains_key(inner.name) {

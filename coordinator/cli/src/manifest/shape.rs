@@ -33,6 +33,17 @@ pub(super) fn check(node: &Node, kind: &Kind, reports: &mut Reports) {
             Value::List(items) => items.iter().for_each(|value| check(value, item, reports)),
             _ => check(node, item, reports),
         },
+        Kind::Short(what, object) => match &node.value {
+            Value::Map(_) => check_object(node, object, reports),
+            _ => check(node, &Kind::Text(what), reports),
+        },
+        Kind::ListOrMap(item, _, named) => match &node.value {
+            Value::List(items) => items.iter().for_each(|value| check(value, item, reports)),
+            Value::Map(entries) => entries.iter().for_each(|(_, value)| check(value, named, reports)),
+            Value::Scalar(_) => {
+                wrong(node, "a list or a map", "write [one, two], or NAME: value, one per line", reports)
+            }
+        },
         Kind::Argv => {
             if let Value::List(items) = &node.value {
                 items.iter().for_each(|value| check(value, &Kind::Text("text"), reports));
@@ -155,7 +166,10 @@ pub(super) fn fill(node: &mut Node, kind: &Kind) {
                 }
             }
         }
-        (Kind::Map(_, item), Value::Map(entries)) => entries.iter_mut().for_each(|(_, value)| fill(value, item)),
+        (Kind::Short(_, object), Value::Map(_)) => fill(node, &Kind::Object(object)),
+        (Kind::Map(_, item) | Kind::ListOrMap(_, _, item), Value::Map(entries)) => {
+            entries.iter_mut().for_each(|(_, value)| fill(value, item))
+        }
         (Kind::List(item) | Kind::OneOrMany(item), Value::List(items)) => {
             items.iter_mut().for_each(|value| fill(value, item));
         }

@@ -7,18 +7,22 @@ use super::fields::{
     Object,
 };
 
+mod checks;
 mod compose;
 mod containers;
 mod parts;
 
+use checks::{ALERT, CHECK};
+#[cfg(test)]
+use checks::{CERTIFICATE_CHECK, DISK_CHECK, EXPECT, FILE_CHECK};
 use compose::COMPOSE;
 use containers::CONTAINER;
 #[cfg(test)]
 use containers::{CONTAINER_LIMITS, HEALTHCHECK, LOGGING};
 pub(super) use parts::UNIT;
-use parts::{CERTIFICATE, CHECK, FILE, HOOKS, RESTART_BUDGET};
+use parts::{CERTIFICATE, FILE, HOOKS, RESTART_BUDGET};
 #[cfg(test)]
-use parts::{EXPECT, HOOK, LIMITS, WATCH};
+use parts::{HOOK, LIMITS, WATCH};
 
 const fn f(name: &'static str, kind: Kind, doc: &'static str, example: &'static str) -> Field {
     Field::new(name, kind, doc, example)
@@ -103,10 +107,15 @@ pub(super) static MANIFEST: Object = Object {
             "Certificates that others renew, such as certbot: a new one is tested, and its units are reloaded.",
             "[{ path: /etc/ssl/mono.pem, key: /etc/ssl/mono.key, reload: nginx.service }]",
         ),
+        f(
+            "alerts",
+            Kind::ListOrMap(&Text("condition"), "name", &Kind::Short("condition", &ALERT)),
+            "What people are told of, beside what every host tells of anyway.",
+            "[cpu > 80% for 5m, disk > 90%]",
+        ),
     ],
     not_built: &[
         "logs",
-        "alerts",
         "backups",
         "metrics",
         "notify",
@@ -305,7 +314,7 @@ static ENVIRONMENT: Object = Object {
         f("targets", Kind::Object(&TARGETS), "Put over `targets`, label by label.", "{ labels: { env: staging } }"),
         f("strategy", Kind::Object(&STRATEGY), "Put over `strategy`, field by field.", "{ max_parallel: 100% }"),
     ],
-    not_built: &["host", "artifact", "units", "containers", "compose", "files", "hooks", "checks"],
+    not_built: &["host", "artifact", "units", "containers", "compose", "files", "hooks", "checks", "alerts"],
 };
 
 #[cfg(test)]
@@ -338,4 +347,8 @@ pub(super) static ALL: &[&Object] = &[
     &HOOK,
     &CHECK,
     &EXPECT,
+    &CERTIFICATE_CHECK,
+    &FILE_CHECK,
+    &DISK_CHECK,
+    &ALERT,
 ];

@@ -10,6 +10,7 @@ mod documents;
 mod hostile;
 mod mistakes;
 mod typed;
+mod watched;
 
 /// The manifests that ship with drover.
 fn example(name: &str) -> PathBuf {

@@ -2,7 +2,8 @@
 
 use comfy_table::Cell;
 use drover_proto::{
-    name::HostName,
+    name::{CheckName, HostName},
+    status::{AppStatus, CheckStatus},
     view::{AppHostView, AppView},
 };
 use serde::Serialize;
@@ -25,6 +26,10 @@ pub struct CheckView {
     pub host: HostName,
     /// What came back last, and what was wanted.
     pub answer: String,
+    /// How long that took, in ms; `None` = an agent before protocol 5 does not say.
+    pub took_ms: Option<u64>,
+    /// Answers in a row that were not as wanted.
+    pub failures: Option<u32>,
     /// Whether the host is connected; otherwise this is the last that is known.
     pub connected: bool,
 }
@@ -36,13 +41,15 @@ pub fn of(apps: &[AppView], failing: bool) -> Vec<CheckView> {
         .iter()
         .flat_map(|app| app.hosts.iter().map(move |host| (app, host)))
         .flat_map(|(app, host)| {
-            let parts = host.status.iter().flat_map(|status| &status.parts).filter(|part| part.kind == "check");
-            parts.map(move |part| CheckView {
+            let all = host.status.iter().flat_map(|status| status.parts.iter().map(move |part| (status, part)));
+            all.filter(|(_, part)| part.kind == "check").map(move |(status, part)| CheckView {
                 passing: part.in_sync,
                 app: app.app.to_string(),
                 check: part.name.clone(),
                 host: host.host.clone(),
                 answer: part.observed.clone(),
+                took_ms: asked(status, &part.name).map(|check| check.took_ms),
+                failures: asked(status, &part.name).map(|check| check.failures),
                 connected: host.connected,
             })
         })
@@ -50,6 +57,10 @@ pub fn of(apps: &[AppView], failing: bool) -> Vec<CheckView> {
         .collect();
     checks.sort();
     checks
+}
+
+fn asked<'a>(status: &'a AppStatus, name: &str) -> Option<&'a CheckStatus> {
+    status.checks.get(&name.parse::<CheckName>().ok()?)
 }
 
 /// Hosts of these apps whose checks are not known as they are now: `app on host`.
@@ -63,7 +74,7 @@ pub fn unknown(apps: &[AppView]) -> Vec<String> {
 /// The table.
 #[must_use]
 pub fn text(checks: &[CheckView], unknown: &[String], failing: bool) -> String {
-    let mut rows = table(&["HOST", "APP", "CHECK", "STATE", "ANSWER"]);
+    let mut rows = table(&["HOST", "APP", "CHECK", "STATE", "TOOK", "ANSWER"]);
     for check in checks {
         let last_known = if check.connected { "" } else { " (not connected; this is the last known answer)" };
         rows.add_row(vec![
@@ -71,6 +82,7 @@ pub fn text(checks: &[CheckView], unknown: &[String], failing: bool) -> String {
             Cell::new(&check.app),
             Cell::new(plain(&check.check)),
             state_cell(if check.passing { "passing" } else { "failing" }),
+            Cell::new(check.took_ms.map_or_else(|| "-".to_owned(), |took| format!("{took} ms"))),
             Cell::new(format!("{}{last_known}", plain(&check.answer))),
         ]);
     }
@@ -85,7 +97,7 @@ pub fn text(checks: &[CheckView], unknown: &[String], failing: bool) -> String {
 #[cfg(test)]
 mod tests {
     //! What fails comes first, and what is not known is said.
-    use drover_proto::status::{AppStatus, PartStatus, Phase};
+    use drover_proto::status::{PartStatus, Phase};
 
     use super::*;
     use crate::show::tests::bare;
@@ -99,7 +111,16 @@ mod tests {
             in_sync: *ok,
         };
         let (phase, parts) = (Phase::Healthy { since_unix_ms: 0 }, checks.iter().map(part).collect());
-        let status = AppStatus { desired: None, rollout: 1, running: None, phase, parts, failure: None };
+        let asked = CheckStatus { ok: true, answer: "200 OK".into(), took_ms: 7, at_unix_ms: 1, failures: 0 };
+        let status = AppStatus {
+            desired: None,
+            rollout: 1,
+            running: None,
+            phase,
+            parts,
+            failure: None,
+            checks: [("api".parse().unwrap(), asked)].into(),
+        };
         let (host, desired) = (name.parse().unwrap(), Some(1));
         AppHostView { host, connected, desired, refused: None, status: Some(status), kept: false }
     }
@@ -115,10 +136,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "HOST APP CHECK STATE ANSWER",
-                "web-1 mono site failing 500\\u{1b}[2J",
-                "web-1 mono api passing 200 OK",
-                "web-2 mono api passing 200 OK (not connected; this is the last known answer)",
+                "HOST APP CHECK STATE TOOK ANSWER",
+                "web-1 mono site failing - 500\\u{1b}[2J",
+                "web-1 mono api passing 7 ms 200 OK",
+                "web-2 mono api passing 7 ms 200 OK (not connected; this is the last known answer)",
                 "not known as it is now: mono on web-2",
             ]
         );

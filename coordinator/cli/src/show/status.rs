@@ -157,6 +157,7 @@ pub(crate) mod tests {
                 in_sync,
             }],
             failure: None,
+            checks: std::collections::BTreeMap::new(),
         }
     }
 

@@ -55,11 +55,10 @@ pub enum Tone {
 pub fn tone(word: &str) -> Tone {
     match word {
         "succeeded" | "healthy" | "passing" | "connected" | "valid" | "yes" => Tone::Good,
-        "failed" | "failing" | "reverted" | "rolled_back" | "rollback_failed" | "degraded" | "revoked" | "no" => {
-            Tone::Bad
-        }
+        "failed" | "failing" | "firing" | "reverted" | "rolled_back" | "rollback_failed" | "degraded" | "revoked"
+        | "no" => Tone::Bad,
         "paused" | "rolling_back" | "reverting" | "unreachable" | "skipped" | "running" | "gating" | "activating"
-        | "fetching" | "staged" | "staging" | "removing" | "offline" => Tone::Wait,
+        | "fetching" | "staged" | "staging" | "removing" | "offline" | "pending" | "active" => Tone::Wait,
         _ => Tone::Quiet,
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use drover_proto::{
-    name::{AppName, ReleaseNumber},
+    name::{AppName, CheckName, ReleaseNumber},
     status::{AppStatus, Phase},
     view::HostDetail,
 };
@@ -119,6 +119,12 @@ fn app_text(out: &mut String, host: &HostDetail, app: &AppName, journals: &Journ
         for part in &off {
             let text = format!("{} {}: is {}, should be {}", part.kind, part.name, part.observed, part.desired);
             push(out, &format!("    {}", plain(&text)));
+            if let Some(check) = part.name.parse().ok().and_then(|name: CheckName| status.checks.get(&name))
+                && part.kind == "check"
+            {
+                let (at, took) = (relative(check.at_unix_ms, now_unix_ms), check.took_ms);
+                push(out, &format!("      asked {at}, answered in {took} ms, {} times in a row", check.failures));
+            }
         }
     }
     for part in off.iter().filter(|part| part.kind == "unit") {

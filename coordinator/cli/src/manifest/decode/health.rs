@@ -1,9 +1,9 @@
-//! Reads `hooks` and `checks`.
+//! Reads `hooks` and `checks`; `probe` has what a check looks at.
 
 use std::collections::BTreeMap;
 
 use drover_proto::{
-    app::{Check, Hook, HookPoint, HttpProbe, Probe},
+    app::{Check, Hook, HookPoint, HttpProbe},
     name::CheckName,
     template::Template,
 };
@@ -40,49 +40,18 @@ impl Decoder<'_> {
             let name = self.parse_at(key.at, &node.path, &key.text);
             let probe = self.probe(node);
             let (interval, timeout) = (span(node, "interval"), span(node, "timeout"));
+            let number = |key| node.get(key).and_then(Node::scalar).and_then(|it| it.text.parse().ok()).unwrap_or(1);
+            let (rise, fall) = (number("rise"), number("fall"));
+            let start_period = span(node, "start_period").unwrap_or_default();
+            let restart = node.get("restart").and_then(|it| self.restarted(it, root));
             if let (Some(name), Some(probe), Some(interval), Some(timeout)) = (name, probe, interval, timeout) {
-                checks.insert(name, Check { probe, interval, timeout });
+                checks.insert(name, Check { probe, interval, timeout, rise, fall, start_period, restart });
             }
         }
         checks
     }
 
-    fn probe(&mut self, node: &Node) -> Option<Probe> {
-        const KINDS: [&str; 4] = ["http", "tcp", "command", "unit"];
-        if !matches!(node.value, Value::Map(_)) {
-            return None;
-        }
-        let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| node.get(kind).is_some()).collect();
-        let [kind] = kinds[..] else {
-            let message = if kinds.is_empty() {
-                "says nothing to look at".into()
-            } else {
-                format!("has {}", kinds.join(" and "))
-            };
-            self.reports.at(node, message, "a check has exactly one of http, tcp, command and unit");
-            return None;
-        };
-        for (field, owner) in [("header", "http"), ("expect", "http"), ("user", "command")] {
-            if let Some(stray) = node.get(field).filter(|_| kind != owner) {
-                self.reports.at(stray, format!("{field} belongs to {owner}, and this check has {kind}"), "remove it");
-            }
-        }
-        let target = node.get(kind)?;
-        match kind {
-            "http" => self.http(node, target).map(Probe::Http),
-            "tcp" => self.plain(target).map(Probe::Tcp),
-            "unit" => self.name(target).map(Probe::Unit),
-            _ => {
-                let run = self.argv(target, Allow::PORT);
-                if node.get("user").is_none() {
-                    self.reports.at(node, "a command needs its user", "add user: nobody, or the user of the app");
-                }
-                Some(Probe::Command { run, user: self.name_of(node, "user")? })
-            }
-        }
-    }
-
-    fn http(&mut self, node: &Node, target: &Node) -> Option<HttpProbe> {
+    pub(super) fn http(&mut self, node: &Node, target: &Node) -> Option<HttpProbe> {
         let url = self.line(target, Allow::PORT);
         let headers = self.headers(node.get("header"), Allow::PORT);
         let mut probe = HttpProbe {

@@ -1,8 +1,8 @@
-//! The fields of units, files, hooks and checks. Part of `table`.
+//! The fields of units, files and hooks. Part of `table`.
 
 use super::f;
 use crate::manifest::fields::{
-    Kind::{self, Argv, Bool, Choice, Duration, Int, Json, List, Map, Mode, OneOrMany, Text},
+    Kind::{self, Argv, Bool, Choice, Duration, Int, List, Map, Mode, OneOrMany, Text},
     Object,
 };
 
@@ -272,42 +272,4 @@ pub(super) static HOOK: Object = Object {
             .default("false"),
     ],
     not_built: &[],
-};
-
-pub(super) static CHECK: Object = Object {
-    name: "check",
-    fields: &[
-        f("http", Text("URL"), "Ask this URL.", "http://127.0.0.1:5000/"),
-        f("method", Text("HTTP method"), "With `http`.", "HEAD").default("GET"),
-        f("header", Map("name", &Text("line")), "With `http`: request headers.", "{ Host: example.org }"),
-        f("expect", Kind::Object(&EXPECT), "With `http`: what the answer must be.", "{ status: 200 }"),
-        f("tcp", Text("host:port"), "A connection is accepted.", "127.0.0.1:6379"),
-        f("command", Argv, "A program ends with 0.", "[/usr/bin/pg_isready]"),
-        f("user", Text("user"), "With `command`: as whom. Required.", "nobody"),
-        f("unit", Text("unit"), "A unit is active.", "redis-server.service"),
-        f("interval", Duration, "From one look to the next; at least 100ms.", "5s").default("2s"),
-        f("timeout", Duration, "For one look.", "10s").default("5s"),
-    ],
-    not_built: &["container", "certificate", "file_age", "for", "alert"],
-};
-
-pub(super) static EXPECT: Object = Object {
-    name: "expect",
-    fields: &[
-        f("status", Int(100, 599), "The status.", "200").depends("200 to 299"),
-        f(
-            "header",
-            Map("name", &Text("line")),
-            "Response headers, value for value.",
-            "{ Content-Type: application/json }",
-        ),
-        f("body", Text("text"), "A text that the body contains.", "ready"),
-        f(
-            "json",
-            Map("path", &Json),
-            "What the body's JSON has at a path: `status`, `data.ready`, or JSONPath from `$`.",
-            "{ status: ok }",
-        ),
-    ],
-    not_built: &["max_time"],
 };
