@@ -39,9 +39,12 @@ fn the_three_packages_install_and_the_daemons_start() {
     let owner_and_mode = |path: &str| host.exec(&["stat", "-c", "%U %a", path]).ok();
     assert_eq!(owner_and_mode("/var/lib/drover/agent"), "root 700");
     assert_eq!(owner_and_mode("/var/lib/drover-coordinator"), "drover-coordinator 700");
-    for file in
-        ["/etc/drover/agent.toml", "/etc/drover/coordinator.toml", "/usr/share/bash-completion/completions/drover"]
-    {
+    for file in [
+        "/etc/drover/agent.toml",
+        "/etc/drover/coordinator.toml",
+        "/etc/drover/alerting.toml",
+        "/usr/share/bash-completion/completions/drover",
+    ] {
         assert!(host.exists(file), "{file}");
     }
     let schema = host.read_file("/usr/share/drover/manifest.schema.json");

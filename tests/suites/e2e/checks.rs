@@ -78,3 +78,52 @@ fn a_check_that_turns_is_told_within_seconds() {
     std::thread::sleep(Duration::from_secs(12));
     assert_eq!(asked(), before, "nobody asks for an app that is gone");
 }
+
+/// How often each kind of event was told of the host.
+fn events(fleet: &Fleet, kind: &str) -> usize {
+    let events = fleet.alice.json(&["events", "--host", "web-1", "-n", "10000"]);
+    events.as_array().into_iter().flatten().filter(|event| event["kind"] == kind).count()
+}
+
+#[test]
+fn a_check_restarts_its_unit_within_the_budget_and_then_leaves_it() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    host.sh("touch /run/flag");
+    let check = "checks:\n  flag: { command: [/usr/bin/test, -e, /run/flag], user: root, interval: 200ms, restart: tiny.service }\n";
+    let tiny =
+        Tiny::new().edit("checks:\n", check).append("restart_budget: { attempts: 2, window: 10m, backoff: 500ms }\n");
+    fleet.alice.apply(&tiny.manifest()).ok();
+    let first = host.main_pid("tiny.service");
+    host.sh("rm /run/flag");
+    let spent = Duration::from_secs(60);
+    eventually("the budget is spent", spent, || match events(&fleet, "restarts-spent") {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    let last = host.main_pid("tiny.service");
+    assert_ne!(first, last, "it was restarted");
+    std::thread::sleep(Duration::from_secs(25));
+    assert_eq!(host.main_pid("tiny.service"), last, "and then left");
+    assert_eq!((events(&fleet, "unit-restarted"), events(&fleet, "restarts-spent")), (2, 1));
+    let failing = fleet.alice.run(&["checks", "--failing"]);
+    assert!(failing.status == 1 && failing.stdout.contains("flag"), "{failing}");
+
+    host.sh("touch /run/flag");
+    eventually("it passes again", TURNED, || {
+        let now = fleet.alice.run(&["checks"]);
+        if now.status == 0 { Ok(()) } else { Err(now.to_string()) }
+    });
+}
+
+#[test]
+fn a_name_that_leads_to_the_clouds_metadata_is_not_asked() {
+    let fleet = Fleet::start(&["web-1"]);
+    let host = &fleet.hosts[0];
+    host.sh("echo 169.254.169.254 metadata.example >> /etc/hosts");
+    let tiny = Tiny::new()
+        .edit("healthy_deadline: 12s", "healthy_deadline: 4s")
+        .edit("checks:\n", "checks:\n  cloud: { http: \"http://metadata.example/latest\", interval: 200ms }\n");
+    let refused = fleet.alice.apply(&tiny.manifest()).fails();
+    assert!(refused.contains("169.254.169.254") && refused.contains("policy"), "{refused}");
+}

@@ -1,6 +1,8 @@
 //! drover from end to end on real hosts: packages installed by dpkg, the operator's own command, real systemd and nginx.
 
+mod alerting;
 mod checks;
+mod alerts_host;
 mod cordon;
 mod certificates;
 mod compose;
@@ -10,6 +12,7 @@ mod events;
 mod examples;
 mod failures;
 mod files;
+mod fleet_metrics;
 mod git;
 mod handover;
 mod hooks;
@@ -20,6 +23,7 @@ mod jobs;
 mod luck;
 mod metrics;
 mod mono;
+mod notifiers;
 mod operations;
 mod restart;
 mod sources;

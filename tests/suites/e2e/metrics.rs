@@ -66,7 +66,7 @@ fn is_own(name: &str) -> bool {
 }
 
 /// What Prometheus answers; `Null` while it does not.
-fn ask(host: &Host, query: &str) -> Value {
+pub fn ask(host: &Host, query: &str) -> Value {
     let asked =
         ["curl", "-fsS", "-G", "--data-urlencode", &format!("query={query}"), "http://127.0.0.1:9090/api/v1/query"];
     let answer = host.exec(&asked).stdout;
@@ -134,9 +134,7 @@ fn prometheus_reads_of_drover_what_it_reads_of_node_exporter() {
         Ok((shared, all))
     });
     println!("{shared} of {all} names");
-    let undocumented = scrape(host, 7444).samples.into_keys().filter(|name| name.starts_with("drover_"));
-    let undocumented = undocumented.filter(|name| !DOCUMENT.contains(&format!("`{name}")));
-    assert_eq!(undocumented.collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(undocumented(host, 7444), [""; 0]);
     assert!(shared > 200, "{shared}");
 
     // A rule of the node mixin sees the same on both.
@@ -172,23 +170,32 @@ fn shipped_rules_hold(host: &Host) {
     host.exec(&["promtool", "test", "rules", "/tmp/rules/drover.rules.test.yml"]).ok();
 }
 
-/// Every question of every panel, as Grafana would ask it.
+/// Names of drover's own that docs/METRICS.md does not have.
+pub fn undocumented(host: &Host, port: u16) -> Vec<String> {
+    let own = scrape(host, port).samples.into_keys().filter(|name| name.starts_with("drover_"));
+    own.filter(|name| !DOCUMENT.contains(&format!("`{name}"))).collect()
+}
+
 fn shipped_dashboards_show_something(host: &Host) {
-    for name in ["host", "fleet"] {
-        let path = format!("{}/../packaging/grafana/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let board: Value = serde_json::from_slice(&std::fs::read(&path).expect("a dashboard")).expect("JSON");
-        let panels = board["panels"].as_array().into_iter().flatten();
-        let asked: Vec<String> = panels
-            .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
-            .filter_map(|target| target["expr"].as_str())
-            .map(|text| text.replace("$instance", "127.0.0.1:7444").replace("$app", ".*"))
-            .map(|text| text.replace("$__rate_interval", "15s"))
-            .collect();
-        assert!(asked.len() > 10, "{name}: {asked:?}");
-        // This host has no containers.
-        for query in asked.iter().filter(|query| !query.contains("container")) {
-            let told = ask(host, query);
-            assert!(told.as_array().is_some_and(|told| !told.is_empty()), "{name}: {query}: {told}");
-        }
+    shipped_dashboard_shows_something(host, "host");
+    shipped_dashboard_shows_something(host, "fleet");
+}
+
+/// Every question of every panel, as Grafana would ask it.
+pub fn shipped_dashboard_shows_something(host: &Host, name: &str) {
+    let path = format!("{}/../packaging/grafana/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let board: Value = serde_json::from_slice(&std::fs::read(&path).expect("a dashboard")).expect("JSON");
+    let panels = board["panels"].as_array().into_iter().flatten();
+    let asked: Vec<String> = panels
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+        .filter_map(|target| target["expr"].as_str())
+        .map(|text| text.replace("$instance", "127.0.0.1:7444").replace("$app", ".*"))
+        .map(|text| text.replace("$__rate_interval", "15s"))
+        .collect();
+    assert!(asked.len() > 10, "{name}: {asked:?}");
+    // This host has no containers.
+    for query in asked.iter().filter(|query| !query.contains("container")) {
+        let told = ask(host, query);
+        assert!(told.as_array().is_some_and(|told| !told.is_empty()), "{name}: {query}: {told}");
     }
 }

@@ -87,3 +87,8 @@ async fn an_agent_deploys_with_a_coordinator_of_protocol_2() {
 async fn an_agent_deploys_with_a_coordinator_of_protocol_3() {
     deploys_with(3).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_deploys_with_a_coordinator_of_protocol_4() {
+    deploys_with(4).await;
+}

@@ -11,8 +11,9 @@ use super::tree::{Complaint, files_below, read, top};
 /// Each crate's manifest and the crates of this workspace that it may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("proto/Cargo.toml", &[]),
-    ("agent/Cargo.toml", &["drover-proto"]),
-    ("coordinator/Cargo.toml", &["drover-proto"]),
+    ("proto/exposition/Cargo.toml", &["drover-proto"]),
+    ("agent/Cargo.toml", &["drover-proto", "drover-exposition"]),
+    ("coordinator/Cargo.toml", &["drover-proto", "drover-exposition"]),
     ("coordinator/cli/Cargo.toml", &["drover-proto"]),
     ("tests/Cargo.toml", &["drover-proto", "drover-agent", "drover-coordinator", "drover-cli"]),
 ];
