@@ -7,7 +7,7 @@ use std::{
 };
 
 use drover_proto::duration::Span;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{ca::CLIENT_LIFE, store::Retention};
 
@@ -119,17 +119,22 @@ pub enum ConfigError {
     },
 }
 
+/// What a file of settings says; a missing one means every default.
+pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, ConfigError> {
+    let shown = path.display().to_string();
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
+        Err(source) => return Err(ConfigError::Read { path: shown, source }),
+    };
+    toml::from_str(&text).map_err(|e| ConfigError::Refused { path: shown, reason: e.to_string() })
+}
+
 impl Config {
     /// Reads the file; a missing one means every default.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(ConfigError::Read { path: shown, source }),
-        };
-        let config: Self =
-            toml::from_str(&text).map_err(|e| ConfigError::Refused { path: shown.clone(), reason: e.to_string() })?;
+        let config: Self = read(path)?;
         if !config.state_dir.0.is_absolute() {
             return Err(ConfigError::Refused { path: shown, reason: "state_dir must be an absolute path".to_owned() });
         }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
     path::Path,
 };
 
@@ -17,7 +16,7 @@ use serde::Deserialize;
 
 use super::{maintenance::Window, matcher::Matcher};
 use crate::{
-    config::ConfigError,
+    config::{self, ConfigError},
     notify::target::{Notifier, NotifierConfig},
 };
 
@@ -169,17 +168,11 @@ impl Route {
 impl Alerting {
     /// Reads the file; a missing one means every default.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let shown = path.display().to_string();
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(ConfigError::Read { path: shown, source }),
-        };
-        let refused = |reason| ConfigError::Refused { path: shown.clone(), reason };
-        let mut alerting: Self = toml::from_str(&text).map_err(|e| refused(e.to_string()))?;
+        let mut alerting: Self = config::read(path)?;
         let wrong = alerting.check();
         if !wrong.is_empty() {
-            return Err(refused(wrong.join("; ")));
+            let (path, reason) = (path.display().to_string(), wrong.join("; "));
+            return Err(ConfigError::Refused { path, reason });
         }
         if alerting.routes.is_empty() && !alerting.notifiers.is_empty() {
             alerting.routes = vec![Route::to_all(alerting.notifiers.keys().cloned().collect())];
@@ -252,6 +245,8 @@ impl Alerting {
 #[cfg(test)]
 mod tests {
     //! What is read, and mistakes told with their place.
+    use std::fs;
+
     use super::*;
 
     fn read(text: &str) -> Result<Alerting, String> {
