@@ -1,7 +1,7 @@
 //! What the tags of an app's images mean just now: asked when a release is made, so that every host of it runs the same, now
 //! and when it goes back. A host's engine is asked, since what hosts reach is what counts. Called by `plan`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use drover_proto::{
     app::{AppSpec, SecretSource},
@@ -12,13 +12,17 @@ use drover_proto::{
     wire::{ImageJob, job, job_reply::Reply},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
     super::{Services, store_failed},
     question::{Question, Unanswered},
 };
-use crate::store::{Host, SecretPin, StoreError};
+use crate::{
+    clock,
+    store::{Host, SecretPin, StoreError},
+};
 
 /// Images looked up at the same time.
 const AT_ONCE: usize = 8;
@@ -28,6 +32,12 @@ const HOSTS: usize = 3;
 const TTL_MS: u64 = 15_000;
 /// The first protocol that knows the question.
 const SINCE: u32 = 3;
+/// An agent that has just gone away is most likely being started again, as all of them seem to be after the coordinator was.
+const BACK_WITHIN_MS: i64 = 10_000;
+/// From one look for it to the next.
+const LOOKS: Duration = Duration::from_millis(200);
+/// How often it is tried while hosts go away before they have answered.
+const ROUNDS: usize = 2;
 
 /// Gives every image of a container its digest, or says which has none and why.
 pub(super) async fn resolve(services: &Services, spec: &mut AppSpec, hosts: &[Host]) -> Result<(), Status> {
@@ -65,13 +75,21 @@ async fn one(
     };
     let username = credentials.and_then(|credentials| credentials.username.clone()).unwrap_or_default();
     let job = ImageJob { image: image.to_string(), username, password: password.clone() };
-    let able = hosts.iter().filter(|host| services.sessions.protocol(&host.id).is_some_and(|spoken| spoken >= SINCE));
-    // Another host may reach the registry where one does not.
     let mut why = "none of its hosts is connected".to_owned();
-    for host in able.take(HOSTS) {
-        match ask(services, host, job.clone()).await {
-            Ok(digest) => return Ok(digest),
-            Err(message) => why = format!("{message} (asked by {})", host.name),
+    for _ in 0..ROUNDS {
+        let mut has_gone = false;
+        // Another host may reach the registry where one does not.
+        for host in able(services, hosts).await {
+            match ask(services, host, job.clone()).await {
+                Ok(digest) => return Ok(digest),
+                Err(unanswered) => {
+                    has_gone |= matches!(unanswered, Unanswered::Away | Unanswered::Anew);
+                    why = format!("{} (asked by {})", words(unanswered), host.name);
+                }
+            }
+        }
+        if !has_gone {
+            break;
         }
     }
     let why = if password.is_empty() { why } else { why.replace(&password, "[secret]") };
@@ -83,14 +101,38 @@ async fn one(
     Err(code::status(Code::Image, message))
 }
 
-/// What a host said; why it said no, or nothing.
-async fn ask(services: &Services, host: &Host, job: ImageJob) -> Result<Digest, String> {
+/// Hosts that can be asked. Where there is none, but one has just gone away, it is waited for.
+async fn able<'a>(services: &Services, hosts: &'a [Host]) -> Vec<&'a Host> {
+    let sessions = &services.sessions;
+    let speaks = |host: &&Host| sessions.protocol(&host.id).is_some_and(|spoken| spoken >= SINCE);
+    let just_now_ms = clock::unix_ms().saturating_sub(BACK_WITHIN_MS);
+    let is_soon_back = |host: &Host| {
+        host.last_seen_ms.is_some() && sessions.away_since(&host.id).is_some_and(|since| since > just_now_ms)
+    };
+    let until = Instant::now() + Duration::from_millis(BACK_WITHIN_MS.unsigned_abs());
+    loop {
+        let able: Vec<&Host> = hosts.iter().filter(speaks).take(HOSTS).collect();
+        if !able.is_empty() || Instant::now() > until || !hosts.iter().any(is_soon_back) {
+            return able;
+        }
+        tokio::time::sleep(LOOKS).await;
+    }
+}
+
+/// What a host said.
+async fn ask(services: &Services, host: &Host, job: ImageJob) -> Result<Digest, Unanswered> {
     let question = Question { job: job::Job::Image(job), ttl_ms: TTL_MS, since: SINCE };
-    match question.ask(services, host).await {
-        Ok(Reply::ImageDigest(text)) => text.parse().map_err(|_| format!("it answered {text:?}, which is no digest")),
-        Ok(_) => Err(Unanswered::other().to_string()),
-        Err(Unanswered::Refused(error)) => Err(error.message),
-        Err(why) => Err(why.to_string()),
+    match question.ask(services, host).await? {
+        Reply::ImageDigest(text) => text.parse().map_err(|_| Unanswered::Unreadable(format!("{text:?} is no digest"))),
+        _ => Err(Unanswered::other()),
+    }
+}
+
+/// Why there is no digest. What a host itself says needs no code beside it.
+fn words(unanswered: Unanswered) -> String {
+    match unanswered {
+        Unanswered::Refused(error) => error.message,
+        other => other.to_string(),
     }
 }
 

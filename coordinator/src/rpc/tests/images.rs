@@ -83,3 +83,22 @@ async fn an_image_that_cannot_be_looked_up_refuses_the_plan() {
     world.operator.set_secret(set).await.unwrap();
     world.plan(&known).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_host_that_has_just_gone_is_waited_for() {
+    let mut world = World::new().await;
+    let identity = world.host("web-1", "web").await;
+    let _specs = world.connect(identity.clone(), fate(|_| healthy())).await;
+    let host = world.services.sessions.connected().pop_first().unwrap();
+    world.services.sessions.close(&host);
+    while world.services.sessions.away_since(&host).is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut operator = world.operator.clone();
+    let request = PlanRequest { app_spec_json: serde_json::to_vec(&with("shop:1")).unwrap(), extent: None };
+    let planned = tokio::spawn(async move { operator.plan(request).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!planned.is_finished(), "it is being started again");
+    let _specs = world.connect(identity, fate(|_| healthy())).await;
+    planned.await.unwrap().unwrap();
+}
