@@ -364,18 +364,15 @@ impl Task {
         let in_flight: BTreeSet<AppName> =
             self.scene.apps.iter().filter(|(_, scope)| scope.in_flight).map(|(app, _)| app.clone()).collect();
         let changed = self.machine.take_changed();
-        if !changed && in_flight == self.in_flight {
-            return;
+        if changed || in_flight != self.in_flight {
+            self.in_flight = in_flight;
+            self.handle.report_alerts(self.machine.reported(&self.in_flight));
         }
-        self.in_flight = in_flight;
-        self.handle.report_alerts(self.machine.reported(&self.in_flight));
         for turned in turned {
             let kind = if turned.fires { EventKind::AlertFiring } else { EventKind::AlertResolved };
             self.events.emit(turned.key.app.as_ref(), kind, turned.message);
         }
-        if changed && let Err(error) = self.kept.save(&self.machine) {
-            tracing::warn!(%error, "alerts are not on the disk: started again, the agent would tell them anew");
-        }
+        self.kept.follow(&self.machine, changed);
     }
 }
 

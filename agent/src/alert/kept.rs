@@ -26,12 +26,23 @@ struct Document {
 pub struct Kept {
     path: PathBuf,
     boot: String,
+    disk: Disk,
+}
+
+/// How what is on the disk stands to what is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Disk {
+    Same,
+    Other,
+    /// It could not be written, which has been said.
+    Unwritable,
 }
 
 impl Kept {
     /// Reads them. A file that is damaged is put aside, which is the last answer. `boot`: this life of the host.
     pub fn open(state_dir: &Path, boot: String) -> io::Result<(Self, Machine, Option<String>)> {
-        let kept = Self { path: state_dir.join(FILE), boot };
+        // Written at the first look in any case: what lies on a host does not depend on what it has gone through.
+        let kept = Self { path: state_dir.join(FILE), boot, disk: Disk::Other };
         let bytes = match fs::read(&kept.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((kept, Machine::default(), None)),
@@ -54,10 +65,59 @@ impl Kept {
         }
     }
 
-    /// They are on the disk when this returns.
-    pub fn save(&self, machine: &Machine) -> io::Result<()> {
+    /// They are on the disk when this returns; a disk that cannot be written is tried again at each look. `changed`: they are
+    /// others than at the last look.
+    pub fn follow(&mut self, machine: &Machine, changed: bool) {
+        if changed && self.disk == Disk::Same {
+            self.disk = Disk::Other;
+        }
+        if self.disk == Disk::Same {
+            return;
+        }
+        let said = self.disk == Disk::Unwritable;
+        self.disk = match self.save(machine) {
+            Ok(()) => Disk::Same,
+            Err(error) => {
+                if !said {
+                    tracing::warn!(%error, "alerts are not on the disk: started again, the agent would tell them anew");
+                }
+                Disk::Unwritable
+            }
+        };
+    }
+
+    fn save(&self, machine: &Machine) -> io::Result<()> {
         let document = Document { boot: self.boot.clone(), alerts: machine.held().cloned().collect() };
         let bytes = serde_json::to_vec(&document).map_err(io::Error::other)?;
         files::write_private(&self.path, &bytes).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is on the disk.
+    use super::*;
+
+    #[test]
+    fn a_disk_that_could_not_be_written_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let (mut kept, machine, damaged) = Kept::open(&state, "a boot".to_owned()).unwrap();
+        assert_eq!(damaged, None);
+        fs::remove_dir(&state).unwrap();
+        kept.follow(&machine, false);
+        assert_eq!(kept.disk, Disk::Unwritable);
+        fs::create_dir(&state).unwrap();
+        kept.follow(&machine, false);
+        assert_eq!(kept.disk, Disk::Same);
+        fs::remove_file(state.join(FILE)).unwrap();
+        kept.follow(&machine, false);
+        assert!(!state.join(FILE).exists(), "nothing is written while nothing changes");
+        kept.follow(&machine, true);
+        assert!(Kept::open(&state, "a boot".to_owned()).unwrap().2.is_none());
+        fs::write(state.join(FILE), "{").unwrap();
+        let (_, machine, damaged) = Kept::open(&state, "a boot".to_owned()).unwrap();
+        assert!(damaged.unwrap().contains("was damaged") && machine == Machine::default());
     }
 }
