@@ -4,9 +4,12 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Instant,
 };
+
+use rustix::fs::{Mode, OFlags};
 
 use super::text::Text;
 
@@ -52,7 +55,12 @@ impl Root {
     }
     /// A file with one word or line; `None` also where the kernel has no answer.
     pub(super) fn line(&self, path: impl AsRef<Path>) -> Option<String> {
-        self.read(path).ok().map(|text| text.trim().to_owned())
+        first_line(File::open(self.at(path)).ok()?)
+    }
+    /// A directory of such files: from it they are found more quickly than by their whole path.
+    pub(super) fn directory(&self, path: impl AsRef<Path>) -> io::Result<Directory> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Directory(rustix::fs::open(self.at(path), flags, Mode::empty())?))
     }
     /// The names in a directory, in order.
     pub(super) fn names(&self, path: impl AsRef<Path>) -> io::Result<Vec<String>> {
@@ -63,11 +71,28 @@ impl Root {
     }
 }
 
+/// One that is open.
+pub(super) struct Directory(OwnedFd);
+
+impl Directory {
+    /// As of `Root`.
+    pub(super) fn line(&self, name: &str) -> Option<String> {
+        first_line(File::from(rustix::fs::openat(&self.0, name, OFlags::CLOEXEC, Mode::empty()).ok()?))
+    }
+}
+
+/// The kernel gives a file of one line at once.
+fn first_line(mut file: File) -> Option<String> {
+    let mut bytes = [0; 4096];
+    let length = file.read(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(bytes.get(..length)?).trim().to_owned())
+}
+
 /// A collector: writes its families, or says why it cannot.
 type Collect = fn(&Root, &mut Text) -> io::Result<()>;
 
 /// By node_exporter's names, in their order.
-const COLLECTORS: [(&str, Collect); 22] = [
+const COLLECTORS: [(&str, Collect); 21] = [
     ("arp", net::arp),
     ("conntrack", sockets::conntrack),
     ("diskstats", disk::diskstats),
@@ -84,7 +109,6 @@ const COLLECTORS: [(&str, Collect); 22] = [
     ("selinux", system::selinux),
     ("sockstat", sockets::sockstat),
     ("softnet", cpu::softnet),
-    ("stat", cpu::stat),
     ("time", time::time),
     ("timex", time::timex),
     ("udp_queues", sockets::udp_queues),
@@ -120,7 +144,13 @@ pub fn collect(root: &Root, memory: &mut Memory, before: Option<Outcome>, text: 
     for (name, collect) in COLLECTORS {
         note(name, &mut || collect(root, text));
     }
-    note("cpu", &mut || memory.processors.collect(root, text));
+    // It sums up every interrupt of every processor: once for both.
+    let mut stat = root.read("proc/stat");
+    note("cpu", &mut || match &mut stat {
+        Ok(stat) => memory.processors.collect(stat, text),
+        Err(error) => Err(std::mem::replace(error, odd("proc/stat"))),
+    });
+    note("stat", &mut || stat.as_deref().map(|stat| cpu::stat(stat, text)).map_err(|_| odd("proc/stat")));
     note("filesystem", &mut || memory.filesystems.collect(root, text));
     let mut durations =
         text.gauge("node_scrape_collector_duration_seconds", "node_exporter: Duration of a collector scrape.");

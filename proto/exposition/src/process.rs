@@ -24,11 +24,16 @@ pub fn write(text: &mut Text) {
     }
     let page = rustix::param::page_size() as u64;
     text.gauge("process_resident_memory_bytes", "Resident memory size in bytes.").value(resident_pages * page);
-    let boot = fs::read_to_string("/proc/stat").ok();
-    let boot = boot.as_deref().and_then(|stat| stat.lines().find_map(|line| line.strip_prefix("btime ")));
-    if let Some(boot) = boot.and_then(|boot| boot.trim().parse::<f64>().ok()) {
-        text.gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")
-            .value(boot + seconds(started));
-    }
+    text.gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")
+        .value(booted_unix_s() + seconds(started));
     text.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.").value(virtual_bytes);
+}
+
+/// When the kernel was started, as its clocks tell it.
+fn booted_unix_s() -> f64 {
+    let seconds = |clock| {
+        let time = rustix::time::clock_gettime(clock);
+        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    };
+    seconds(rustix::time::ClockId::Realtime) - seconds(rustix::time::ClockId::Boottime)
 }

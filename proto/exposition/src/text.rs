@@ -113,6 +113,10 @@ impl Text {
     }
 
     fn escaped(&mut self, text: &str) {
+        // As nearly all of it is.
+        if !text.bytes().any(|byte| matches!(byte, b'\\' | b'\n' | b'"')) {
+            return self.out.push_str(text);
+        }
         for character in text.chars() {
             match character {
                 '\\' => self.out.push_str("\\\\"),
@@ -136,6 +140,13 @@ pub struct Family<'t> {
 impl Family<'_> {
     /// One sample.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) -> &mut Self {
+        self.head(labels);
+        self.text.put(format_args!(" {value}\n"));
+        self
+    }
+
+    /// Name and labels.
+    fn head(&mut self, labels: &[(&str, &str)]) {
         if !std::mem::replace(&mut self.is_begun, true) {
             self.text.begin(self.kind, self.name, self.help);
         }
@@ -147,8 +158,9 @@ impl Family<'_> {
             self.text.escaped(value);
             self.text.out.push('"');
         }
-        self.text.put(format_args!("{} {value}\n", if labels.is_empty() { "" } else { "}" }));
-        self
+        if !labels.is_empty() {
+            self.text.out.push('}');
+        }
     }
 
     /// The only one.

@@ -18,8 +18,8 @@ const BEGUN_ANEW_TICKS: u64 = 300;
 const IDLE: usize = 3;
 
 impl Processors {
-    pub(super) fn collect(&mut self, root: &Root, text: &mut Text) -> io::Result<()> {
-        let stat = root.read("proc/stat")?;
+    /// `stat`: `/proc/stat`.
+    pub(super) fn collect(&mut self, stat: &str, text: &mut Text) -> io::Result<()> {
         let mut seen = BTreeMap::new();
         // `cpu` alone is the sum.
         for line in stat.lines().filter_map(|line| line.strip_prefix("cpu")).filter(|line| !line.starts_with(' ')) {
@@ -91,8 +91,8 @@ pub(in crate::metrics) fn used(root: &Root) -> Option<Used> {
     Some(Used { busy: all - idle, ticks: all, cores })
 }
 
-pub(super) fn stat(root: &Root, text: &mut Text) -> io::Result<()> {
-    let stat = root.read("proc/stat")?;
+/// `stat`: `/proc/stat`.
+pub(super) fn stat(stat: &str, text: &mut Text) {
     let value = |key: &str| {
         stat.lines().find_map(|line| number(&mut line.strip_prefix(key)?.strip_prefix(' ')?.split_ascii_whitespace()))
     };
@@ -116,7 +116,6 @@ pub(super) fn stat(root: &Root, text: &mut Text) -> io::Result<()> {
             text.gauge(name, help).value(value);
         }
     }
-    Ok(())
 }
 
 pub(super) fn schedstat(root: &Root, text: &mut Text) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::{Root, odd};
+use super::{Directory, Root, odd};
 use crate::metrics::text::{Kind, Text};
 
 pub(super) fn arp(root: &Root, text: &mut Text) -> io::Result<()> {
@@ -77,7 +77,7 @@ pub(super) fn netdev(root: &Root, text: &mut Text) -> io::Result<()> {
     let help = "Network device statistic receive_nohandler.";
     let mut family = text.counter("node_network_receive_nohandler_total", help);
     for (device, _) in &rows {
-        if let Some(number) = read_number(root, device, "statistics/rx_nohandler") {
+        if let Some(number) = root.line(format!("sys/class/net/{device}/statistics/rx_nohandler")).and_then(number) {
             family.sample(&[("device", device)], number);
         }
     }
@@ -111,13 +111,13 @@ const SPEED_BYTES: i64 = 1_000_000 / 8;
 pub(super) fn netclass(root: &Root, text: &mut Text) -> io::Result<()> {
     // `bonding_masters` is a file among them.
     let names = root.names("sys/class/net")?;
-    let devices: Vec<&str> =
-        names.iter().map(String::as_str).filter(|device| root.at(format!("sys/class/net/{device}")).is_dir()).collect();
+    let open = |device: &String| Some((device.clone(), root.directory(format!("sys/class/net/{device}")).ok()?));
+    let devices: Vec<(String, Directory)> = names.iter().filter_map(open).collect();
     let mut property = |kind: Kind, (name, file): (&str, &str)| {
         let (full, help) = (format!("node_network_{name}"), format!("Network device property: {name}"));
         let mut family = text.family(kind, &full, &help);
-        for device in &devices {
-            if let Some(number) = read_number(root, device, file) {
+        for (device, files) in &devices {
+            if let Some(number) = files.line(file).and_then(number) {
                 family.sample(&[("device", device)], number);
             }
         }
@@ -125,17 +125,19 @@ pub(super) fn netclass(root: &Root, text: &mut Text) -> io::Result<()> {
     PROPERTIES.into_iter().for_each(|one| property(Kind::Gauge, one));
     COUNTED.into_iter().for_each(|one| property(Kind::Counter, one));
     let mut speed = text.gauge("node_network_speed_bytes", "Network device property: speed_bytes");
-    for device in &devices {
-        if let Some(megabits) = read_number(root, device, "speed") {
+    for (device, files) in &devices {
+        if let Some(megabits) = files.line("speed").and_then(number) {
             speed.sample(&[("device", device)], megabits.saturating_mul(SPEED_BYTES));
         }
     }
-    let states: Vec<String> = devices.iter().map(|device| word(root, device, "operstate")).collect();
+    // Nothing where the driver has no answer, or the interface has just gone.
+    let word = |files: &Directory, file: &str| files.line(file).unwrap_or_default();
+    let states: Vec<String> = devices.iter().map(|(_, files)| word(files, "operstate")).collect();
     let help = "Non-numeric data from /sys/class/net/<iface>, value is always 1.";
     let mut info = text.gauge("node_network_info", help);
-    for (device, state) in devices.iter().zip(&states) {
+    for ((device, files), state) in devices.iter().zip(&states) {
         let [address, broadcast, duplex, alias] =
-            ["address", "broadcast", "duplex", "ifalias"].map(|file| word(root, device, file));
+            ["address", "broadcast", "duplex", "ifalias"].map(|file| word(files, file));
         let labels = [
             ("address", address.as_str()),
             ("broadcast", &broadcast),
@@ -147,19 +149,13 @@ pub(super) fn netclass(root: &Root, text: &mut Text) -> io::Result<()> {
         info.sample(&labels, 1);
     }
     let mut up = text.gauge("node_network_up", "Value is 1 if operstate is 'up', 0 otherwise.");
-    for (device, state) in devices.iter().zip(&states) {
+    for ((device, _), state) in devices.iter().zip(&states) {
         up.sample(&[("device", device)], u8::from(state == "up"));
     }
     Ok(())
 }
 
-/// Nothing where the driver has no answer, or the interface has just gone.
-fn word(root: &Root, device: &str, file: &str) -> String {
-    root.line(format!("sys/class/net/{device}/{file}")).unwrap_or_default()
-}
-
-fn read_number(root: &Root, device: &str, file: &str) -> Option<i64> {
-    let line = root.line(format!("sys/class/net/{device}/{file}"))?;
+fn number(line: String) -> Option<i64> {
     match line.strip_prefix("0x") {
         Some(hexadecimal) => i64::from_str_radix(hexadecimal, 16).ok(),
         None => line.parse().ok(),

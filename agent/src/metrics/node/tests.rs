@@ -37,7 +37,8 @@ fn processors_are_told_in_seconds() {
     let stat = "cpu  300 0 0 0 0 0 0 0 0 0\ncpu0 150 1 50 4000 30 2 10 7 5 6\ncpu3 1 2 3 4 5 6 7 8 9 10\n\
                 intr 99 1 2 3\nctxt 1234\nbtime 1700000000\nprocesses 77\nprocs_running 2\nprocs_blocked 1\n";
     let files = [("proc/stat", stat)];
-    let processors = |root: &Root, text: &mut Text| cpu::Processors::default().collect(root, text);
+    let processors = |root: &Root, text: &mut Text| cpu::Processors::default().collect(&root.read("proc/stat")?, text);
+    let stat = |root: &Root, text: &mut Text| root.read("proc/stat").map(|stat| cpu::stat(&stat, text));
     told(
         processors,
         &files,
@@ -50,7 +51,7 @@ fn processors_are_told_in_seconds() {
     );
     assert_eq!(samples(processors, &files).len(), 20, "two processors, and not their sum");
     told(
-        cpu::stat,
+        stat,
         &files,
         &["node_intr_total 99", "node_forks_total 77", "node_boot_time_seconds 1700000000", "node_procs_blocked 1"],
     );
@@ -69,7 +70,7 @@ fn what_a_processor_has_done_is_never_less_than_it_was() {
     let mut told = |stat: &str| {
         let (_dir, root) = root(&[("proc/stat", stat)]);
         let mut text = Text::new(Format::Prometheus, 0);
-        processors.collect(&root, &mut text).unwrap();
+        processors.collect(&root.read("proc/stat").unwrap(), &mut text).unwrap();
         let text = text.finish();
         let value = |mode: &str| {
             let line = format!("node_cpu_seconds_total{{cpu=\"0\",mode=\"{mode}\"}} ");
