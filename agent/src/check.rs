@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use drover_proto::{
     name::{ContainerName, UnitName, UserName},
 };
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 
 use crate::{
     budget::Budget,
@@ -142,6 +142,8 @@ pub struct Asker {
     engine: Engine,
     policy: PathBuf,
     hanging: Arc<Semaphore>,
+    /// Of each file and file system: one look at a time, so that one that hangs has no more than one of those places.
+    lines: Arc<Mutex<BTreeMap<String, Arc<Semaphore>>>>,
 }
 
 impl Asker {
@@ -155,7 +157,13 @@ impl Asker {
     #[must_use]
     pub fn under(systemd: &Systemd, engine: &Engine, policy: &Path) -> Self {
         let hanging = Arc::new(Semaphore::new(HANGING));
-        Self { systemd: systemd.clone(), engine: engine.clone(), policy: policy.to_owned(), hanging }
+        Self {
+            systemd: systemd.clone(),
+            engine: engine.clone(),
+            policy: policy.to_owned(),
+            hanging,
+            lines: Arc::default(),
+        }
     }
 
     /// Looks once. Never takes longer than the check's timeout (and a moment, to end a program).
@@ -174,15 +182,15 @@ impl Asker {
                 }) => certificate::shown(address, server_name.as_deref(), *min_left, &self.policy).await,
                 RenderedProbe::Certificate(CertificateProbe { at: CertificateAt::File(path), min_left }) => {
                     let (path, min_left) = (path.clone(), *min_left);
-                    self.slowly(move || certificate::kept(path.as_path(), min_left)).await
+                    self.slowly(what(&check.probe), move || certificate::kept(path.as_path(), min_left)).await
                 }
                 RenderedProbe::File(file) => {
                     let file = file.clone();
-                    self.slowly(move || places::file(&file, std::time::SystemTime::now())).await
+                    self.slowly(what(&check.probe), move || places::file(&file, std::time::SystemTime::now())).await
                 }
                 RenderedProbe::Disk(disk) => {
                     let disk = disk.clone();
-                    self.slowly(move || places::disk(&disk)).await
+                    self.slowly(what(&check.probe), move || places::disk(&disk)).await
                 }
             }
         };
@@ -197,11 +205,18 @@ impl Asker {
     }
 
     /// On a thread of its own; only so many at a time, also of those that nobody waits for any more.
-    async fn slowly(&self, look: impl FnOnce() -> Probed + Send + 'static) -> Probed {
-        let Ok(place) = self.hanging.clone().acquire_owned().await else { return Probed::bad("nobody looks any more") };
+    async fn slowly(&self, at: String, look: impl FnOnce() -> Probed + Send + 'static) -> Probed {
+        let line = {
+            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.retain(|_, line| Arc::strong_count(line) > 1);
+            lines.entry(at).or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
+        };
+        let places =
+            async { Ok::<_, AcquireError>((line.acquire_owned().await?, self.hanging.clone().acquire_owned().await?)) };
+        let Ok(places) = places.await else { return Probed::bad("nobody looks any more") };
         let looked = tokio::task::spawn_blocking(move || {
             let probed = look();
-            drop(place);
+            drop(places);
             probed
         });
         looked.await.unwrap_or_else(|error| Probed::bad(error.to_string()))

@@ -1,6 +1,6 @@
 //! `drover-agent`: the command line. `run` hands over to `app`, `enroll` to `enroll`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -11,6 +11,9 @@ use drover_agent::{
     host::{git, unpack},
 };
 use drover_proto::{name::HostName, secret::Secret};
+
+/// For work that is under way when the agent ends.
+const THREADS_END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Looks after this host's applications under a drover coordinator.
 #[derive(Parser)]
@@ -75,7 +78,10 @@ fn main() -> anyhow::Result<()> {
     match args.command {
         Command::Run => {
             app::log_to_stderr(&config.log)?;
-            runtime.block_on(app::run(config))
+            let ended = runtime.block_on(app::run(config));
+            // A thread that waits for a file system that does not answer would wait for ever.
+            runtime.shutdown_timeout(THREADS_END_WITHIN);
+            ended
         }
         Command::Enroll { coordinator, token, name, replace } => {
             let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };

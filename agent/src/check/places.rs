@@ -24,7 +24,8 @@ pub(super) fn file(wanted: &FileProbe, now: SystemTime) -> Probed {
         Ok(None) => return Probed::bad(format!("{shown}: there is no file, wanted one")),
         Err(why) => return Probed::bad(format!("{shown}: {why}")),
     };
-    let name = path.display();
+    // Of a directory's files others may have chosen the names.
+    let name = path.display().to_string().replace(char::is_control, "\u{fffd}");
     let Ok(written) = metadata.modified() else { return Probed::bad(format!("{name}: its age is not known")) };
     // A clock that was put back makes nothing old.
     let age = now.duration_since(written).unwrap_or_default();

@@ -236,3 +236,21 @@ async fn a_unit_cannot_be_well_when_systemd_is_away() {
     let probed = look(RenderedProbe::Unit("mono.service".parse().unwrap())).await;
     assert!(!probed.ok && probed.answer.starts_with("mono.service: systemd cannot be reached"), "{probed:?}");
 }
+
+#[tokio::test]
+async fn a_look_that_hangs_takes_one_place() {
+    let asker = Asker::new(&systemd(), &Engine::default());
+    let (end, hangs) = std::sync::mpsc::channel::<()>();
+    let hangs = Arc::new(Mutex::new(hangs));
+    for _ in 0..HANGING + 2 {
+        let hangs = hangs.clone();
+        let look = asker.slowly("/nfs".to_owned(), move || {
+            hangs.lock().unwrap().recv().unwrap_err();
+            Probed::good("at last")
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(50), look).await.is_err(), "nobody waits for it");
+    }
+    let other = asker.slowly("/".to_owned(), || Probed::good("at once"));
+    assert!(tokio::time::timeout(Duration::from_secs(5), other).await.unwrap().ok);
+    drop(end);
+}

@@ -13,7 +13,7 @@ use super::FILE;
 
 /// Where no check goes unless the host's owner says so: link-local, and with it the metadata of most clouds; that of Amazon and of Google
 /// by IPv6, of Alibaba, Azure and Oracle; this host under another name, multicast, broadcast.
-const REFUSED: [(IpAddr, u8); 13] = [
+const REFUSED: [(IpAddr, u8); 14] = [
     (IpAddr::V4(Ipv4Addr::new(0, 0, 0, 0)), 8),
     (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
     (IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), 32),
@@ -23,7 +23,9 @@ const REFUSED: [(IpAddr, u8); 13] = [
     (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
     (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128),
     (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
-    (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 128),
+    (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0)), 32),
+    // NAT64 of a network's own: what stands behind which address nobody can tell.
+    (IpAddr::V6(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0)), 48),
     (IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)), 128),
     (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
     (IpAddr::V6(Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0)), 10),
@@ -70,7 +72,7 @@ impl Checks {
 fn meant(address: IpAddr) -> Vec<IpAddr> {
     let IpAddr::V6(six) = address else { return vec![address] };
     if let Some(four) = six.to_ipv4_mapped() {
-        return vec![IpAddr::V4(four)];
+        return vec![address, IpAddr::V4(four)];
     }
     let at = |from: usize| {
         let bytes = six.octets();
@@ -78,8 +80,8 @@ fn meant(address: IpAddr) -> Vec<IpAddr> {
         four.map(|four| IpAddr::V4(Ipv4Addr::from(four)))
     };
     let within = match six.segments() {
-        // NAT64, and the old way of writing an IPv4 address (but ::1 and ::).
-        [0x64, 0xff9b, 0, 0, 0, 0, _, _] => at(12),
+        // NAT64, translation without state, and the old way of writing an IPv4 address (but ::1 and ::).
+        [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _] => at(12),
         [0, 0, 0, 0, 0, 0, high, _] if high != 0 => at(12),
         // 6to4.
         [0x2002, ..] => at(2),
@@ -146,6 +148,9 @@ mod tests {
             "fe80::1",
             "febf::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "64:ff9b:1::1",
+            "::ffff:0:a9fe:a9fe",
             "fd20:ce::254",
             "ff02::1",
             "::",
@@ -180,6 +185,8 @@ mod tests {
         assert!(!refused("169.254.169.254") && refused("169.254.169.253") && !refused("::ffff:169.254.169.254"));
         assert!(refused("10.255.0.1") && refused("::ffff:10.0.0.1") && !refused("11.0.0.1"));
         assert!(refused("192.0.2.7") && !refused("192.0.2.8"));
+        let mapped: Checks = toml::from_str("deny = [\"::ffff:11.0.0.0/104\"]").unwrap();
+        assert!(mapped.refusal("::ffff:11.0.0.1".parse().unwrap()).is_some());
         assert!(!refused("fe80::8") && refused("fe80::7"));
         for bad in ["allow = [\"10.0.0.0/33\"]", "deny = [\"here\"]", "deny = [\"::/129\"]", "permit = []"] {
             assert!(toml::from_str::<Checks>(bad).is_err(), "{bad}");
