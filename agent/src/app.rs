@@ -166,7 +166,11 @@ pub fn print_status(config: &Config) -> anyhow::Result<()> {
         Err(error) => println!("{error:#}"),
     }
     match fs::read(config.state_dir.join(STATUS_FILE)) {
-        Ok(bytes) => println!("{}", String::from_utf8_lossy(&bytes)),
+        // Set out here: the writer of every type of a report is in the program once.
+        Ok(bytes) => match serde_json::from_slice::<serde_json::Value>(&bytes) {
+            Ok(status) => println!("{status:#}"),
+            Err(error) => anyhow::bail!("the agent's status cannot be read: {error}"),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => println!("the agent has not reported yet"),
         Err(error) => return Err(error).context("cannot read the agent's status (root only)"),
     }
@@ -210,7 +214,7 @@ async fn keep_status_file(handle: Handle, state_dir: std::path::PathBuf) {
     let mut status = handle.status();
     status.mark_changed();
     while status.changed().await.is_ok() {
-        let text = serde_json::to_vec_pretty(&**status.borrow_and_update()).unwrap_or_default();
+        let text = serde_json::to_vec(&**status.borrow_and_update()).unwrap_or_default();
         if let Err(error) = files::write_private(&state_dir.join(STATUS_FILE), &text) {
             tracing::warn!(%error, "cannot write the status file");
         }
