@@ -4,6 +4,7 @@
 //! `rules` (which) → `reader` with `numbers` and `forecast`, and `scene` (what is known) → `judge` (what a rule comes to) → `machine`
 //! (pending, firing, over) → the report, events, and `kept` (the disk). `reconcile` says what apps have, and asks in its gate.
 
+mod certificates;
 mod containers;
 mod forecast;
 mod judge;
@@ -18,7 +19,7 @@ mod timer;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -33,20 +34,22 @@ use tokio::{
     task::JoinSet,
 };
 
+pub use self::machine::REST;
 use self::{
+    containers::Asked,
     judge::View,
     kept::Kept,
     machine::{Machine, Now, Turned},
     reader::{Read, Reader, Wanted},
     rules::{Active, RuleId, Rules},
-    scene::{Restarts, Scene},
+    scene::{Expiry, Restarts, Scene},
     timer::Timer,
 };
 use crate::{
     event::Events,
     host::{clock, facts, systemd::Units},
     metrics::node::Root,
-    reconcile::{Handle, Looked, Stir},
+    reconcile::{Handle, Stir},
     report::now_unix_ms,
 };
 
@@ -97,9 +100,9 @@ pub fn open(
     }
     let (now, apps) = (now(), handle.scopes());
     let active = rules.active(apps.iter().map(|(app, scope)| (app, &scope.rules)));
-    let (oom_kill, restarts) = remembered(&machine, &active, now);
+    let scene = remembered(&machine, &active, now);
     let alerts = Alerts(Arc::new(Inner { rules: Mutex::new(rules), changed: Notify::new() }));
-    let reader = Reader::new(Root::new("/"), state_dir, oom_kill);
+    let reader = Reader::new(Root::new("/"), scene.oom_kill.flatten());
     let task = Task {
         alerts: alerts.clone(),
         handle,
@@ -108,16 +111,18 @@ pub fn open(
         kept,
         machine,
         active,
-        scene: Scene::default(),
+        scene,
         timer: Timer::default(),
         reader: Some(reader),
         reading: None,
-        restarts,
+        waiting: BTreeSet::new(),
         to_ask: BTreeSet::new(),
         is_asking: false,
         anew: BTreeSet::new(),
         containers_due: now.boot_ms,
         certificates_due: now.boot_ms,
+        reading_certificates: BTreeSet::new(),
+        state_dir: state_dir.to_owned(),
         in_flight: apps.into_iter().filter(|(_, scope)| scope.in_flight).map(|(app, _)| app).collect(),
         looked_ms: 0,
         work: JoinSet::new(),
@@ -130,25 +135,38 @@ fn now() -> Now {
     Now { boot_ms: clock::since_boot_ms(), unix_ms: now_unix_ms() }
 }
 
-/// What an alert that was firing is about counts as having been just now: that the agent is started again ends none.
-fn remembered(machine: &Machine, active: &[Active], now: Now) -> (Option<u64>, BTreeMap<String, Restarts>) {
-    let (mut oom_kill, mut restarts) = (None, BTreeMap::new());
-    for held in machine.held().filter(|held| held.status.state == AlertState::Firing) {
-        match active.iter().find(|active| active.id == held.rule()).map(|active| &active.rule.when.test) {
-            Some(Test::OomKill) => oom_kill = Some(now.boot_ms),
-            Some(Test::ContainerRestarting(_)) => {
-                restarts.insert(held.status.key.subject.clone(), Restarts::remembered(now.boot_ms));
+/// What alerts that were firing are about: that the agent is started again ends none. A process that was killed, or a container that
+/// was started again and again, counts as having been so just now; of all else nothing is known until it is looked at.
+fn remembered(machine: &Machine, active: &[Active], now: Now) -> Scene {
+    let mut scene = Scene::default();
+    for held in machine.held() {
+        let is_firing = held.status.state == AlertState::Firing;
+        let key = &held.status.key;
+        let test = active.iter().find(|active| active.id == held.rule()).map(|active| &active.rule.when.test);
+        match (test, &key.app) {
+            (Some(Test::OomKill), _) if is_firing => scene.oom_kill = Some(Some(now.boot_ms)),
+            (Some(Test::CertificateExpires(_)), app) => {
+                let expiry = Expiry { app: app.clone(), subject: key.subject.clone(), until_s: None };
+                scene.certificates.entry(app.clone()).or_default().push(expiry);
+            }
+            (Some(test @ (Test::ContainerRestarting(_) | Test::ContainerGone(_))), Some(app)) => {
+                let of_app = scene.containers.entry(app.clone()).or_default();
+                let container = of_app.entry(key.subject.clone()).or_default();
+                if is_firing && matches!(test, Test::ContainerRestarting(_)) {
+                    container.restarts = Restarts::remembered(now.boot_ms);
+                }
             }
             _ => {}
         }
     }
-    (oom_kill, restarts)
+    scene
 }
 
 /// What work in the background ends with.
 enum Done {
     Read(Box<Reader>, Read),
-    Asked(Vec<(AppName, Option<Vec<Looked>>)>),
+    Certificates(Option<AppName>, Vec<Expiry>),
+    Asked(Vec<Asked>),
 }
 
 struct Task {
@@ -165,8 +183,8 @@ struct Task {
     reader: Option<Reader>,
     /// For which pauses.
     reading: Option<BTreeSet<u64>>,
-    /// Of containers that have not been seen yet.
-    restarts: BTreeMap<String, Restarts>,
+    /// Pauses that have come to an end meanwhile.
+    waiting: BTreeSet<u64>,
     /// Apps whose containers are to be asked for.
     to_ask: BTreeSet<AppName>,
     is_asking: bool,
@@ -174,6 +192,9 @@ struct Task {
     anew: BTreeSet<AppName>,
     containers_due: u64,
     certificates_due: u64,
+    /// Whose are being read; `None`: the agent's own.
+    reading_certificates: BTreeSet<Option<AppName>>,
+    state_dir: PathBuf,
     /// As it was reported.
     in_flight: BTreeSet<AppName>,
     /// The last look, ms since the boot.
@@ -232,9 +253,9 @@ impl Task {
     fn take_apps(&mut self) {
         let before = std::mem::replace(&mut self.scene.apps, self.handle.scopes());
         self.scene.containers.retain(|app, _| self.scene.apps.contains_key(app));
-        let parts = |scope: &scene::Scope| (scope.containers.clone(), scope.projects.clone(), scope.in_flight);
+        self.scene.certificates.retain(|app, _| app.as_ref().is_none_or(|app| self.scene.apps.contains_key(app)));
         for (app, scope) in &self.scene.apps {
-            if before.get(app).map(parts) != Some(parts(scope)) {
+            if !before.get(app).is_some_and(|before| before.has_containers_of(scope)) {
                 self.to_ask.insert(app.clone());
                 self.anew.insert(app.clone());
             }
@@ -273,10 +294,18 @@ impl Task {
             self.to_ask.extend(self.scene.apps.keys().cloned());
             self.ask();
         }
+        if self.certificates_due <= now.boot_ms {
+            self.certificates_due = now.boot_ms.saturating_add(CERTIFICATES_EVERY_MS);
+            self.read_certificates();
+        }
         let due = self.timer.due(now.boot_ms);
-        let wanted = self.wanted(&due, now);
+        let wanted = self.wanted(&due);
         let is_to_read = wanted != Wanted::default();
-        // Where a file system hangs the look before is not over: what it has not said yet is not known.
+        // Where a file system hangs the look before is not over: what is due waits for its end.
+        if is_to_read && self.reader.is_none() {
+            self.waiting.extend(due);
+            return;
+        }
         match self.reader.take() {
             Some(mut reader) if is_to_read => {
                 self.reading = Some(due);
@@ -293,16 +322,9 @@ impl Task {
     }
 
     /// What the rules that are due want to know.
-    fn wanted(&mut self, due: &BTreeSet<u64>, now: Now) -> Wanted {
+    fn wanted(&self, due: &BTreeSet<u64>) -> Wanted {
         let is_due = |active: &&Active| due.contains(&active.rule.every.as_ms());
-        let (mut wanted, certificates) = Wanted::of(self.active.iter().filter(is_due));
-        if certificates && self.certificates_due <= now.boot_ms {
-            self.certificates_due = now.boot_ms.saturating_add(CERTIFICATES_EVERY_MS);
-            let of = self.scene.apps.iter();
-            let all = of.flat_map(|(app, scope)| scope.certificates.iter().map(|path| (app.clone(), path.clone())));
-            wanted.certificates = Some(all.collect());
-        }
-        wanted
+        Wanted::of(self.active.iter().filter(is_due))
     }
 
     fn done(&mut self, done: Done) {
@@ -310,18 +332,21 @@ impl Task {
             Done::Read(reader, read) => {
                 self.reader = Some(*reader);
                 let due = self.reading.take().unwrap_or_default();
+                self.timer.again(&std::mem::take(&mut self.waiting), clock::since_boot_ms());
                 // Of rules that did not want it nothing is said.
                 self.scene.disks = read.disks;
                 self.scene.oom_kill = read.oom_kill;
-                if let Some(certificates) = read.certificates {
-                    self.scene.certificates = Some(certificates);
-                }
                 self.look(&due, &read.numbers);
+            }
+            Done::Certificates(whose, read) => {
+                self.reading_certificates.remove(&whose);
+                self.scene.certificates.insert(whose, read);
+                self.look(&BTreeSet::new(), &BTreeMap::new());
             }
             Done::Asked(answers) => {
                 self.is_asking = false;
-                for (app, seen) in answers {
-                    self.take_containers(app, seen);
+                for asked in answers {
+                    self.take_containers(asked);
                 }
                 self.ask();
                 self.look(&BTreeSet::new(), &BTreeMap::new());

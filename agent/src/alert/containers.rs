@@ -7,9 +7,18 @@ use drover_proto::name::AppName;
 
 use super::{
     Done, Task,
-    scene::{self, Container},
+    scene::{self, Container, Scope},
 };
 use crate::{host::clock, reconcile::Looked};
+
+/// What the engine said of an app's containers.
+pub(super) struct Asked {
+    app: AppName,
+    /// As the app was when it was asked.
+    scope: Scope,
+    /// `None`: it does not answer.
+    seen: Option<Vec<Looked>>,
+}
 
 impl Task {
     /// Asks the engine, for all that is to be asked, unless it is being asked: what it says last is what counts.
@@ -31,40 +40,90 @@ impl Task {
             let mut all = Vec::new();
             for (app, scope) in scopes {
                 let seen = handle.containers_seen(&scope).await;
-                all.push((app, seen));
+                all.push(Asked { app, scope, seen });
             }
             Done::Asked(all)
         });
     }
 
-    pub(super) fn take_containers(&mut self, app: AppName, seen: Option<Vec<Looked>>) {
+    pub(super) fn take_containers(&mut self, Asked { app, scope, seen }: Asked) {
         let now = clock::since_boot_ms();
+        // The app has changed meanwhile: it is asked for again already.
+        if !self.scene.apps.get(&app).is_some_and(|now| now.has_containers_of(&scope)) {
+            return;
+        }
         let Some(seen) = seen else {
             // An engine that does not answer says nothing.
             let known = self.scene.containers.get_mut(&app);
             known.into_iter().flat_map(BTreeMap::values_mut).for_each(|container| container.is_running = None);
             return;
         };
-        let known = self.scene.containers.entry(app.clone()).or_default();
-        let mut before = std::mem::take(known);
-        for looked in seen {
-            let remembered = || Container {
-                restarts: self.restarts.remove(&looked.name).unwrap_or_default(),
-                ..Container::default()
-            };
-            let mut container = before.remove(&looked.name).unwrap_or_else(remembered);
-            if let Some((id, count)) = &looked.starts {
-                container.restarts.see(id, *count, now);
-            }
-            (container.is_running, container.words) = (looked.is_running, looked.words);
-            known.insert(looked.name, container);
+        let is_anew = self.anew.remove(&app);
+        let known = self.scene.containers.entry(app).or_default();
+        *known = follow(std::mem::take(known), seen, is_anew, now);
+    }
+}
+
+/// Pure: what is known after a look. `is_anew`: the app has other parts than at the look before.
+fn follow(
+    mut before: BTreeMap<String, Container>,
+    seen: Vec<Looked>,
+    is_anew: bool,
+    now: u64,
+) -> BTreeMap<String, Container> {
+    let mut known = BTreeMap::new();
+    for looked in seen {
+        let mut container = before.remove(&looked.name).unwrap_or_default();
+        if let Some((id, count)) = &looked.starts {
+            container.restarts.see(id, *count, now);
         }
-        // What is named by nobody but the engine was there, and is not; unless the app has other parts now.
-        if !self.anew.remove(&app) {
-            for (name, container) in before {
-                let words = "it is not there".to_owned();
-                known.insert(name, Container { is_running: Some(false), words, ..container });
-            }
+        (container.is_running, container.words, container.service) = (looked.is_running, looked.words, looked.service);
+        known.insert(looked.name, container);
+    }
+    if is_anew {
+        return known;
+    }
+    // What is named by nobody but the engine was there, and is not; unless its service has another now.
+    for (name, container) in before {
+        let has_another = container.service.is_some() && known.values().any(|other| other.service == container.service);
+        if !has_another {
+            let words = "it is not there".to_owned();
+            known.insert(name, Container { is_running: Some(false), words, ..container });
         }
+    }
+    known
+}
+
+#[cfg(test)]
+mod tests {
+    //! What goes, and what takes its place.
+    use super::*;
+
+    fn looked(name: &str, service: Option<&str>) -> Looked {
+        Looked {
+            name: name.to_owned(),
+            starts: Some((format!("{name}-id"), 0)),
+            is_running: Some(true),
+            words: "running".to_owned(),
+            service: service.map(str::to_owned),
+        }
+    }
+
+    /// `name` or `-name` for one that is gone.
+    fn shown(known: &BTreeMap<String, Container>) -> Vec<String> {
+        let sign = |container: &Container| if container.is_running == Some(true) { "" } else { "-" };
+        known.iter().map(|(name, container)| format!("{}{name}", sign(container))).collect()
+    }
+
+    #[test]
+    fn what_goes_is_gone_until_something_takes_its_place() {
+        let (web, db) = (Some("shop/web"), Some("shop/db"));
+        let all = || vec![looked("shop-web-1", web), looked("shop-db-1", db), looked("box", None)];
+        let known = follow(BTreeMap::new(), all(), false, 0);
+        assert_eq!(shown(&known), ["box", "shop-db-1", "shop-web-1"]);
+        let less = follow(known.clone(), vec![looked("shop-web-2", web)], false, 1);
+        assert_eq!(shown(&less), ["-box", "-shop-db-1", "shop-web-2"], "a service that has another has it instead");
+        assert_eq!(shown(&follow(less, all(), false, 2)), ["box", "shop-db-1", "shop-web-1"]);
+        assert_eq!(shown(&follow(known, vec![], true, 1)), <[&str; 0]>::default(), "the app has other parts now");
     }
 }

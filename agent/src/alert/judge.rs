@@ -13,7 +13,7 @@ use super::{
     forecast::Forecast,
     machine::{Finding, Now, Verdict},
     rules::Active,
-    scene::{Container, Disk, RECENT_MS, Scene, Scope},
+    scene::{Container, Disk, RECENT_MS, Scene},
 };
 
 /// Bytes of a subject: others may have chosen it.
@@ -34,10 +34,17 @@ pub struct View<'a> {
     pub now: Now,
 }
 
-/// Whether a rule is about what happens at a moment that the agent is told of, rather than about a number that it has to read.
+/// Whether a rule is about what the agent is told of, or reads in its own time, rather than about a number that is read for the rule.
 #[must_use]
 pub const fn is_told(test: &Test) -> bool {
-    matches!(test, Test::CheckFailing(_) | Test::UnitFailed(_) | Test::ContainerRestarting(_) | Test::ContainerGone(_))
+    matches!(
+        test,
+        Test::CheckFailing(_)
+            | Test::UnitFailed(_)
+            | Test::ContainerRestarting(_)
+            | Test::ContainerGone(_)
+            | Test::CertificateExpires(_)
+    )
 }
 
 /// One finding per subject; `None`: nobody can say anything.
@@ -56,8 +63,8 @@ pub fn judge(active: &Active, view: &View<'_>) -> Option<Vec<Finding>> {
         Test::DiskFull { mount, within } => judging.disks(mount.as_ref(), |disk| Some(filling(disk, *within))),
         Test::CheckFailing(name) => Some(judging.checks(name.as_deref())),
         Test::UnitFailed(name) => judging.units(name.as_deref()),
-        Test::ContainerRestarting(name) => judging.containers(name.as_deref(), Judging::restarting),
-        Test::ContainerGone(name) => judging.containers(name.as_deref(), Judging::gone),
+        Test::ContainerRestarting(name) => Some(judging.containers(name.as_deref(), Judging::restarting)),
+        Test::ContainerGone(name) => Some(judging.containers(name.as_deref(), Judging::gone)),
         Test::OomKill => {
             let is_recent = |at: u64| view.now.boot_ms.saturating_sub(at) < RECENT_MS;
             let verdict = verdict(view.scene.oom_kill?.is_some_and(is_recent));
@@ -67,7 +74,7 @@ pub fn judge(active: &Active, view: &View<'_>) -> Option<Vec<Finding>> {
             };
             Some(vec![judging.of_host(verdict, said.to_owned())])
         }
-        Test::CertificateExpires(within) => judging.certificates(*within),
+        Test::CertificateExpires(within) => Some(judging.certificates(*within)),
         Test::ClockSkew(_) | Test::HostUnreachable | Test::VersionSkew => None,
     }
 }
@@ -168,12 +175,12 @@ impl Judging<'_> {
         &self,
         name: Option<&str>,
         judge: impl Fn(&Self, &Container, &str) -> (Verdict, String),
-    ) -> Option<Vec<Finding>> {
+    ) -> Vec<Finding> {
         let scene = self.view.scene;
         let mut findings = Vec::new();
-        let has_some = |scope: &Scope| !(scope.containers.is_empty() && scope.projects.is_empty());
-        for (app, scope) in scene.apps.iter().filter(|(app, scope)| has_some(scope) && self.counts(app)) {
-            for (container, seen) in scene.containers.get(app)? {
+        for (app, scope) in scene.apps.iter().filter(|(app, _)| self.counts(app)) {
+            // Of an app that could not be asked for yet there are those that alerts are about already.
+            for (container, seen) in scene.containers.get(app).into_iter().flatten() {
                 if name.is_some_and(|name| name != container) {
                     continue;
                 }
@@ -183,7 +190,7 @@ impl Judging<'_> {
                 findings.push(Finding { app: Some(app.clone()), subject: container.clone(), verdict, said });
             }
         }
-        Some(findings)
+        findings
     }
 
     fn restarting(&self, seen: &Container, name: &str) -> (Verdict, String) {
@@ -199,15 +206,15 @@ impl Judging<'_> {
 
     fn gone(&self, seen: &Container, name: &str) -> (Verdict, String) {
         match seen.is_running {
-            Some(true) => (Verdict::Clear, format!("container {name} runs")),
+            Some(true) => (Verdict::Clear, format!("container {name} is {}", seen.words)),
             Some(false) => (Verdict::Holds, format!("container {name} does not run: {}", seen.words)),
             None => (Verdict::Unknown, String::new()),
         }
     }
 
-    fn certificates(&self, within: Span) -> Option<Vec<Finding>> {
+    fn certificates(&self, within: Span) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for expiry in self.view.scene.certificates.as_deref()? {
+        for expiry in self.view.scene.certificates.values().flatten() {
             let counts = match &expiry.app {
                 Some(app) => self.counts(app),
                 None => self.active.id.app.is_none(),
@@ -228,7 +235,7 @@ impl Judging<'_> {
             };
             findings.push(Finding { app: expiry.app.clone(), subject, verdict, said });
         }
-        Some(findings)
+        findings
     }
 }
 

@@ -15,8 +15,12 @@ use super::rules::{Active, RuleId};
 
 /// Alerts that are remembered at one time; what comes past them is not.
 const MAX_HELD: usize = 1000;
+/// Of all apps together, so that none takes the host's own places, …
+const MAX_OF_APPS: usize = 800;
+/// … and of one rule about one of them.
+const MAX_OF_RULE: usize = 100;
 /// What stands in a report for those that have no room in it.
-const REST: &str = "further-alerts";
+pub const REST: &str = "further-alerts";
 
 /// When a look was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,7 +155,7 @@ impl Machine {
     fn see(&mut self, key: AlertKey, active: &Active, finding: &Finding, now: Now) -> Option<Turned> {
         let lasts = active.rule.when.lasts;
         let Some(held) = self.alerts.get_mut(&key) else {
-            if finding.verdict != Verdict::Holds || self.alerts.len() >= MAX_HELD {
+            if finding.verdict != Verdict::Holds || !self.has_room(&key) {
                 return None;
             }
             let state = if lasts == Span::default() { AlertState::Firing } else { AlertState::Pending };
@@ -184,6 +188,14 @@ impl Machine {
             (AlertState::Pending, Verdict::Holds | Verdict::Unknown)
             | (AlertState::Firing, Verdict::Holds | Verdict::Between | Verdict::Unknown) => None,
         }
+    }
+
+    fn has_room(&self, key: &AlertKey) -> bool {
+        let count = |counts: &dyn Fn(&AlertKey) -> bool| self.alerts.keys().filter(|other| counts(other)).count();
+        self.alerts.len() < MAX_HELD
+            && (key.app.is_none()
+                || (count(&|other| other.app.is_some()) < MAX_OF_APPS
+                    && count(&|other| other.alert == key.alert && other.app == key.app) < MAX_OF_RULE))
     }
 
     fn end(&mut self, now: Now, ends: impl Fn(&AlertKey, &Held) -> bool) -> Vec<Turned> {

@@ -3,32 +3,24 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
 };
 
-use drover_proto::{
-    alert::{Metric, Test},
-    name::AppName,
-};
+use drover_proto::alert::{Metric, Test};
 
 use super::{
     forecast,
     numbers::{Raw, Source},
     rules::Active,
-    scene::{Disk, Expiry, Room},
+    scene::{Disk, Room},
 };
-use crate::{
-    host::certificate,
-    identity::Identity,
-    metrics::node::{
-        Root,
-        filesystem::{self, Filesystems},
-    },
+use crate::metrics::node::{
+    Root,
+    filesystem::{self, Filesystems},
 };
 
-/// How the agent's own certificate is called.
-const OWN: &str = "agent";
+/// What a look found is of no use when the next one is so late.
+const FORGOTTEN_MS: u64 = 60 * 60_000;
 
 /// What is to be read.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -39,15 +31,13 @@ pub struct Wanted {
     pub disks: bool,
     /// And when they are full.
     pub forecast: bool,
-    /// Certificates: who reads which.
-    pub certificates: Option<Vec<(AppName, String)>>,
 }
 
 impl Wanted {
-    /// What these rules want to know; and whether certificates, which are not named yet, are among it.
+    /// What these rules want to know.
     #[must_use]
-    pub fn of<'a>(rules: impl Iterator<Item = &'a Active>) -> (Self, bool) {
-        let (mut wanted, mut certificates) = (Self::default(), false);
+    pub fn of<'a>(rules: impl Iterator<Item = &'a Active>) -> Self {
+        let mut wanted = Self::default();
         for Active { rule, .. } in rules {
             let mut group = |source| {
                 wanted.groups.entry(rule.every.as_ms()).or_default().insert(source);
@@ -59,8 +49,8 @@ impl Wanted {
                 },
                 Test::DiskFull { .. } => (wanted.disks, wanted.forecast) = (true, true),
                 Test::OomKill => group(Source::Vmstat),
-                Test::CertificateExpires(_) => certificates = true,
-                Test::CheckFailing(_)
+                Test::CertificateExpires(_)
+                | Test::CheckFailing(_)
                 | Test::UnitFailed(_)
                 | Test::ContainerRestarting(_)
                 | Test::ContainerGone(_)
@@ -69,7 +59,7 @@ impl Wanted {
                 | Test::VersionSkew => {}
             }
         }
-        (wanted, certificates)
+        wanted
     }
 }
 
@@ -82,14 +72,11 @@ pub struct Read {
     pub disks: Option<Vec<Disk>>,
     /// The last process that was killed for want of memory, if that was wanted and is told.
     pub oom_kill: Option<Option<u64>>,
-    /// Certificates, if they were wanted.
-    pub certificates: Option<Arc<Vec<Expiry>>>,
 }
 
 /// Reads.
 pub struct Reader {
     root: Root,
-    state_dir: PathBuf,
     filesystems: Filesystems,
     rooms: BTreeMap<PathBuf, forecast::Room>,
     before: BTreeMap<u64, Raw>,
@@ -100,10 +87,9 @@ pub struct Reader {
 impl Reader {
     /// Under `root`: `/` on a host. `oom_kill`: when a process was killed last, as far as that is remembered.
     #[must_use]
-    pub fn new(root: Root, state_dir: &Path, oom_kill: Option<u64>) -> Self {
+    pub fn new(root: Root, oom_kill: Option<u64>) -> Self {
         Self {
             root,
-            state_dir: state_dir.to_owned(),
             filesystems: Filesystems::default(),
             rooms: BTreeMap::new(),
             before: BTreeMap::new(),
@@ -121,13 +107,14 @@ impl Reader {
             read.numbers.insert(*group, raw.values(self.before.get(group)));
             self.before.insert(*group, raw.clone());
         }
+        // Of pauses that no rule has any more.
+        self.before.retain(|pause, raw| boot_ms.saturating_sub(raw.at_boot_ms) <= pause.saturating_add(FORGOTTEN_MS));
         if sources.contains(&Source::Vmstat) {
             read.oom_kill = raw.oom_kills.map(|kills| self.killed(kills, boot_ms));
         }
         if wanted.disks {
             read.disks = self.disks(wanted.forecast, boot_ms);
         }
-        read.certificates = wanted.certificates.as_deref().map(|wanted| Arc::new(self.certificates(wanted)));
         read
     }
 
@@ -163,21 +150,6 @@ impl Reader {
         }
         Some(disks)
     }
-
-    fn certificates(&self, wanted: &[(AppName, String)]) -> Vec<Expiry> {
-        let of_app = |(app, path): &(AppName, String)| {
-            let chain = certificate::read(Path::new(path)).inspect_err(|why| tracing::debug!(why, "is not read"));
-            let until_s = chain.ok().and_then(|chain| certificate::until(&chain));
-            Expiry { app: Some(app.clone()), subject: path.clone(), until_s }
-        };
-        let mut all: Vec<Expiry> = wanted.iter().map(of_app).collect();
-        // A host that is not enrolled has none.
-        if let Ok(Some(identity)) = Identity::load(&self.state_dir) {
-            let until_s = Some(identity.not_after_unix_ms / 1000);
-            all.push(Expiry { app: None, subject: OWN.to_owned(), until_s });
-        }
-        all
-    }
 }
 
 /// As `df` counts: what is in use, of that and what everybody may use.
@@ -211,7 +183,7 @@ mod tests {
     #[test]
     fn a_kill_is_one_that_comes_after_the_first_look() {
         let dir = host("oom_kill 4\n");
-        let mut reader = Reader::new(Root::new(dir.path()), dir.path(), None);
+        let mut reader = Reader::new(Root::new(dir.path()), None);
         let wanted = Wanted { groups: [(10_000, [Source::Vmstat].into())].into(), ..Wanted::default() };
         assert_eq!(reader.read(&wanted, 1000).oom_kill, Some(None));
         std::fs::write(dir.path().join("proc/vmstat"), "oom_kill 5\n").unwrap();
@@ -224,7 +196,7 @@ mod tests {
     #[test]
     fn disks_are_told_once_and_without_those_that_are_read_only() {
         let dir = host("");
-        let mut reader = Reader::new(Root::new(dir.path()), dir.path(), None);
+        let mut reader = Reader::new(Root::new(dir.path()), None);
         let wanted = Wanted { disks: true, forecast: true, ..Wanted::default() };
         let disks = reader.read(&wanted, 1000).disks.unwrap();
         let told: Vec<_> = disks.iter().map(|disk| (disk.point.as_str(), disk.is_further)).collect();
@@ -237,15 +209,5 @@ mod tests {
         );
         std::fs::remove_file(dir.path().join("proc/1/mounts")).unwrap();
         assert_eq!(reader.read(&wanted, 2000).disks, None);
-    }
-
-    #[test]
-    fn certificates_that_cannot_be_read_are_told_as_such() {
-        let dir = host("");
-        let mut reader = Reader::new(Root::new(dir.path()), dir.path(), None);
-        let (app, path) = ("mono".parse().unwrap(), dir.path().join("none").display().to_string());
-        let wanted = Wanted { certificates: Some(vec![(app, path)]), ..Wanted::default() };
-        let read = reader.read(&wanted, 1000).certificates.unwrap();
-        assert_eq!(read.iter().map(|expiry| expiry.until_s).collect::<Vec<_>>(), [None]);
     }
 }

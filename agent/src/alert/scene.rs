@@ -1,10 +1,7 @@
 //! What is known of units, checks, containers and certificates when rules are looked at. Plain values; `alert` brings them together,
 //! `judge` reads them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use drover_proto::{
     alert::AlertRule,
@@ -37,15 +34,26 @@ pub struct Scope {
     pub in_flight: bool,
 }
 
+impl Scope {
+    /// Whether what is said of the containers of one is said of the other's, too.
+    #[must_use]
+    pub fn has_containers_of(&self, other: &Self) -> bool {
+        let parts = |scope: &Self| (scope.containers.clone(), scope.projects.clone(), scope.in_flight);
+        parts(self) == parts(other)
+    }
+}
+
 /// A container.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Container {
-    /// `None`: the engine does not say.
+    /// Or it has ended well, where it was to end. `None`: the engine does not say.
     pub is_running: Option<bool>,
     /// How it is, such as `exited with code 1`.
     pub words: String,
     /// Its starts.
     pub restarts: Restarts,
+    /// Of which service of which project; `None`: it is one by itself.
+    pub service: Option<String>,
 }
 
 /// How often a container was started by itself lately.
@@ -126,8 +134,8 @@ pub struct Scene {
     pub checks: BTreeMap<(AppName, CheckName), (bool, String)>,
     /// By app and name. An app that is missing was not looked at yet.
     pub containers: BTreeMap<AppName, BTreeMap<String, Container>>,
-    /// `None`: nobody has looked yet.
-    pub certificates: Option<Arc<Vec<Expiry>>>,
+    /// By app; `None`: the agent's own. One that is missing was not looked at yet.
+    pub certificates: BTreeMap<Option<AppName>, Vec<Expiry>>,
     /// File systems; `None`: they cannot be listed.
     pub disks: Option<Vec<Disk>>,
     /// The last process that was killed for want of memory, ms since the boot; `None`: the kernel does not say.

@@ -30,6 +30,13 @@ impl Timer {
         due
     }
 
+    /// These are over again at once: nobody could look.
+    pub fn again(&mut self, pauses: &BTreeSet<u64>, now: u64) {
+        for (_, at) in self.0.iter_mut().filter(|(pause, _)| pauses.contains(pause)) {
+            *at = now;
+        }
+    }
+
     /// When the next one is over; `sooner`: something else that is due.
     #[must_use]
     pub fn next(&self, now: u64, sooner: Option<u64>) -> u64 {
@@ -52,6 +59,8 @@ mod tests {
         assert_eq!(timer.due(123_999), [].into());
         assert_eq!(timer.due(129_999), [1000].into(), "what was missed is not made up for");
         assert_eq!(timer.due(130_000), [1000, 10_000].into());
+        timer.again(&[10_000, 7].into(), 130_500);
+        assert_eq!((timer.next(0, None), timer.due(130_500)), (130_500, [10_000].into()));
         timer.set([10_000, 60_000].into_iter(), 131_000);
         assert_eq!(timer.due(131_000), [60_000].into());
         assert_eq!(timer.next(0, None), 140_000);

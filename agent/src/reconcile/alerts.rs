@@ -7,15 +7,16 @@ use std::{
 };
 
 use drover_proto::{
-    alert::{AlertState, AlertStatus, Severity},
-    name::{AppName, ContainerName, ProjectName},
+    alert::{AlertState, AlertStatus, Severity, Test},
+    app::AppSpec,
+    name::{AlertName, AppName, ContainerName, ProjectName},
 };
 
 use super::{Handle, Shared, Work};
 use crate::{
-    alert::scene::Scope,
+    alert::{self, scene::Scope},
+    host::docker::{ContainerState, Member},
     ledger::{AppLedger, Stage},
-    render::Rendered,
 };
 
 /// Something that alerts may be about has happened.
@@ -100,12 +101,16 @@ impl Handle {
         }
     }
 
+    /// Whether a member runs once is not asked: compose lets all do so of which nobody says otherwise.
     async fn project_seen(&self, project: &ProjectName) -> Option<Vec<Looked>> {
         let members = self.engine().project(project).await.inspect_err(|error| {
             tracing::debug!(%project, %error, "it is not known how the project is");
         });
-        let stays = |member: &&crate::host::docker::Member| !(member.one_off || member.runs_once);
-        Some(members.ok()?.iter().filter(stays).map(|member| Looked::of(member.name.clone(), &member.state)).collect())
+        let looked = |member: &Member| Looked {
+            service: Some(format!("{project}/{}", member.service)),
+            ..Looked::of(member.name.clone(), &member.state)
+        };
+        Some(members.ok()?.iter().filter(|member| !member.one_off).map(looked).collect())
     }
 }
 
@@ -116,58 +121,85 @@ pub struct Looked {
     pub name: String,
     /// Which one has it, and how often the engine has started it.
     pub starts: Option<(String, i64)>,
-    /// `None`: it is not known, or it is just being started again.
+    /// Or it has ended well, where it was to end. `None`: it is not known, or it is just being started again.
     pub is_running: Option<bool>,
     /// In words.
     pub words: String,
+    /// Of which service of which project; `None`: it is one by itself.
+    pub service: Option<String>,
 }
 
 impl Looked {
     fn unknown(name: String) -> Self {
-        Self { name, starts: None, is_running: None, words: String::new() }
+        Self { name, starts: None, is_running: None, words: String::new(), service: None }
     }
 
-    fn of(name: String, state: &crate::host::docker::ContainerState) -> Self {
-        // One that is restarted by the engine is down for a moment; that it is again and again is another rule.
-        let is_running = if state.status == "restarting" { None } else { Some(state.running) };
+    fn of(name: String, state: &ContainerState) -> Self {
+        let is_running = match state.status.as_str() {
+            // One that is restarted by the engine is down for a moment; that it is again and again is another rule.
+            "restarting" => None,
+            "exited" => Some(state.exit_code == 0 && matches!(state.restart.0.as_str(), "" | "no" | "on-failure")),
+            _ => Some(state.running),
+        };
         let words = crate::gate::containers::line(state);
-        Self { name, starts: Some((state.id.clone(), state.restart_count)), is_running, words }
+        Self { name, starts: Some((state.id.clone(), state.restart_count)), is_running, words, service: None }
     }
 }
 
 impl Work<'_> {
-    /// Tells the critical alerts that count in a gate of this app, again and again. On the way back none does: what is gone back to
-    /// has run under them.
-    pub(super) fn alerts_of(&self, wanted: &Rendered) -> impl Fn() -> Vec<(String, String)> + Send + Sync + use<> {
+    /// Tells the critical alerts that count in the gate of what is `wanted`, again and again. On the way back none does: what is gone
+    /// back to has run under them.
+    pub(super) fn alerts_of(&self, wanted: &AppSpec) -> impl Fn() -> Vec<(String, String)> + Send + Sync + use<> {
         let board = self.shared.board.subscribe();
         let activation = self.ledger.activation.as_ref();
         let begun = activation.map_or(0, |activation| activation.started_unix_ms);
         let goes_back = activation.is_some_and(|activation| matches!(activation.stage, Stage::Reverting(_)));
-        // What the gate looks at for itself is not older there.
-        let checks = wanted.checks.keys().map(ToString::to_string);
-        let units = wanted.units.keys().map(ToString::to_string);
-        let own: BTreeSet<String> =
-            checks.chain(units).chain(wanted.containers.keys().map(ToString::to_string)).collect();
-        let (app, redactor) = (self.app.clone(), self.redactor());
+        let current = self.ledger.current.as_ref().map(|current| &current.spec);
+        let counting = Counting::of(&self.app, wanted, current);
+        let redactor = self.redactor();
         move || {
             if goes_back {
                 return Vec::new();
             }
             let status = board.borrow().clone();
-            let counts = |alert: &&AlertStatus| counts(alert, &app, &own);
             let sentence = |alert: &AlertStatus| (alert.key.alert.to_string(), redactor.text(&sentence(alert, begun)));
-            status.alerts.iter().filter(counts).map(sentence).collect()
+            status.alerts.iter().filter(|alert| counting.has(alert)).map(sentence).collect()
         }
     }
 }
 
-/// Whether an alert keeps an app from being healthy in its gate, which looks at `own` for itself.
-fn counts(alert: &AlertStatus, app: &AppName, own: &BTreeSet<String>) -> bool {
-    let is_of_gate = alert.key.app.as_ref() == Some(app) && own.contains(&alert.key.subject);
-    alert.severity == Severity::Critical
-        && alert.state == AlertState::Firing
-        && alert.key.app.as_ref().is_none_or(|of| of == app)
-        && !is_of_gate
+/// Which alerts keep an app from being healthy in its gate: those of the host, and of what the gate does not look at for itself.
+struct Counting {
+    app: AppName,
+    /// The release's own about numbers of the host. Until it is committed they are looked at as the release before has them: those that
+    /// it has otherwise, or not at all, say nothing of this one.
+    rules: BTreeSet<AlertName>,
+    /// Paths that it reads certificates from.
+    certificates: BTreeSet<String>,
+}
+
+impl Counting {
+    fn of(app: &AppName, wanted: &AppSpec, current: Option<&AppSpec>) -> Self {
+        let before = |name: &AlertName| current.and_then(|current| current.alerts.get(name));
+        let same = wanted.alerts.iter().filter(|(name, rule)| before(name) == Some(*rule));
+        let is_of_host = |test: &Test| matches!(test, Test::Level(_) | Test::DiskFull { .. } | Test::OomKill);
+        let rules = same.filter(|(_, rule)| is_of_host(&rule.when.test)).map(|(name, _)| name.clone()).collect();
+        let certificates = wanted.certificates.iter().map(|its| its.path.to_string()).collect();
+        Self { app: app.clone(), rules, certificates }
+    }
+
+    fn has(&self, alert: &AlertStatus) -> bool {
+        let key = &alert.key;
+        alert.severity == Severity::Critical
+            && alert.state == AlertState::Firing
+            && match &key.app {
+                // What stands for many may stand for those of other apps.
+                None => key.alert.as_str() != alert::REST,
+                Some(app) => {
+                    *app == self.app && (self.rules.contains(&key.alert) || self.certificates.contains(&key.subject))
+                }
+            }
+    }
 }
 
 fn sentence(alert: &AlertStatus, begun_unix_ms: i64) -> String {
@@ -221,20 +253,27 @@ mod tests {
     }
 
     #[test]
-    fn critical_alerts_of_the_host_and_the_app_count() {
-        let (mono, own) = ("mono".parse().unwrap(), BTreeSet::from(["api".to_owned()]));
+    fn critical_alerts_of_the_host_and_of_the_wanted_release_count() {
         let critical = alert("disk-critical", None, "/");
+        let counting = Counting {
+            app: "mono".parse().unwrap(),
+            rules: ["hot".parse().unwrap()].into(),
+            certificates: ["/etc/a.pem".to_owned()].into(),
+        };
         let rows = [
             (critical.clone(), true),
             (alert("hot", Some("mono"), ""), true),
+            (alert("certificate", Some("mono"), "/etc/a.pem"), true),
+            (alert("certificate", Some("mono"), "/etc/gone.pem"), false),
+            (alert("of-before", Some("mono"), ""), false),
             (alert("check", Some("mono"), "api"), false),
-            (alert("check", Some("mono"), "other"), true),
             (alert("hot", Some("shop"), ""), false),
+            (alert(alert::REST, None, ""), false),
             (AlertStatus { severity: Severity::Warning, ..critical.clone() }, false),
             (AlertStatus { state: AlertState::Pending, ..critical.clone() }, false),
         ];
         for (alert, wanted) in rows {
-            assert_eq!(counts(&alert, &mono, &own), wanted, "{alert:?}");
+            assert_eq!(counting.has(&alert), wanted, "{alert:?}");
         }
         assert_eq!(
             sentence(&critical, 1001),

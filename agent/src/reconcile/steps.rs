@@ -210,7 +210,7 @@ impl Work<'_> {
     ) -> GateEnd {
         self.shared.turns.take(None, &mut self.held).await;
         let brought = self.ledger.projects.clone();
-        let alerts = self.alerts_of(wanted);
+        let alerts = self.alerts_of(&asked.spec);
         let gate = Gate {
             wanted,
             alerts: &alerts,

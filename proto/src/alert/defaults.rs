@@ -19,7 +19,7 @@ const RULES: [(&str, &str, &str, Severity); 18] = [
     ("check", "check failing for 30s", "", Severity::Warning),
     ("unit", "unit failed", "", Severity::Warning),
     ("container-restarting", "container restarting", "", Severity::Warning),
-    ("container-gone", "container gone", "", Severity::Warning),
+    ("container-gone", "container gone for 10s", "", Severity::Warning),
     ("oom", "oom kill", "", Severity::Warning),
     ("certificate", "certificate expires in < 14d", "", Severity::Warning),
     ("clock-skew", "clock skew > 5s for 1m", "", Severity::Warning),

@@ -27,7 +27,7 @@ fn scope(checks: &[&str], units: &[&str], containers: &[&str]) -> Scope {
 }
 
 fn container(is_running: Option<bool>, restarts: Restarts) -> Container {
-    Container { is_running, words: "exited with code 1".to_owned(), restarts }
+    Container { is_running, words: "exited with code 1".to_owned(), restarts, service: None }
 }
 
 fn disk(point: &str, is_further: bool, used: f64, forecast: Forecast) -> Disk {
@@ -74,11 +74,17 @@ fn scene() -> Scene {
             .into(),
         )]
         .into(),
-        certificates: Some(std::sync::Arc::new(vec![
-            expiry(Some("mono"), "/etc/a.pem", Some(1_700_000_000 + 86_400)),
-            expiry(Some("mono"), "/etc/b.pem", None),
-            expiry(None, "agent", Some(1_600_000_000)),
-        ])),
+        certificates: [
+            (None, vec![expiry(None, "agent", Some(1_600_000_000))]),
+            (
+                Some(name("mono")),
+                vec![
+                    expiry(Some("mono"), "/etc/a.pem", Some(1_700_000_000 + 86_400)),
+                    expiry(Some("mono"), "/etc/b.pem", None),
+                ],
+            ),
+        ]
+        .into(),
         disks: Some(disks),
         oom_kill: Some(Some(NOW.boot_ms - RECENT_MS + 1)),
     }
@@ -125,7 +131,7 @@ fn rules_of_the_host_are_held_against_it() {
         ("container calm gone", Some(&["mono/calm C"])),
         ("container restarting", Some(&["mono/box H", "mono/calm C"])),
         ("oom kill", Some(&["/ H"])),
-        ("certificate expires in < 2d", Some(&["mono//etc/a.pem H", "mono//etc/b.pem U", "/agent H"])),
+        ("certificate expires in < 2d", Some(&["/agent H", "mono//etc/a.pem H", "mono//etc/b.pem U"])),
         ("host unreachable for 1m", None),
     ];
     for (when, wanted) in rows {
@@ -163,14 +169,19 @@ fn rules_of_an_app_are_about_what_it_has_and_take_the_place_of_the_hosts() {
 #[test]
 fn what_cannot_be_read_says_nothing() {
     let mut empty = Scene::default();
-    for when in ["cpu < 5%", "unit failed", "disk > 1%", "oom kill", "certificate expires in < 1d"] {
+    for when in ["cpu < 5%", "unit failed", "disk > 1%", "oom kill"] {
         let rule = active(None, when);
         let verdict = judge(&rule, &View { numbers: &BTreeMap::new(), scene: &empty, now: NOW });
         assert_eq!(verdict, None, "{when}");
     }
     empty.apps = scene().apps;
-    assert_eq!(judged(&empty, &active(None, "container gone")), None, "the engine was not asked yet");
     let mono: AppName = "mono".parse().unwrap();
+    // What is remembered of alerts is not known before somebody has looked.
+    empty.containers = [(mono.clone(), [("box".to_owned(), container(None, Restarts::default()))].into())].into();
+    let expiry = Expiry { app: Some(mono.clone()), subject: "/etc/a.pem".to_owned(), until_s: None };
+    empty.certificates = [(Some(mono.clone()), vec![expiry])].into();
+    assert_eq!(judged(&empty, &active(None, "container gone")).unwrap(), ["mono/box U"]);
+    assert_eq!(judged(&empty, &active(None, "certificate expires in < 1d")).unwrap(), ["mono//etc/a.pem U"]);
     let mut flying = scene();
     flying.apps.get_mut(&mono).unwrap().in_flight = true;
     assert_eq!(judged(&flying, &active(None, "container gone")).unwrap(), ["mono/box U", "mono/calm U"]);
@@ -186,7 +197,8 @@ fn it_is_said_in_plain_words() {
     let said = |when: &str| {
         let (numbers, scene) = (numbers(), scene());
         let found = judge(&active(None, when), &View { numbers: &numbers, scene: &scene, now: NOW });
-        found.unwrap()[0].said.clone()
+        // The agent's own certificate comes first.
+        found.unwrap()[usize::from(when.starts_with("certificate"))].said.clone()
     };
     assert_eq!(said("cpu > 1%"), "the CPUs are busy for 91.2%");
     assert_eq!(said("load15 > 1"), "the load of 15m per core is 1.50");

@@ -142,6 +142,23 @@ fn of_too_many_the_worst_are_told_and_that_there_are_more() {
 }
 
 #[test]
+fn apps_leave_room_for_the_host() {
+    let (mut machine, mut rule) = (Machine::default(), active("check failing", None));
+    let of_app = |app: usize| {
+        let app = Some(format!("a{app}").parse().unwrap());
+        (0..MAX_OF_RULE + 5)
+            .map(|n| Finding { app: app.clone(), ..finding(&format!("c{n}"), Holds) })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(machine.look(&rule, Some(&of_app(0)), at(1)).len(), MAX_OF_RULE);
+    let all: Vec<Finding> = (0..20).flat_map(of_app).collect();
+    assert_eq!(machine.look(&rule, Some(&all), at(2)).len(), MAX_OF_APPS - MAX_OF_RULE);
+    rule.id.alert = "unit".parse().unwrap();
+    let host: Vec<Finding> = (0..MAX_HELD).map(|n| finding(&format!("u{n}"), Holds)).collect();
+    assert_eq!(machine.look(&rule, Some(&host), at(3)).len(), MAX_HELD - MAX_OF_APPS);
+}
+
+#[test]
 fn an_agent_that_is_started_again_goes_on() {
     let rule = active("disk > 90% for 20s", None);
     let mut machine = Machine::default();
