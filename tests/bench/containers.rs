@@ -113,8 +113,13 @@ pub fn watched() -> String {
     )
 }
 
+/// An app that is one container, `ours`.
+pub fn one(image: &str) -> String {
+    OURS.replace("IMAGE", image)
+}
+
 /// A host with Docker, a registry, and the image's name there.
-fn fleet() -> (Fleet, Registry, String) {
+pub fn fleet() -> (Fleet, Registry, String) {
     let boot = |lab: &drover_tests::lab::Lab, name: &str| -> Host { lab.docker_host_on(Debian::Trixie, name) };
     let fleet = Fleet::start_with(&["w1"], boot);
     let registry = Registry::start();

@@ -1,9 +1,10 @@
 //! `make bench`: drover's figures beside those of named peers, measured in one run on lab hosts with the packages that
-//! ship. Prints the tables of docs/BENCHMARKS.md. `idle`, `reaction`, `restart`, `containers`, `handover`, `scrape`,
-//! `flood` and `soak` measure; `figure` sums up.
+//! ship. Prints the tables of docs/BENCHMARKS.md. `alerts`, `idle`, `reaction`, `restart`, `containers`, `handover`,
+//! `scrape`, `flood` and `soak` measure; `figure` sums up.
 //!
 //! Not tests: nothing here fails because a machine is slow.
 
+mod alerts;
 mod containers;
 mod figure;
 mod flood;
@@ -27,7 +28,7 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     println!("{}\n", machine());
-    let all: [(&str, Measure); 9] = [
+    let all: [(&str, Measure); 10] = [
         ("binary", binaries),
         ("idle", idle::measure),
         ("reaction", reaction::measure),
@@ -36,6 +37,7 @@ fn main() {
         ("watched", containers::watched),
         ("handover", handover::measure),
         ("scrape", scrape::measure),
+        ("alerts", alerts::measure),
         ("flood", flood::measure),
     ];
     for (_, measure) in all.iter().filter(|(name, _)| is_wanted(name)) {

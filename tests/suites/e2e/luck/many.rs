@@ -1,11 +1,14 @@
 //! A hundred apps on one host: each rollout ends well, a restart of the agent touches none, and all leave and come back at
-//! once, also with the agent killed in the middle.
+//! once, also with the agent killed in the middle. And two hundred containers of somebody else's, with odd names, in `/metrics`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use drover_tests::{
     fleet::Fleet,
-    lab::{Host, eventually},
+    lab::{Host, Image, Registry, eventually},
 };
 
 use super::{Plain, connected};
@@ -56,7 +59,7 @@ fn a_hundred_apps_come_leave_and_come_back_on_one_host() {
 /// Waits until all apps are in that phase.
 #[track_caller]
 fn all(fleet: &Fleet, phase: &str) {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     eventually(&format!("all are {phase}"), PATIENCE, || {
         let apps = fleet.alice.json(&["status"]);
         let states = apps.as_array().into_iter().flatten().flat_map(|app| app["hosts"].as_array()).flatten();
@@ -78,4 +81,54 @@ fn pids(host: &Host) -> BTreeMap<String, String> {
         Some((value("Id=")?, value("MainPID=").filter(|pid| pid != "0")?))
     });
     blocks.collect()
+}
+
+const CONTAINERS: usize = 200;
+
+#[test]
+fn two_hundred_containers_with_odd_names_are_told_one_by_one() {
+    let fleet = Fleet::start_with(&["web-1"], |lab, name| lab.docker_host(name));
+    let (host, registry) = (&fleet.hosts[0], Registry::start());
+    let image = format!("{}@{}", registry.name("crowd"), registry.push("crowd:1", &Image::busybox()));
+    host.docker(&["pull", "-q", &image]).ok();
+    // All that Docker lets a name be: dots, words that are metrics or labels, and one that is very long.
+    let odd = ["node_load1", "a..b", "x-", "__name__", "le", "NaN", "quantile.0.99", &"n".repeat(250)];
+    let odd = odd.map(|name| format!("0{name}"));
+    let rest = (odd.len()..CONTAINERS).map(|n| format!("crowd_{n}.x-y"));
+    let names: BTreeSet<String> = odd.into_iter().chain(rest).collect();
+    host.write_file("/tmp/names", (names.iter().cloned().collect::<Vec<_>>().join("\n") + "\n").as_bytes());
+    let label = "odd=a\"b\\c\nd";
+    let run = format!(
+        "xargs -P 8 -I NAME docker run -d --network none --log-driver none --label '{label}' --name NAME '{image}' \
+         sleep 3600 < /tmp/names > /dev/null"
+    );
+    host.sh(&run);
+
+    eventually("all are told", Duration::from_secs(60), || {
+        let text = host.exec(&["curl", "-fsS", "http://127.0.0.1:7444/metrics"]).ok();
+        let of = |family: &str| -> BTreeSet<String> {
+            let start = format!("{family}{{");
+            let samples = text.lines().filter(|line| line.starts_with(&start));
+            samples.filter_map(|line| Some(line.split_once("name=\"")?.1.split_once('"')?.0.to_owned())).collect()
+        };
+        for family in
+            ["container_cpu_usage_seconds_total", "container_memory_usage_bytes", "container_start_time_seconds"]
+        {
+            let told = of(family);
+            if told != names {
+                return Err(format!("{family}: {} told, {:?} not", told.len(), names.difference(&told).take(5)));
+            }
+        }
+        Ok(())
+    });
+    let begun = Instant::now();
+    host.exec(&["curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:7444/metrics"]).ok();
+    println!("a scrape with {CONTAINERS} containers took {:.0} ms", begun.elapsed().as_secs_f64() * 1000.0);
+    // What is gone is told no more.
+    host.sh("docker rm -f 0NaN 0le > /dev/null");
+    eventually("two are gone", Duration::from_secs(20), || {
+        let text = host.exec(&["curl", "-fsS", "http://127.0.0.1:7444/metrics"]).ok();
+        let told = text.lines().filter(|line| line.starts_with("container_memory_usage_bytes{")).count();
+        if told == CONTAINERS - 2 && !text.contains("\"0NaN\"") { Ok(()) } else { Err(told) }
+    });
 }
