@@ -26,6 +26,33 @@ const ELSEWHERE: [&str; 11] =
     ["nfs", "cifs", "smb", "ceph", "fuse", "9p", "afs", "gfs", "glusterfs", "lustre", "virtiofs"];
 /// What answers from the kernel's own memory, whatever becomes of its device: asked on the spot.
 const AT_HAND: [&str; 7] = ["ext2", "ext3", "ext4", "xfs", "vfat", "tmpfs", "ramfs"];
+/// Kinds that node_exporter leaves out.
+const LEFT_OUT: [&str; 24] = [
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "mqueue",
+    "nsfs",
+    "overlay",
+    "proc",
+    "procfs",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "squashfs",
+    "sysfs",
+    "tracefs",
+];
 /// Mounts that are told, at most.
 const MAX_MOUNTS: usize = 500;
 const STACK_BYTES: usize = 64 << 10;
@@ -178,6 +205,7 @@ fn mounts(root: &Root) -> io::Result<Vec<Mount>> {
     let mut seen = BTreeSet::new();
     let told: Vec<Mount> = mounts
         .lines()
+        .filter(|line| line.split(' ').nth(2).is_some_and(|kind| !LEFT_OUT.contains(&kind)))
         .filter_map(mount)
         .filter(is_told)
         .filter(|mount| seen.insert((mount.device.clone(), mount.point.clone())))
@@ -260,38 +288,12 @@ fn unescaped(word: &str) -> OsString {
     OsString::from_vec(bytes)
 }
 
-/// node_exporter's `^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)`, and its kinds.
+/// node_exporter's `^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)`.
 fn is_told(mount: &Mount) -> bool {
-    let kinds = [
-        "autofs",
-        "binfmt_misc",
-        "bpf",
-        "cgroup",
-        "cgroup2",
-        "configfs",
-        "debugfs",
-        "devpts",
-        "devtmpfs",
-        "fusectl",
-        "hugetlbfs",
-        "iso9660",
-        "mqueue",
-        "nsfs",
-        "overlay",
-        "proc",
-        "procfs",
-        "pstore",
-        "rpc_pipefs",
-        "securityfs",
-        "selinuxfs",
-        "squashfs",
-        "sysfs",
-        "tracefs",
-    ];
     let below = |directory: &str| mount.point.starts_with(directory) && mount.point != Path::new(directory);
     let is_inside = ["/dev", "/proc", "/sys"].iter().any(|directory| mount.point.starts_with(directory));
     let is_deep = ["/run/credentials", "/var/lib/docker", "/var/lib/containers/storage"].iter().any(|d| below(d));
-    !kinds.contains(&mount.kind.as_str()) && !is_inside && !is_deep
+    !is_inside && !is_deep
 }
 
 #[cfg(test)]

@@ -38,7 +38,9 @@ pub(super) fn netstat(root: &Root, text: &mut Text) -> io::Result<()> {
             let Some((protocol, names)) = names.split_once(':') else { continue };
             let Some((_, values)) = values.split_once(':') else { continue };
             for (name, value) in names.split_ascii_whitespace().zip(values.split_ascii_whitespace()) {
-                if let Ok(value) = value.parse::<i64>() {
+                if is_told(protocol, name)
+                    && let Ok(value) = value.parse::<i64>()
+                {
                     told.insert((protocol, name), value);
                 }
             }
@@ -50,10 +52,12 @@ pub(super) fn netstat(root: &Root, text: &mut Text) -> io::Result<()> {
         let (Some(key), Some(Ok(value))) = (words.next(), words.next().map(str::parse::<i64>)) else { continue };
         if let Some(end) = key.find('6') {
             let (protocol, field) = key.split_at(end + 1);
-            told.insert((protocol, field), value);
+            if is_told(protocol, field) {
+                told.insert((protocol, field), value);
+            }
         }
     }
-    for ((protocol, field), value) in told.into_iter().filter(|((protocol, field), _)| is_told(protocol, field)) {
+    for ((protocol, field), value) in told {
         let (name, help) = (format!("node_netstat_{protocol}_{field}"), format!("Statistic {protocol}{field}."));
         text.family(Kind::Untyped, &name, &help).value(value);
     }
