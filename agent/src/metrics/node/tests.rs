@@ -251,3 +251,31 @@ fn the_real_host_is_told_whole() {
         assert!(successes.contains(&format!("collector=\"{name}\"}}")), "{name} is not in {successes:?}");
     }
 }
+
+#[test]
+fn what_vanishes_while_it_is_read_is_left_out() {
+    let (dir, root) = root(&[("sys/class/net/eth0/mtu", "1500\n"), ("sys/class/net/eth0/operstate", "up\n")]);
+    let at = dir.path().join("sys/class/net");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                for name in ["veth1", "veth2"] {
+                    fs::create_dir(at.join(name)).unwrap();
+                    for file in ["mtu", "operstate", "ifindex"] {
+                        fs::write(at.join(name).join(file), "7\n").unwrap();
+                    }
+                    fs::remove_dir_all(at.join(name)).unwrap();
+                }
+            }
+        });
+        for _ in 0..500 {
+            let mut text = Text::new(Format::Prometheus, 0);
+            net::netclass(&root, &mut text).unwrap();
+            let text = text.finish();
+            assert!(text.contains("node_network_mtu_bytes{device=\"eth0\"} 1500\n"), "{text}");
+            assert!(text.contains("node_network_up{device=\"eth0\"} 1\n"), "{text}");
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
