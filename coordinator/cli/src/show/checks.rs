@@ -3,7 +3,7 @@
 use comfy_table::Cell;
 use drover_proto::{
     name::{CheckName, HostName},
-    status::{AppStatus, CheckStatus},
+    status::{AppStatus, CheckStatus, PartStatus},
     view::{AppHostView, AppView},
 };
 use serde::Serialize;
@@ -48,8 +48,8 @@ pub fn of(apps: &[AppView], failing: bool) -> Vec<CheckView> {
                 check: part.name.clone(),
                 host: host.host.clone(),
                 answer: part.observed.clone(),
-                took_ms: asked(status, &part.name).map(|check| check.took_ms),
-                failures: asked(status, &part.name).map(|check| check.failures),
+                took_ms: asked(status, part).map(|check| check.took_ms),
+                failures: asked(status, part).map(|check| check.failures),
                 connected: host.connected,
             })
         })
@@ -59,8 +59,19 @@ pub fn of(apps: &[AppView], failing: bool) -> Vec<CheckView> {
     checks
 }
 
-fn asked<'a>(status: &'a AppStatus, name: &str) -> Option<&'a CheckStatus> {
-    status.checks.get(&name.parse::<CheckName>().ok()?)
+/// How a part stands that is a check; `None` = it is none, or an agent before protocol 5 does not say.
+#[must_use]
+pub fn asked<'a>(status: &'a AppStatus, part: &PartStatus) -> Option<&'a CheckStatus> {
+    if part.kind != "check" {
+        return None;
+    }
+    status.checks.get(&part.name.parse::<CheckName>().ok()?)
+}
+
+/// How long an answer took, in a table.
+#[must_use]
+pub fn took(took_ms: Option<u64>) -> String {
+    took_ms.map_or_else(|| "-".to_owned(), |took| format!("{took} ms"))
 }
 
 /// Hosts of these apps whose checks are not known as they are now: `app on host`.
@@ -82,7 +93,7 @@ pub fn text(checks: &[CheckView], unknown: &[String], failing: bool) -> String {
             Cell::new(&check.app),
             Cell::new(plain(&check.check)),
             state_cell(if check.passing { "passing" } else { "failing" }),
-            Cell::new(check.took_ms.map_or_else(|| "-".to_owned(), |took| format!("{took} ms"))),
+            Cell::new(took(check.took_ms)),
             Cell::new(format!("{}{last_known}", plain(&check.answer))),
         ]);
     }
@@ -97,7 +108,7 @@ pub fn text(checks: &[CheckView], unknown: &[String], failing: bool) -> String {
 #[cfg(test)]
 mod tests {
     //! What fails comes first, and what is not known is said.
-    use drover_proto::status::{PartStatus, Phase};
+    use drover_proto::status::Phase;
 
     use super::*;
     use crate::show::tests::bare;

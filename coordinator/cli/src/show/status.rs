@@ -9,6 +9,7 @@ use drover_proto::{
 use owo_colors::OwoColorize as _;
 
 use super::{
+    checks::{asked, took},
     fleet::refused,
     plain,
     table::{finish, paint, state_cell, table},
@@ -52,9 +53,13 @@ fn app_text(app: &AppView, parts: bool) -> String {
 }
 
 fn parts_text(app: &AppView) -> String {
-    let mut rows = table(&["HOST", "PART", "NAME", "DESIRED", "OBSERVED", "SAME"]);
+    let mut rows = table(&["HOST", "PART", "NAME", "DESIRED", "OBSERVED", "SAME", "TOOK"]);
     for host in &app.hosts {
-        for part in host.status.iter().flat_map(|s| &s.parts) {
+        for (status, part) in host.status.iter().flat_map(|s| s.parts.iter().map(move |part| (s, part))) {
+            let took = match part.kind.as_str() {
+                "check" => took(asked(status, part).map(|check| check.took_ms)),
+                _ => String::new(),
+            };
             rows.add_row(vec![
                 Cell::new(&host.host),
                 Cell::new(plain(&part.kind)),
@@ -62,6 +67,7 @@ fn parts_text(app: &AppView) -> String {
                 Cell::new(plain(&part.desired)),
                 Cell::new(plain(&part.observed)),
                 state_cell(if part.in_sync { "yes" } else { "no" }),
+                Cell::new(took),
             ]);
         }
     }
@@ -135,7 +141,10 @@ fn why(host: &AppHostView) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     //! One app on hosts in every condition.
-    use drover_proto::{name::ReleaseId, status::PartStatus};
+    use drover_proto::{
+        name::ReleaseId,
+        status::{CheckStatus, PartStatus},
+    };
 
     use super::*;
     use crate::show::tests::bare;
@@ -191,11 +200,39 @@ web-2  17       16       failed   nginx -t failed
 web-3  17       -        unknown  not connected; this is the last known state
 web-4  17       16       healthy  stays as the host holds it, which the coordinator does not know (it was restored from a backup): apply it again
 
-HOST   PART  NAME          DESIRED  OBSERVED  SAME
+HOST   PART  NAME          DESIRED  OBSERVED  SAME  TOOK
 web-1  unit  mono.service  active   active    yes
 web-2  unit  mono.service  active   failed    no
 web-4  unit  mono.service  active   active    yes
 ";
         assert_eq!(bare(&text(&[app], true)), expected);
+    }
+
+    #[test]
+    fn a_check_says_how_long_its_answer_took() {
+        let mut status = status(Phase::Healthy { since_unix_ms: 0 }, true);
+        let unit = status.parts.remove(0);
+        let check = |name: &str| PartStatus {
+            kind: "check".to_owned(),
+            name: name.to_owned(),
+            desired: "200".to_owned(),
+            observed: "200 OK".to_owned(),
+            in_sync: true,
+        };
+        status.parts = vec![check("api"), check("old"), PartStatus { name: "api".to_owned(), ..unit }];
+        let asked = CheckStatus { ok: true, answer: "200 OK".into(), took_ms: 1207, at_unix_ms: 1, failures: 0 };
+        status.checks = [("api".parse().unwrap(), asked)].into();
+        let (host, desired) = ("web-1".parse().unwrap(), Some(17));
+        let hosts =
+            vec![AppHostView { host, connected: true, desired, refused: None, status: Some(status), kept: false }];
+        let app = AppView { app: "mono".parse().unwrap(), last_good: None, latest: None, rollout: None, hosts };
+        let expected = "\
+HOST   PART   NAME  DESIRED  OBSERVED  SAME  TOOK
+web-1  check  api   200      200 OK    yes   1207 ms
+web-1  check  old   200      200 OK    yes   -
+web-1  unit   api   active   active    yes
+";
+        let said = bare(&text(&[app], true));
+        assert!(said.ends_with(expected), "{said}");
     }
 }

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use drover_proto::{
-    name::{AppName, CheckName, ReleaseNumber},
+    name::{AppName, ReleaseNumber},
     status::{AppStatus, Phase},
     view::HostDetail,
 };
 use owo_colors::OwoColorize as _;
 
 use super::{
+    checks::asked,
     fleet::{pairs, refused},
     plain,
     rollout::failure_text,
@@ -119,9 +120,7 @@ fn app_text(out: &mut String, host: &HostDetail, app: &AppName, journals: &Journ
         for part in &off {
             let text = format!("{} {}: is {}, should be {}", part.kind, part.name, part.observed, part.desired);
             push(out, &format!("    {}", plain(&text)));
-            if let Some(check) = part.name.parse().ok().and_then(|name: CheckName| status.checks.get(&name))
-                && part.kind == "check"
-            {
+            if let Some(check) = asked(status, part) {
                 let (at, took) = (relative(check.at_unix_ms, now_unix_ms), check.took_ms);
                 push(out, &format!("      asked {at}, answered in {took} ms, {} times in a row", check.failures));
             }
