@@ -136,6 +136,8 @@ fn what_goes_wrong_is_told_once_whoever_is_away_meanwhile() {
     two.exec(&["systemctl", "stop", "drover-agent"]).ok();
     all.push("+unreachable web-2");
     wait_for(coordinator, &all);
+    let shown = fleet.alice.run(&["hosts", "show", "web-2"]).ok();
+    assert!(shown.contains("unreachable") && shown.contains("firing"), "{shown}");
     two.exec(&["systemctl", "start", "drover-agent"]).ok();
     all.push("-unreachable web-2");
     wait_for(coordinator, &all);
@@ -155,6 +157,10 @@ fn silences_hold_back_and_a_file_that_is_wrong_changes_nothing() {
         let listed = fleet.alice.run(&["alerts"]);
         if listed.status == 0 && listed.stdout.contains("a test") { Ok(()) } else { Err(listed.to_string()) }
     });
+    let shown = fleet.alice.run(&["hosts", "show", "web-1"]).ok();
+    assert!(shown.contains("broken.service") && shown.contains("muted") && shown.contains("a test"), "{shown}");
+    let shown = fleet.alice.json(&["hosts", "show", "web-1"]);
+    assert!(shown["alerts"].to_string().contains("broken.service"), "{shown:#}");
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(told(coordinator), [""; 0]);
     // A file with a mistake is refused whole, and what counted goes on.

@@ -66,7 +66,7 @@ pub enum TopSort {
 pub enum HostsCommand {
     /// All hosts
     List,
-    /// One host: labels, certificate, apps, and what it did during the last day
+    /// One host: labels, certificate, apps, alerts, and what it did during the last day
     Show {
         /// The host's name or id
         host: String,

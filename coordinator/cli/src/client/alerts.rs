@@ -7,7 +7,9 @@ use drover_proto::{
     wire,
 };
 
-use super::{Client, Document};
+use tonic::Code;
+
+use super::{Client, Document, document};
 use crate::{fault::Fault, show::time::now_ms};
 
 impl Client {
@@ -17,6 +19,14 @@ impl Client {
         let app = app.map(ToString::to_string).unwrap_or_default();
         let reply = self.calls.list_alerts(wire::AlertsRequest { host, app }).await;
         self.view(reply)
+    }
+    /// What is wrong on one host; `None`: the coordinator is of an older version, and knows nothing of alerts.
+    pub async fn alerts_of(&mut self, host: &str) -> Result<Option<Document<AlertsView>>, Fault> {
+        match self.calls.list_alerts(wire::AlertsRequest { host: host.to_owned(), app: String::new() }).await {
+            Ok(reply) => document(&reply.into_inner().json).map(Some),
+            Err(status) if status.code() == Code::Unimplemented => Ok(None),
+            Err(status) => Err(self.fault(&status)),
+        }
     }
     /// Those that count, will count, or counted since yesterday.
     pub async fn silences(&mut self) -> Result<Document<Vec<SilenceView>>, Fault> {

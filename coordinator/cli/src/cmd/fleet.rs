@@ -23,18 +23,7 @@ pub async fn hosts(command: Option<HostsCommand>, output: Output) -> Outcome {
             let hosts = client.hosts().await?;
             show::document(output, &hosts, |hosts| show::fleet::hosts(hosts, now_ms()))?;
         }
-        HostsCommand::Show { host } => {
-            let mut detail = client.host(&host).await?;
-            let history = client.history(&host).await?;
-            if let (Some(json), Some(history)) = (detail.json.as_object_mut(), &history) {
-                json.insert("history".to_owned(), history.json.clone());
-            }
-            let lines = |now| history.map(|history| show::top::history(&history.value, now)).unwrap_or_default();
-            show::document(output, &detail, |host| {
-                let (host, lines) = (show::fleet::host(host, now_ms()), lines(now_ms()));
-                if lines.is_empty() { host } else { format!("{host}\n{lines}") }
-            })?;
-        }
+        HostsCommand::Show { host } => one(&mut client, &host, output).await?,
         HostsCommand::Label { host, changes } => {
             once(changes.iter().map(|(LabelChange::Set(key, _) | LabelChange::Remove(key))| key))?;
             let (mut set, mut remove) = (BTreeMap::new(), Vec::new());
@@ -66,6 +55,24 @@ pub async fn hosts(command: Option<HostsCommand>, output: Output) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// `drover hosts show`: with its alerts and its last day, where the coordinator is new enough to tell them.
+async fn one(client: &mut Client, host: &str, output: Output) -> Result<(), Fault> {
+    let mut detail = client.host(host).await?;
+    let alerts = client.alerts_of(host).await?;
+    let history = client.history(host).await?;
+    if let Some(json) = detail.json.as_object_mut() {
+        json.extend(alerts.iter().map(|alerts| ("alerts".to_owned(), alerts.json["alerts"].clone())));
+        json.extend(history.iter().map(|history| ("history".to_owned(), history.json.clone())));
+    }
+    show::document(output, &detail, |host| {
+        let now = now_ms();
+        let alerts = alerts.map(|view| show::alerts::of_host(&view.value.alerts, now));
+        let history = history.map(|view| show::top::history(&view.value, now)).filter(|lines| !lines.is_empty());
+        let parts = [Some(show::fleet::host(host, now)), alerts, history];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    })
 }
 
 /// `drover token …`

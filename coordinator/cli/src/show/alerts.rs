@@ -1,6 +1,6 @@
 //! The tables of `drover alerts`, `silence` and `notify`: the worst first, and why nobody is told of some.
 
-use comfy_table::{Cell, Color};
+use comfy_table::{Cell, Color, ColumnConstraint, Table};
 use drover_proto::{
     alert::{AlertState, Severity},
     name::AppName,
@@ -23,8 +23,33 @@ pub fn counts(alert: &AlertView) -> bool {
 /// `drover alerts`.
 #[must_use]
 pub fn alerts(view: &AlertsView, now_unix_ms: i64) -> String {
+    let mut text = finish(&rows(&view.alerts, now_unix_ms), "no alerts");
+    if view.waiting > 0 {
+        let number = usize::try_from(view.waiting).unwrap_or(usize::MAX);
+        text.push_str(&format!("{} not delivered yet (drover notify list)\n", count(number, "notification")));
+    }
+    for (name, why) in &view.failing {
+        text.push_str(&format!("{} {name}: {}\n", paint("failed", "cannot notify"), plain(why)));
+    }
+    text
+}
+
+/// Those of one host, in `drover hosts show`.
+#[must_use]
+pub fn of_host(alerts: &[AlertView], now_unix_ms: i64) -> String {
+    let mut rows = rows(alerts, now_unix_ms);
+    if let Some(host) = rows.column_mut(HOST) {
+        host.set_constraint(ColumnConstraint::Hidden);
+    }
+    finish(&rows, "no alerts")
+}
+
+/// The column with the host.
+const HOST: usize = 2;
+
+fn rows(alerts: &[AlertView], now_unix_ms: i64) -> Table {
     let mut rows = table(&["SEVERITY", "ALERT", "HOST", "APP", "STATE", "SINCE", "WHAT"]);
-    for alert in &view.alerts {
+    for alert in alerts {
         let state = match (alert.state, &alert.muted) {
             (AlertState::Pending, _) => "pending",
             (AlertState::Firing, None) => "firing",
@@ -45,15 +70,7 @@ pub fn alerts(view: &AlertsView, now_unix_ms: i64) -> String {
             Cell::new(what),
         ]);
     }
-    let mut text = finish(&rows, "no alerts");
-    if view.waiting > 0 {
-        let number = usize::try_from(view.waiting).unwrap_or(usize::MAX);
-        text.push_str(&format!("{} not delivered yet (drover notify list)\n", count(number, "notification")));
-    }
-    for (name, why) in &view.failing {
-        text.push_str(&format!("{} {name}: {}\n", paint("failed", "cannot notify"), plain(why)));
-    }
-    text
+    rows
 }
 
 fn severity_cell(severity: Severity) -> Cell {
@@ -161,5 +178,24 @@ mod tests {
         );
         assert!(counts(&view.alerts[0]) && !counts(&view.alerts[1]));
         assert_eq!(alerts(&AlertsView::default(), 0), "no alerts\n");
+    }
+
+    #[test]
+    fn a_host_lists_its_own_without_its_name_and_marks_those_that_are_silenced() {
+        let unreachable = AlertView {
+            alert: "unreachable".parse().unwrap(),
+            subject: String::new(),
+            state: AlertState::Pending,
+            summary: "web-1 cannot be reached".to_owned(),
+            ..alert(None)
+        };
+        let of_app = AlertView { app: Some("mono".parse().unwrap()), ..alert(Some("silenced by ada")) };
+        let expected = "\
+SEVERITY  ALERT        APP   STATE    SINCE   WHAT
+critical  unreachable  -     pending  3m ago  web-1 cannot be reached
+critical  disk         mono  muted    3m ago  disk / is 97% full\\u{1b}[2J [silenced by ada]
+";
+        assert_eq!(bare(&of_host(&[unreachable, of_app], 180_000)), expected);
+        assert_eq!(of_host(&[], 0), "no alerts\n");
     }
 }
