@@ -358,7 +358,7 @@ impl Task {
     fn look(&mut self, due: &BTreeSet<u64>, numbers: &BTreeMap<u64, BTreeMap<Metric, f64>>) {
         let (now, none) = (now(), BTreeMap::new());
         self.looked_ms = now.boot_ms;
-        self.scene.checks = self.checks();
+        self.scene.checks = self.handle.checked();
         let mut turned = Vec::new();
         for active in &self.active {
             let every = active.rule.every.as_ms();
@@ -368,20 +368,6 @@ impl Task {
             }
         }
         self.tell(turned);
-    }
-
-    /// How checks stand, without the values of secrets.
-    fn checks(&self) -> BTreeMap<(AppName, drover_proto::name::CheckName), (bool, String)> {
-        let shown = |app: &AppName, ok: bool, answer: String| {
-            let answer = if ok { String::new() } else { self.handle.redactor(app).text(&answer) };
-            (ok, answer)
-        };
-        let all = self.handle.standings().into_iter();
-        all.map(|(key, standing)| {
-            let answer = shown(&key.0, standing.ok, standing.answer);
-            (key, answer)
-        })
-        .collect()
     }
 
     /// The report first: the rest may take its time.

@@ -13,7 +13,7 @@ use super::{
     forecast::Forecast,
     machine::{Finding, Now, Verdict},
     rules::Active,
-    scene::{Container, Disk, RECENT_MS, Scene},
+    scene::{Checked, Container, Disk, RECENT_MS, Scene},
 };
 
 /// Bytes of a subject: others may have chosen it.
@@ -137,10 +137,10 @@ impl Judging<'_> {
         for (app, scope) in scene.apps.iter().filter(|(app, _)| self.counts(app)) {
             for check in scope.checks.iter().filter(|check| name.is_none_or(|name| name == check.as_str())) {
                 let (verdict, said) = match scene.checks.get(&(app.clone(), check.clone())) {
-                    Some((true, _)) => (Verdict::Clear, format!("check {check} of {app} passes")),
-                    Some((false, answer)) => {
-                        let answer = plain(answer, MAX_ANSWER);
-                        (Verdict::Holds, format!("check {check} of {app} fails ({answer})"))
+                    Some(Checked { ok: true, .. }) => (Verdict::Clear, format!("check {check} of {app} passes")),
+                    Some(Checked { ok: false, answer, took }) => {
+                        let (answer, ms) = (plain(answer, MAX_ANSWER), took.as_millis());
+                        (Verdict::Holds, format!("check {check} of {app} fails ({answer}; after {ms} ms)"))
                     }
                     None => (Verdict::Unknown, String::new()),
                 };

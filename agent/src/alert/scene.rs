@@ -1,7 +1,10 @@
 //! What is known of units, checks, containers and certificates when rules are looked at. Plain values; `alert` brings them together,
 //! `judge` reads them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use drover_proto::{
     alert::AlertRule,
@@ -41,6 +44,17 @@ impl Scope {
         let parts = |scope: &Self| (scope.containers.clone(), scope.projects.clone(), scope.in_flight);
         parts(self) == parts(other)
     }
+}
+
+/// How a check stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checked {
+    /// It passes.
+    pub ok: bool,
+    /// The last answer, where it does not.
+    pub answer: String,
+    /// How long that took.
+    pub took: Duration,
 }
 
 /// A container.
@@ -130,8 +144,8 @@ pub struct Scene {
     pub apps: BTreeMap<AppName, Scope>,
     /// Units that have failed; `None`: systemd does not say.
     pub failed: Option<BTreeSet<String>>,
-    /// Whether each check passes, and its answer. One that is missing was not answered yet.
-    pub checks: BTreeMap<(AppName, CheckName), (bool, String)>,
+    /// One that is missing was not answered yet.
+    pub checks: BTreeMap<(AppName, CheckName), Checked>,
     /// By app and name. An app that is missing was not looked at yet.
     pub containers: BTreeMap<AppName, BTreeMap<String, Container>>,
     /// By app; `None`: the agent's own. One that is missing was not looked at yet.

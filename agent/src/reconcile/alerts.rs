@@ -9,12 +9,16 @@ use std::{
 use drover_proto::{
     alert::{AlertState, AlertStatus, Severity, Test},
     app::AppSpec,
-    name::{AlertName, AppName, ContainerName, ProjectName},
+    name::{AlertName, AppName, CheckName, ContainerName, ProjectName},
 };
 
 use super::{Handle, Shared, Work};
 use crate::{
-    alert::{self, scene::Scope},
+    alert::{
+        self,
+        scene::{Checked, Scope},
+    },
+    check::standing::Standing,
     host::docker::{ContainerState, Member},
     ledger::{AppLedger, Stage},
 };
@@ -62,6 +66,17 @@ impl Handle {
     #[must_use]
     pub fn scopes(&self) -> BTreeMap<AppName, Scope> {
         self.shared().with_apps(|apps| apps.iter().map(|(app, ledger)| (app.clone(), scope(ledger))).collect())
+    }
+
+    /// How checks stand, without the values of secrets.
+    #[must_use]
+    pub fn checked(&self) -> BTreeMap<(AppName, CheckName), Checked> {
+        let all = self.standings().into_iter();
+        all.map(|(key, Standing { ok, answer, took, .. })| {
+            let answer = if ok { String::new() } else { self.redactor(&key.0).text(&answer) };
+            (key, Checked { ok, answer, took })
+        })
+        .collect()
     }
 
     /// Waits until something has happened that alerts may be about.

@@ -30,6 +30,10 @@ fn container(is_running: Option<bool>, restarts: Restarts) -> Container {
     Container { is_running, words: "exited with code 1".to_owned(), restarts, service: None }
 }
 
+fn checked(ok: bool, answer: &str) -> Checked {
+    Checked { ok, answer: answer.to_owned(), took: std::time::Duration::from_millis(12) }
+}
+
 fn disk(point: &str, is_further: bool, used: f64, forecast: Forecast) -> Disk {
     let room = Room { used: Some(used), inodes: if point == "/data" { None } else { Some(12.34) }, forecast };
     Disk { point: point.to_owned(), is_further, room: Some(room) }
@@ -60,9 +64,9 @@ fn scene() -> Scene {
         .into(),
         failed: Some(["mono.service", "w@2.service", "cron.service", "x\u{7}.mount"].map(str::to_owned).into()),
         checks: [
-            (check("mono", "api"), (false, "500\nInternal".to_owned())),
-            (check("mono", "db"), (true, String::new())),
-            (check("shop", "api"), (true, String::new())),
+            (check("mono", "api"), checked(false, "500\nInternal")),
+            (check("mono", "db"), checked(true, "")),
+            (check("shop", "api"), checked(true, "")),
         ]
         .into(),
         containers: [(
@@ -205,7 +209,7 @@ fn it_is_said_in_plain_words() {
     assert_eq!(said("disk / > 1%"), "disk / is 99.9% full");
     assert_eq!(said("inodes / > 1%"), "disk / has 12.3% of its inodes in use");
     assert_eq!(said("disk / full in < 1d"), "disk / has no room left in 5h, if it goes on as in the last hours");
-    assert_eq!(said("check api failing"), "check api of mono fails (500\u{fffd}Internal)");
+    assert_eq!(said("check api failing"), "check api of mono fails (500\u{fffd}Internal; after 12 ms)");
     assert_eq!(said("container gone"), "container box does not run: exited with code 1");
     assert_eq!(said("certificate expires in < 2d"), "certificate /etc/a.pem ends 2023-11-15 22:13 UTC");
     let (all, nearly) = (shown(Metric::Disk, 100.0), shown(Metric::Disk, 99.999));
