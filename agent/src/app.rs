@@ -94,6 +94,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         answered: Answered::default(),
         events: events_of_link,
         alerts,
+        gauge: Arc::default(),
         outbox: outbox.clone(),
     };
 

@@ -6,7 +6,12 @@ mod jobs;
 mod renewal;
 mod session;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use drover_exposition::web::Web;
 use drover_proto::tls;
@@ -18,6 +23,7 @@ use crate::{
     desired::Desired,
     event::{Events, Outbox},
     identity::Identity,
+    metrics::figures::Gauge,
     reconcile::Handle,
 };
 
@@ -45,6 +51,8 @@ pub struct Link {
     pub metrics: Option<(SocketAddr, Web)>,
     /// Takes the rules of alerts.
     pub alerts: Alerts,
+    /// Says what the host is doing.
+    pub gauge: Arc<Mutex<Gauge>>,
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -1,7 +1,10 @@
 //! What the host is doing just now, every ten seconds, as long as there is a stream: `session` sends it. Read by
 //! `metrics/figures`, beside everything else: a disk that does not answer keeps no message waiting.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use drover_proto::wire::Figures;
 use tokio::{
@@ -18,36 +21,34 @@ const FIRST: Duration = Duration::from_secs(1);
 
 /// When the next figures are due, and what is needed for them.
 pub(super) struct Ticker {
-    gauge: Option<Gauge>,
-    looking: Option<JoinHandle<(Gauge, Option<Reading>)>>,
+    gauge: Arc<Mutex<Gauge>>,
+    looking: Option<JoinHandle<Option<Reading>>>,
+    /// Rates go from the first look of this stream on.
+    has_begun: bool,
     due: Instant,
 }
 
-impl Default for Ticker {
-    fn default() -> Self {
-        Self { gauge: None, looking: None, due: Instant::now() }
-    }
-}
-
 impl Ticker {
+    /// With a gauge that outlives streams: one that waits for a file system keeps its thread.
+    pub(super) fn new(gauge: Arc<Mutex<Gauge>>) -> Self {
+        Self { gauge, looking: None, has_begun: false, due: Instant::now() }
+    }
+
     /// The next figures, when they are due. Given up and asked again, it goes on where it was.
     pub(super) async fn next(&mut self) -> Figures {
         loop {
             let Some(looking) = &mut self.looking else {
                 sleep_until(self.due).await;
-                let mut gauge = self.gauge.take().unwrap_or_default();
+                let gauge = self.gauge.clone();
                 self.looking = Some(tokio::task::spawn_blocking(move || {
-                    let reading = gauge.look(std::time::Instant::now());
-                    (gauge, reading)
+                    gauge.lock().unwrap_or_else(PoisonError::into_inner).look(std::time::Instant::now())
                 }));
                 continue;
             };
             let looked = looking.await;
             self.looking = None;
-            let reading = looked.ok().and_then(|(gauge, reading)| {
-                self.gauge = Some(gauge);
-                reading
-            });
+            let reading = looked.ok().flatten().filter(|_| self.has_begun);
+            self.has_begun = true;
             self.due = Instant::now() + if reading.is_some() { EVERY } else { FIRST };
             if let Some(reading) = reading {
                 return figures(&reading);

@@ -76,7 +76,7 @@ pub(super) async fn open<'a>(link: &'a Link, identity: Identity, channel: Channe
                 let jobs = Jobs::new(link.reconcile.clone(), out.clone(), link.answered.clone());
                 link.outbox.bind(identity.host.clone()).await;
                 let takes_events = welcome.takes_events;
-                let figures = (welcome.protocol_version >= FIGURES_SINCE).then(Ticker::default);
+                let figures = (welcome.protocol_version >= FIGURES_SINCE).then(|| Ticker::new(link.gauge.clone()));
                 let renewal = Renewal::new(link, identity.clone(), channel.clone());
                 return Ok(Session {
                     link,
