@@ -1,6 +1,12 @@
-//! The wall clock, read only at the edges: `session`, `rollout::driver`, `rpc`, `admin`. Everything else is given the time.
+//! The wall clock, read only at the edges: `session`, `rollout::driver`, `alert::engine`, `rpc`, `admin`. Everything else is given the time.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// How what is tried with other clocks reads it.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Now, Unix ms.
 #[must_use]

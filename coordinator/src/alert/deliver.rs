@@ -8,12 +8,12 @@ use std::{
 };
 
 use drover_proto::name::NotifierName;
-use tokio::{sync::Notify, task::AbortHandle};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, warn};
 
 use crate::{
-    clock,
+    clock::Clock,
     notify::{
         Notification,
         target::{Notifier, NotifierConfig, SendError},
@@ -28,56 +28,86 @@ const GIVEN_UP_AFTER_MS: i64 = 24 * 3600 * 1000;
 /// When the store fails.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long a stop waits for what is being sent just then: for more than a notifier takes unless its settings say otherwise, and
+/// less than systemd waits.
+const LAST_WORDS: Duration = Duration::from_secs(15);
+
 /// The receivers' tasks.
 pub(super) struct Deliveries {
     store: Store,
+    clock: Clock,
     stop: CancellationToken,
-    tasks: Mutex<BTreeMap<NotifierName, Running>>,
+    running: Mutex<BTreeMap<NotifierName, Running>>,
+    tasks: TaskTracker,
 }
 
 struct Running {
     config: NotifierConfig,
     wake: Arc<Notify>,
-    task: AbortHandle,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// It begins nothing more.
+    quit: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Deliveries {
-    pub(super) fn new(store: Store, stop: CancellationToken) -> Self {
-        Self { store, stop, tasks: Mutex::default() }
+    pub(super) fn new(store: Store, clock: Clock, stop: CancellationToken) -> Self {
+        Self { store, clock, stop, running: Mutex::default(), tasks: TaskTracker::new() }
     }
 
-    /// These are the receivers from now on; those that are as before go on undisturbed.
+    /// These are the receivers from now on; those that are as before go on undisturbed. Of one that is another, what is being sent
+    /// ends first: it would be sent twice.
     pub(super) fn follow(&self, notifiers: &BTreeMap<NotifierName, NotifierConfig>) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|name, running| notifiers.get(name) == Some(&running.config));
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, other) in running.iter().filter(|(name, one)| notifiers.get(*name) != Some(&one.config)) {
+            other.quit.cancel();
+        }
         for (name, config) in notifiers {
-            if tasks.contains_key(name) {
-                continue;
-            }
-            let wake = Arc::new(Notify::new());
-            let one = One {
-                name: name.clone(),
-                config: config.clone(),
-                store: self.store.clone(),
-                wake: wake.clone(),
-                stop: self.stop.clone(),
+            let former = match running.remove(name) {
+                Some(same) if !same.quit.is_cancelled() => {
+                    running.insert(name.clone(), same);
+                    continue;
+                }
+                former => former.map(|former| former.task),
             };
-            let task = tokio::spawn(one.run()).abort_handle();
-            tasks.insert(name.clone(), Running { config: config.clone(), wake, task });
+            running.insert(name.clone(), self.begin(name, config, former));
+        }
+        running.retain(|_, one| !one.quit.is_cancelled() || !one.task.is_finished());
+    }
+
+    fn begin(&self, name: &NotifierName, config: &NotifierConfig, former: Option<JoinHandle<()>>) -> Running {
+        let (wake, quit) = (Arc::new(Notify::new()), self.stop.child_token());
+        let one = One {
+            name: name.clone(),
+            config: config.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            wake: wake.clone(),
+            quit: quit.clone(),
+            stop: self.stop.clone(),
+        };
+        let task = self.tasks.spawn(async move {
+            if let Some(former) = former {
+                // However it ended, it sends nothing any more.
+                drop(former.await);
+            }
+            one.run().await;
+        });
+        Running { config: config.clone(), wake, quit, task }
+    }
+
+    /// Waits until what was being sent is sent, and written down; after `stop` was cancelled.
+    pub(super) async fn ended(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await.is_err() {
+            warn!("notifications under way were cut off: they are sent again");
         }
     }
 
     /// There is something new for it.
     pub(super) fn wake(&self, name: &NotifierName) {
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = tasks.get(name) {
-            running.wake.notify_one();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(one) = running.get(name) {
+            one.wake.notify_one();
         }
     }
 }
@@ -86,7 +116,10 @@ struct One {
     name: NotifierName,
     config: NotifierConfig,
     store: Store,
+    clock: Clock,
     wake: Arc<Notify>,
+    /// Nothing more is begun; `stop` ends what waits for the store, too.
+    quit: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -97,19 +130,22 @@ impl One {
                 Ok(next) => next,
                 Err(failed) => {
                     self.tell(&failed);
-                    tokio::time::sleep(STORE_PAUSE).await;
-                    continue;
+                    tokio::select! {
+                        () = self.quit.cancelled() => return,
+                        () = tokio::time::sleep(STORE_PAUSE) => continue,
+                    }
                 }
             };
             let Some(next) = next else {
                 tokio::select! {
-                    () = self.stop.cancelled() => return,
+                    () = self.quit.cancelled() => return,
                     () = self.wake.notified() => continue,
                 }
             };
             tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(pause(&next, clock::unix_ms())) => {}
+                biased;
+                () = self.quit.cancelled() => return,
+                () = tokio::time::sleep(pause(&next, (self.clock)())) => {}
             }
             let sent = self.send(&next).await;
             // Until it is written down nothing else is sent: it would be sent again and again.
@@ -120,9 +156,6 @@ impl One {
                     () = tokio::time::sleep(STORE_PAUSE) => {}
                 }
             }
-            if self.stop.is_cancelled() {
-                return;
-            }
         }
     }
 
@@ -131,12 +164,12 @@ impl One {
             let said = "what the store holds of it is damaged".to_owned();
             return Err(SendError { is_permanent: true, retry_after: None, said });
         };
-        Notifier::new(self.name.clone(), &self.config).send(&notification, clock::unix_ms()).await
+        Notifier::new(self.name.clone(), &self.config).send(&notification, (self.clock)()).await
     }
 
     /// Writes down what became of it.
     async fn note(&self, next: &StoredNotification, sent: &std::result::Result<String, SendError>) -> Result<()> {
-        let now_ms = clock::unix_ms();
+        let now_ms = (self.clock)();
         match sent {
             Ok(_) => self.store.notification_delivered(&self.name, next.seq, now_ms).await,
             Err(failed) => {

@@ -26,7 +26,7 @@ use super::{
     tell::Teller,
 };
 use crate::{
-    clock,
+    clock::Clock,
     session::{HostEvent, Sessions},
     store::{Host, Result, Store, StoreError, StoredSilence},
 };
@@ -51,8 +51,11 @@ struct Inner {
     state: Mutex<State>,
     wake: Notify,
     silences_turn: tokio::sync::Mutex<()>,
+    /// Held while something is decided, and while the settings become others.
+    turn: tokio::sync::Mutex<()>,
     deliveries: Deliveries,
     skew: Box<Skew>,
+    clock: Clock,
     /// Since when the coordinator runs.
     born_unix_ms: i64,
 }
@@ -74,9 +77,10 @@ impl Alerts {
         sessions: Sessions,
         alerting: Alerting,
         skew: Box<Skew>,
+        clock: Clock,
         stop: CancellationToken,
     ) -> Result<Self> {
-        let deliveries = Deliveries::new(store.clone(), stop.clone());
+        let deliveries = Deliveries::new(store.clone(), clock.clone(), stop.clone());
         let inner = Inner {
             store,
             sessions,
@@ -85,9 +89,11 @@ impl Alerts {
             state: Mutex::default(),
             wake: Notify::new(),
             silences_turn: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             deliveries,
             skew,
-            born_unix_ms: clock::unix_ms(),
+            born_unix_ms: clock(),
+            clock,
         };
         let all = Self(Arc::new(inner));
         all.read_hosts().await?;
@@ -101,6 +107,8 @@ impl Alerts {
     /// From now on these rules, routes and receivers count.
     pub async fn follow(&self, alerting: Alerting) -> Result<()> {
         let known = alerting.notifiers.keys().cloned().collect();
+        // What was decided by the settings before is stored by then, and forgotten with its notifier.
+        let _turn = self.0.turn.lock().await;
         let lost = self.0.store.forget_notifiers_but(&known).await?;
         if lost > 0 {
             warn!(lost, "notifications for notifiers that are not in the alerting file any more were dropped");
@@ -110,6 +118,11 @@ impl Alerts {
         self.0.alerting.send_replace(Arc::new(alerting));
         self.0.wake.notify_one();
         Ok(())
+    }
+
+    /// Waits until what was being sent is sent, and written down; after `stop` was cancelled. That takes 15 s at most.
+    pub async fn ended(&self) {
+        self.0.deliveries.ended().await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -205,12 +218,13 @@ impl Alerts {
                 _ = tick.tick() => {}
             }
             let step = async {
+                let _turn = self.0.turn.lock().await;
                 if self.state().hosts_changed || hosts_read.elapsed() >= HOSTS_EVERY {
                     self.read_hosts().await?;
                     hosts_read = tokio::time::Instant::now();
                 }
                 self.look().await?;
-                let (alerting, now_ms) = (self.0.alerting.borrow().clone(), clock::unix_ms());
+                let (alerting, now_ms) = (self.0.alerting.borrow().clone(), (self.0.clock)());
                 let told = teller.step(&self.0.store, &alerting, &self.alerts(now_ms), now_ms).await?;
                 told.iter().for_each(|notifier| self.0.deliveries.wake(notifier));
                 Ok::<(), StoreError>(())
@@ -225,7 +239,7 @@ impl Alerts {
 
     /// What only the coordinator can tell, of every host; what has changed is stored.
     async fn look(&self) -> Result<()> {
-        let (alerting, now_ms) = (self.0.alerting.borrow().clone(), clock::unix_ms());
+        let (alerting, now_ms) = (self.0.alerting.borrow().clone(), (self.0.clock)());
         let changed: Vec<(HostId, Vec<AlertStatus>, Vec<AlertStatus>)> = {
             let state = self.state();
             let look = |(id, entry): (&HostId, &Entry)| {

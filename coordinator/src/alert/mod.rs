@@ -15,6 +15,9 @@ mod maintenance;
 mod matcher;
 mod tell;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::Alerting;
 pub use engine::Alerts;
 pub use matcher::{Matcher, MatcherError, holds};

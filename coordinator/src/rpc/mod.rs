@@ -93,7 +93,8 @@ impl Services {
         tokio::spawn(rollouts.clone().listen(heard));
         let skews = figures.clone();
         let skew = Box::new(move |host: &HostId| skews.skew_ms(host));
-        let alerts = Alerts::start(store.clone(), sessions.clone(), alerting, skew, stop.clone()).await?;
+        let wall = Arc::new(clock::unix_ms);
+        let alerts = Alerts::start(store.clone(), sessions.clone(), alerting, skew, wall, stop.clone()).await?;
         let agents = AgentStreams {
             store: store.clone(),
             alerts: alerts.clone(),
@@ -113,9 +114,10 @@ impl Services {
     pub fn alerts(&self) -> &Alerts {
         &self.alerts
     }
-    /// Waits until every rollout has stored where it is, and figures are stored; after `stop` was cancelled.
+    /// Waits until every rollout has stored where it is, figures are stored, and what was being sent of alerts is sent; after `stop`
+    /// was cancelled.
     pub async fn ended(&self) {
-        self.rollouts.ended().await;
+        tokio::join!(self.rollouts.ended(), self.alerts.ended());
         self.figures.write(&self.store).await;
     }
     /// What Prometheus reads; the store is the file `database`.

@@ -255,7 +255,15 @@ impl Store {
     pub async fn notification_delivered(&self, notifier: &NotifierName, seq: i64, now_ms: i64) -> Result<()> {
         let failed = |e| StoreError::Sql("note a delivery", e);
         let mut tx = self.begin().await?;
-        sqlx::query("DELETE FROM notifications WHERE seq = $1").bind(seq).execute(&mut *tx).await.map_err(failed)?;
+        let gone = sqlx::query("DELETE FROM notifications WHERE seq = $1")
+            .bind(seq)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        if gone.rows_affected() == 0 {
+            // Its notifier was forgotten while it was being sent.
+            return Ok(());
+        }
         sqlx::query(
             "INSERT INTO notifier_states (notifier, delivered_ms, failure) VALUES ($1, $2, NULL)
              ON CONFLICT (notifier) DO UPDATE SET delivered_ms = $2, failure = NULL",
@@ -279,24 +287,21 @@ impl Store {
     ) -> Result<()> {
         let failed = |e| StoreError::Sql("note a failed delivery", e);
         let mut tx = self.begin().await?;
-        match next_ms {
+        let query = match next_ms {
             Some(next_ms) => {
                 sqlx::query("UPDATE notifications SET attempts = attempts + 1, next_ms = $2 WHERE seq = $1")
                     .bind(seq)
                     .bind(next_ms)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(failed)?;
             }
-            None => {
-                sqlx::query("DELETE FROM notifications WHERE seq = $1")
-                    .bind(seq)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(failed)?;
-                let said = format!("a notification for {notifier} was given up: {why}");
-                events::record(&mut tx, None, None, EventKind::NotificationFailed, said, now_ms).await?;
-            }
+            None => sqlx::query("DELETE FROM notifications WHERE seq = $1").bind(seq),
+        };
+        if query.execute(&mut *tx).await.map_err(failed)?.rows_affected() == 0 {
+            // Its notifier was forgotten while it was being sent.
+            return Ok(());
+        }
+        if next_ms.is_none() {
+            let said = format!("a notification for {notifier} was given up: {why}");
+            events::record(&mut tx, None, None, EventKind::NotificationFailed, said, now_ms).await?;
         }
         sqlx::query(
             "INSERT INTO notifier_states (notifier, delivered_ms, failure) VALUES ($1, NULL, $2)
