@@ -9,6 +9,7 @@ use drover_proto::{
 };
 
 use super::{
+    Alerting,
     maintenance::Window,
     matcher::{Matcher, holds},
 };
@@ -29,6 +30,16 @@ pub(super) struct Entry {
     pub reported: Vec<AlertStatus>,
     /// As the coordinator sees it.
     pub own: Vec<AlertStatus>,
+}
+
+impl Entry {
+    /// All that is wrong there. What the host says of what only the coordinator can tell is left out: it would hide that it is away, or
+    /// take the place of that. An alert of an app has the app in its key, and is another.
+    pub(super) fn alerts<'a>(&'a self, alerting: &'a Alerting) -> impl Iterator<Item = &'a AlertStatus> {
+        let is_own =
+            |status: &AlertStatus| status.key.app.is_none() && alerting.is_own(&status.key.alert, &self.labels);
+        self.reported.iter().filter(move |status| !is_own(status)).chain(&self.own)
+    }
 }
 
 /// A silence that counts now or will.
@@ -73,14 +84,6 @@ pub(super) struct Active {
     pub muted: Option<String>,
 }
 
-/// What holds alerts back.
-pub(super) struct Mutes<'a> {
-    /// In force or not.
-    pub silences: &'a [Silence],
-    /// Open or not.
-    pub windows: &'a [Window],
-}
-
 impl Active {
     /// As it is told.
     pub(super) fn told(&self) -> Told {
@@ -118,12 +121,17 @@ impl Active {
 }
 
 /// All alerts of these hosts, in the order of their ids.
-pub(super) fn alerts(hosts: &BTreeMap<HostId, Entry>, mutes: &Mutes<'_>, now_ms: i64) -> Vec<Active> {
-    let windows: Vec<&Window> = mutes.windows.iter().filter(|window| window.open_until(now_ms).is_some()).collect();
-    let silences: Vec<&Silence> = mutes.silences.iter().filter(|silence| silence.is_active(now_ms)).collect();
+pub(super) fn alerts(
+    hosts: &BTreeMap<HostId, Entry>,
+    alerting: &Alerting,
+    silences: &[Silence],
+    now_ms: i64,
+) -> Vec<Active> {
+    let windows: Vec<&Window> =
+        alerting.maintenance.iter().filter(|window| window.open_until(now_ms).is_some()).collect();
+    let silences: Vec<&Silence> = silences.iter().filter(|silence| silence.is_active(now_ms)).collect();
     let of_host = |(id, entry): (&HostId, &Entry)| -> Vec<Active> {
-        let all = entry.reported.iter().chain(&entry.own);
-        all.map(|status| active(id, entry, status, (&silences, &windows), now_ms)).collect()
+        entry.alerts(alerting).map(|status| active(id, entry, status, (&silences, &windows), now_ms)).collect()
     };
     hosts.iter().flat_map(of_host).collect()
 }
@@ -229,13 +237,31 @@ mod tests {
     fn drovers_own_labels_cannot_be_taken_from_it() {
         let mut said = status("disk", "/", Severity::Critical);
         said.labels = [("severity".parse().unwrap(), "info".parse().unwrap())].into();
-        let all = alerts(&hosts(said), &Mutes { silences: &[], windows: &[] }, 5);
+        let all = alerts(&hosts(said), &Alerting::default(), &[], 5);
         let labels: Vec<(&str, &str)> =
             all[0].labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(
             labels,
             [("alert", "disk"), ("host", "web-1"), ("role", "db"), ("severity", "critical"), ("subject", "/")]
         );
+    }
+
+    #[test]
+    fn a_host_does_not_speak_for_the_coordinator() {
+        let mut rules = Alerting { off: ["clock-skew".parse().unwrap()].into(), ..Alerting::default() };
+        let rule = |when: &str| toml::from_str(&format!("when = {when:?}\nhosts = {{ role = \"db\" }}")).unwrap();
+        rules.rules.insert("gone".parse().unwrap(), rule("host unreachable for 1h"));
+        rules.rules.insert("agent-version".parse().unwrap(), rule("cpu > 90%"));
+        let heard = |name: &str, app: Option<&str>| {
+            let mut said = status(name, "", Severity::Critical);
+            said.key.app = app.map(|app| app.parse().unwrap());
+            let mut hosts = hosts(said);
+            hosts.values_mut().for_each(|entry| entry.own = vec![status("unreachable", "", Severity::Critical)]);
+            alerts(&hosts, &rules, &[], 5).len() - 1
+        };
+        assert_eq!((heard("unreachable", None), heard("clock-skew", None), heard("gone", None)), (0, 0, 0));
+        assert_eq!((heard("disk", None), heard("unreachable", Some("shop"))), (1, 1));
+        assert_eq!(heard("agent-version", None), 1, "where a rule of the host's takes its place");
     }
 
     #[test]
@@ -250,13 +276,13 @@ mod tests {
         };
         let muted = |matcher: &str, now| {
             let silences = [silence(matcher)];
-            let mutes = Mutes { silences: &silences, windows: &[] };
-            alerts(&hosts(status("disk", "/", Severity::Warning)), &mutes, now).remove(0).muted
+            let hosts = hosts(status("disk", "/", Severity::Warning));
+            alerts(&hosts, &Alerting::default(), &silences, now).remove(0).muted
         };
         assert_eq!(muted("role=db", 15).as_deref(), Some("silenced by ada (s1): moving the disk"));
         assert_eq!((muted("role=db", 9), muted("role=db", 20), muted("role=web", 15)), (None, None, None));
         let held = AlertStatus { held: true, ..status("disk", "/", Severity::Warning) };
-        let all = alerts(&hosts(held), &Mutes { silences: &[], windows: &[] }, 5);
+        let all = alerts(&hosts(held), &Alerting::default(), &[], 5);
         assert!(all[0].muted.as_deref().is_some_and(|why| why.contains("rollout")));
     }
 }

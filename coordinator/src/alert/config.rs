@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::LazyLock,
 };
 
 use drover_proto::{
@@ -22,6 +23,12 @@ use crate::{
 
 /// Where the file is unless `alerting` in `coordinator.toml` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/drover/alerting.toml";
+
+/// The default rules that the coordinator looks at itself.
+static OWN: LazyLock<BTreeSet<AlertName>> = LazyLock::new(|| {
+    let rules = RuleSet::default().effective().into_iter();
+    rules.filter(|(_, rule)| rule.when.test.is_of_coordinator()).map(|(name, _)| name).collect()
+});
 
 /// The whole file; empty = the default rules, and nobody is told.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -77,6 +84,10 @@ impl FleetRule {
             annotations: self.annotations.clone(),
             ..usual
         }
+    }
+
+    fn is_for(&self, labels: &BTreeMap<LabelKey, LabelValue>) -> bool {
+        self.hosts.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }
 
@@ -236,9 +247,17 @@ impl Alerting {
     /// The rules of a host with these labels.
     #[must_use]
     pub fn rules_of(&self, labels: &BTreeMap<LabelKey, LabelValue>) -> RuleSet {
-        let fits = |rule: &FleetRule| rule.hosts.iter().all(|(key, value)| labels.get(key) == Some(value));
-        let rules = self.rules.iter().filter(|(_, rule)| fits(rule));
+        let rules = self.rules.iter().filter(|(_, rule)| rule.is_for(labels));
         RuleSet { rules: rules.map(|(name, rule)| (name.clone(), rule.rule())).collect(), off: self.off.clone() }
+    }
+
+    /// Whether only the coordinator tells alerts of this name, of a host with these labels; also while their rule is off.
+    #[must_use]
+    pub fn is_own(&self, name: &AlertName, labels: &BTreeMap<LabelKey, LabelValue>) -> bool {
+        match self.rules.get(name).filter(|rule| rule.is_for(labels)) {
+            Some(rule) => rule.when.test.is_of_coordinator(),
+            None => OWN.contains(name),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Alerting, MatcherError,
-    book::{Active, Entry, Mutes, Silence, alerts, order},
+    book::{Active, Entry, Silence, alerts, order},
     deliver::Deliveries,
     fleet::{self, Sight},
     tell::Teller,
@@ -274,7 +274,7 @@ impl Alerts {
     /// All alerts of all hosts.
     fn alerts(&self, now_ms: i64) -> Vec<Active> {
         let (state, alerting) = (self.state(), self.0.alerting.borrow().clone());
-        alerts(&state.hosts, &Mutes { silences: &state.silences, windows: &alerting.maintenance }, now_ms)
+        alerts(&state.hosts, &alerting, &state.silences, now_ms)
     }
     /// All alerts of all hosts for operators: the worst first, then the oldest.
     #[must_use]
@@ -289,7 +289,8 @@ impl Alerts {
     #[must_use]
     pub fn firing(&self) -> BTreeMap<HostId, usize> {
         let fires = |status: &&AlertStatus| status.state == AlertState::Firing;
-        let count = |entry: &Entry| entry.reported.iter().chain(&entry.own).filter(fires).count();
+        let alerting = self.0.alerting.borrow().clone();
+        let count = |entry: &Entry| entry.alerts(&alerting).filter(fires).count();
         self.state().hosts.iter().map(|(id, entry)| (id.clone(), count(entry))).collect()
     }
 }

@@ -133,6 +133,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use drover_proto::{
+        alert::{AlertKey, AlertState, Severity},
         code::Code,
         name::ReleaseId,
         status::{CheckStatus, PartStatus},
@@ -140,6 +141,23 @@ mod tests {
     };
 
     use super::*;
+
+    fn alert(app: Option<&str>, long: &str) -> AlertStatus {
+        AlertStatus {
+            key: AlertKey {
+                alert: "check".parse().unwrap(),
+                app: app.map(|app| app.parse().unwrap()),
+                subject: long.to_owned(),
+            },
+            state: AlertState::Firing,
+            severity: Severity::Info,
+            since_unix_ms: 1,
+            summary: long.to_owned(),
+            held: false,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
 
     #[test]
     fn a_report_is_cut_to_its_own_apps_and_to_the_limits() {
@@ -173,9 +191,11 @@ mod tests {
         };
         let apps: BTreeMap<AppName, AppStatus> =
             ["mono", "other"].map(|name| (name.parse().unwrap(), app.clone())).into();
-        let mut status =
-            HostStatus { generation: 1, observed_unix_ms: 1, boot_id: long, apps, ..HostStatus::default() };
+        let alerts = [None, Some("mono"), Some("other")].map(|app| alert(app, &long)).into();
+        let mut status = HostStatus { generation: 1, observed_unix_ms: 1, boot_id: long, apps, alerts };
         trim(&mut status, &["mono".parse().unwrap()].into());
+        let of: Vec<_> = status.alerts.iter().map(|alert| alert.key.app.as_ref().map(AsRef::as_ref)).collect();
+        assert_eq!(of, [None, Some("mono")]);
         assert_eq!(status.apps.len(), 1);
         let app = &status.apps[&"mono".parse().unwrap()];
         assert!(matches!(&app.phase, Phase::Failed { cause } if cause.chars().count() == MAX_SENTENCE_CHARS));
