@@ -28,7 +28,7 @@ use super::{
 use crate::{
     clock::Clock,
     session::{HostEvent, Sessions},
-    store::{Host, Result, Store, StoreError, StoredSilence},
+    store::{FleetChange, Host, Result, Store, StoreError, StoredSilence},
 };
 
 /// Between two looks when nothing was heard.
@@ -249,10 +249,18 @@ impl Alerts {
             };
             state.hosts.iter().filter_map(look).collect()
         };
-        for (host, before, now) in changed {
-            let document = serde_json::to_string(&now).map_err(|_| StoreError::Damaged("alerts"))?;
-            self.0.store.save_fleet_alerts(&host, &document, &told(&before, &now), now_ms).await?;
-            if let Some(entry) = self.state().hosts.get_mut(&host) {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let change = |(host, before, now): &(HostId, Vec<AlertStatus>, Vec<AlertStatus>)| {
+            let document = serde_json::to_string(now).map_err(|_| StoreError::Damaged("alerts"))?;
+            Ok(FleetChange { host: host.clone(), document, told: told(before, now) })
+        };
+        let changes: Vec<FleetChange> = changed.iter().map(change).collect::<Result<_>>()?;
+        self.0.store.save_fleet_alerts(&changes, now_ms).await?;
+        let mut state = self.state();
+        for (host, _, now) in changed {
+            if let Some(entry) = state.hosts.get_mut(&host) {
                 entry.own = now;
             }
         }

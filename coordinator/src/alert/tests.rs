@@ -2,6 +2,7 @@
 //! done with sockets and files takes any.
 
 mod ends;
+mod many;
 mod receiver;
 
 use std::{
@@ -112,6 +113,7 @@ impl World {
                 not_after_ms: i64::MAX,
             };
             ids.push(kept.store.enroll_host("t1", b"correct", new, 2).await.unwrap().id);
+            kept.store.set_hello(&ids[number - 1], env!("CARGO_PKG_VERSION"), "", 3).await.unwrap();
             drop(sessions.connect(&ids[number - 1], 5));
         }
         let stop = CancellationToken::new();
@@ -142,6 +144,12 @@ impl World {
     fn says(&self, host: usize, alerts: Vec<AlertStatus>) {
         let status = HostStatus { alerts, ..HostStatus::default() };
         self.alerts.heard(&HostEvent::Report(self.hosts[host].clone(), status.into()));
+    }
+
+    /// A host is lost.
+    fn goes(&self, host: usize) {
+        let stream = u64::try_from(host).unwrap() + 1;
+        assert!(self.sessions.disconnect(&self.hosts[host], stream, clock::unix_ms()));
     }
 
     async fn waiting(&self) -> u64 {

@@ -26,6 +26,17 @@ pub struct StoredSilence {
     pub reason: String,
 }
 
+/// What the coordinator itself knows of the alerts of one host from now on.
+#[derive(Clone, Debug)]
+pub struct FleetChange {
+    /// Which.
+    pub host: HostId,
+    /// All of it, as JSON.
+    pub document: String,
+    /// What began and ended, as events.
+    pub told: Vec<(EventKind, String)>,
+}
+
 /// What becomes of one group of alerts at one receiver.
 #[derive(Clone, Debug)]
 pub struct GroupChange {
@@ -133,7 +144,7 @@ impl Store {
         commit(tx).await
     }
 
-    /// By host, the alerts that the coordinator itself told: `Vec<AlertStatus>` as JSON.
+    /// By host, what the coordinator itself knows of its alerts, as JSON.
     pub async fn fleet_alerts(&self) -> Result<BTreeMap<HostId, String>> {
         let rows: Vec<(String, String)> = sqlx::query_as("SELECT host, document FROM fleet_alerts")
             .fetch_all(&self.read)
@@ -142,36 +153,34 @@ impl Store {
         rows.into_iter().map(|(host, document)| Ok((parse(&host, "a host's alerts")?, document))).collect()
     }
 
-    /// Keeps those of one host, and tells what began and ended as events.
-    pub async fn save_fleet_alerts(
-        &self,
-        host: &HostId,
-        document: &str,
-        told: &[(EventKind, String)],
-        now_ms: i64,
-    ) -> Result<()> {
-        let failed = |e| StoreError::Sql("keep the alerts of a host", e);
+    /// Keeps those of these hosts, and tells what began and ended as events, all in one write.
+    pub async fn save_fleet_alerts(&self, changes: &[FleetChange], now_ms: i64) -> Result<()> {
+        let failed = |e| StoreError::Sql("keep the alerts of hosts", e);
         let mut tx = self.begin().await?;
-        let name: Option<(String,)> = sqlx::query_as("SELECT name FROM hosts WHERE id = $1")
+        for FleetChange { host, document, told } in changes {
+            let name: Option<(String,)> = sqlx::query_as("SELECT name FROM hosts WHERE id = $1")
+                .bind(host.as_str())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failed)?;
+            // It was removed a moment ago.
+            let Some((name,)) = name else { continue };
+            sqlx::query(
+                "INSERT INTO fleet_alerts (host, document) VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET document = $2",
+            )
             .bind(host.as_str())
-            .fetch_optional(&mut *tx)
+            .bind(document)
+            .execute(&mut *tx)
             .await
             .map_err(failed)?;
-        // It was removed a moment ago.
-        let Some((name,)) = name else { return Ok(()) };
-        sqlx::query(
-            "INSERT INTO fleet_alerts (host, document) VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET document = $2",
-        )
-        .bind(host.as_str())
-        .bind(document)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed)?;
-        for (kind, message) in told {
-            events::record(&mut tx, Some((host, &name)), None, kind.clone(), message.clone(), now_ms).await?;
+            for (kind, message) in told {
+                events::record(&mut tx, Some((host, &name)), None, kind.clone(), message.clone(), now_ms).await?;
+            }
         }
         commit(tx).await?;
-        self.events_changed();
+        if changes.iter().any(|change| !change.told.is_empty()) {
+            self.events_changed();
+        }
         Ok(())
     }
 

@@ -36,7 +36,7 @@ mod tally;
 mod tokens;
 mod verify;
 
-pub use alerts::{GroupChange, NewNotification, NotifierState, StoredNotification, StoredSilence};
+pub use alerts::{FleetChange, GroupChange, NewNotification, NotifierState, StoredNotification, StoredSilence};
 pub use certificates::{Certificate, Holder, Successor};
 pub use endpoints::Endpoint;
 pub use events::{EventFilter, OfHost, Retention};

@@ -22,6 +22,12 @@ impl Temporary {
     pub(crate) fn path(&self) -> std::path::PathBuf {
         self.dir.path().join("coordinator.db")
     }
+
+    /// Empties the log of writes, and answers where it is.
+    pub(crate) async fn emptied_log(&self) -> std::path::PathBuf {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.store.write).await.unwrap();
+        self.dir.path().join("coordinator.db-wal")
+    }
 }
 
 pub(crate) async fn temporary() -> Temporary {
