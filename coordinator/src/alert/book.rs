@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use drover_proto::{
-    alert::{AlertState, AlertStatus, Severity},
+    alert::{AlertKey, AlertState, AlertStatus, Severity},
     name::{HostId, HostName, LabelKey, LabelValue},
     view::AlertView,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     Alerting,
@@ -28,17 +29,48 @@ pub(super) struct Entry {
     pub last_seen_ms: Option<i64>,
     /// As it last said.
     pub reported: Vec<AlertStatus>,
-    /// As the coordinator sees it.
+    /// What the coordinator itself knows.
+    pub known: Known,
+}
+
+/// What the coordinator itself knows of a host's alerts, by its own clock. A document of the store.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Known {
+    /// Those that only it can tell.
     pub own: Vec<AlertStatus>,
+    /// Since when each that the host tells has been firing, as far as the coordinator has seen; Unix ms.
+    pub seen: Vec<(AlertKey, i64)>,
+}
+
+impl Known {
+    /// As the store has it. Before there was `seen`, `own` was all of it; what cannot be read is as good as nothing.
+    pub(super) fn read(document: &str) -> Self {
+        let of_old = || Some(Self { own: serde_json::from_str(document).ok()?, ..Self::default() });
+        serde_json::from_str(document).ok().or_else(of_old).unwrap_or_default()
+    }
 }
 
 impl Entry {
     /// All that is wrong there. What the host says of what only the coordinator can tell is left out: it would hide that it is away, or
     /// take the place of that. An alert of an app has the app in its key, and is another.
     pub(super) fn alerts<'a>(&'a self, alerting: &'a Alerting) -> impl Iterator<Item = &'a AlertStatus> {
+        self.told(alerting).chain(&self.known.own)
+    }
+
+    /// Those of them that the host tells.
+    fn told<'a>(&'a self, alerting: &'a Alerting) -> impl Iterator<Item = &'a AlertStatus> {
         let is_own =
             |status: &AlertStatus| status.key.app.is_none() && alerting.is_own(&status.key.alert, &self.labels);
-        self.reported.iter().filter(move |status| !is_own(status)).chain(&self.own)
+        self.reported.iter().filter(move |status| !is_own(status))
+    }
+
+    /// What is to be known from now on of when those that the host tells began. The host's own clock may be any.
+    pub(super) fn seen(&self, alerting: &Alerting, now_ms: i64) -> Vec<(AlertKey, i64)> {
+        let before: BTreeMap<&AlertKey, i64> = self.known.seen.iter().map(|(key, since)| (key, *since)).collect();
+        let firing = self.told(alerting).filter(|status| status.state == AlertState::Firing);
+        let since = |key: &AlertKey| before.get(key).map_or(now_ms, |since| now_ms.min(*since));
+        firing.map(|status| (status.key.clone(), since(&status.key))).collect()
     }
 }
 
@@ -78,8 +110,10 @@ pub(super) struct Active {
     pub status: AlertStatus,
     /// All of them.
     pub labels: BTreeMap<String, String>,
-    /// When it came into its state; Unix ms, never in the future.
+    /// When it came into its state, as who told it says; Unix ms, not after the coordinator saw it.
     pub since_unix_ms: i64,
+    /// When it began to fire, as far as the coordinator has seen; Unix ms.
+    pub seen_unix_ms: i64,
     /// Why nobody is told.
     pub muted: Option<String>,
 }
@@ -131,7 +165,10 @@ pub(super) fn alerts(
         alerting.maintenance.iter().filter(|window| window.open_until(now_ms).is_some()).collect();
     let silences: Vec<&Silence> = silences.iter().filter(|silence| silence.is_active(now_ms)).collect();
     let of_host = |(id, entry): (&HostId, &Entry)| -> Vec<Active> {
-        entry.alerts(alerting).map(|status| active(id, entry, status, (&silences, &windows), now_ms)).collect()
+        let seen: BTreeMap<&AlertKey, i64> = entry.known.seen.iter().map(|(key, since)| (key, *since)).collect();
+        let own = entry.known.own.iter().map(|status| (status, status.since_unix_ms.min(now_ms)));
+        let told = entry.told(alerting).map(|status| (status, seen.get(&status.key).copied().unwrap_or(now_ms)));
+        told.chain(own).map(|(status, seen)| active(id, entry, (status, seen), (&silences, &windows))).collect()
     };
     hosts.iter().flat_map(of_host).collect()
 }
@@ -139,9 +176,8 @@ pub(super) fn alerts(
 fn active(
     host: &HostId,
     entry: &Entry,
-    status: &AlertStatus,
+    (status, seen_unix_ms): (&AlertStatus, i64),
     (silences, windows): (&[&Silence], &[&Window]),
-    now_ms: i64,
 ) -> Active {
     let labels = labels(entry, status);
     let app = status.key.app.as_ref().map(AsRef::as_ref).unwrap_or_default();
@@ -154,8 +190,8 @@ fn active(
         let window = windows.iter().find(|window| holds(&window.matchers, &labels));
         window.map(|window| format!("in the maintenance window {:?}", window.name))
     };
-    let since_unix_ms = status.since_unix_ms.min(now_ms);
-    Active { id, host: host.clone(), status: status.clone(), labels, since_unix_ms, muted }
+    let since_unix_ms = status.since_unix_ms.min(seen_unix_ms);
+    Active { id, host: host.clone(), status: status.clone(), labels, since_unix_ms, seen_unix_ms, muted }
 }
 
 /// Those of the host, over them those of the rule, over them drover's own: nobody can take those from it.
@@ -195,7 +231,7 @@ impl Active {
         let status = status("disk", id, severity);
         let labels = [("alert", "disk"), ("subject", id)].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let host = "h-0000000000000001".parse().unwrap();
-        Self { id: id.to_owned(), host, status, labels, since_unix_ms: 0, muted: None }
+        Self { id: id.to_owned(), host, status, labels, since_unix_ms: 0, seen_unix_ms: 0, muted: None }
     }
 }
 
@@ -228,7 +264,7 @@ mod tests {
             agent_version: String::new(),
             last_seen_ms: None,
             reported: vec![status],
-            own: vec![],
+            known: Known::default(),
         };
         BTreeMap::from([("h-0000000000000001".parse().unwrap(), entry)])
     }
@@ -256,12 +292,22 @@ mod tests {
             let mut said = status(name, "", Severity::Critical);
             said.key.app = app.map(|app| app.parse().unwrap());
             let mut hosts = hosts(said);
-            hosts.values_mut().for_each(|entry| entry.own = vec![status("unreachable", "", Severity::Critical)]);
+            hosts.values_mut().for_each(|entry| entry.known.own = vec![status("unreachable", "", Severity::Critical)]);
             alerts(&hosts, &rules, &[], 5).len() - 1
         };
         assert_eq!((heard("unreachable", None), heard("clock-skew", None), heard("gone", None)), (0, 0, 0));
         assert_eq!((heard("disk", None), heard("unreachable", Some("shop"))), (1, 1));
         assert_eq!(heard("agent-version", None), 1, "where a rule of the host's takes its place");
+    }
+
+    #[test]
+    fn what_was_kept_before_there_was_more_to_keep_is_read() {
+        let own = vec![status("unreachable", "", Severity::Critical)];
+        let known = Known { own, seen: vec![(status("disk", "/", Severity::Info).key, 7)] };
+        let of_old = Known::read(&serde_json::to_string(&known.own).unwrap());
+        assert_eq!(of_old, Known { seen: vec![], ..known.clone() });
+        assert_eq!(Known::read(&serde_json::to_string(&known).unwrap()), known);
+        assert_eq!(Known::read("?"), Known::default());
     }
 
     #[test]

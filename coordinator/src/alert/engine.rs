@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Alerting, MatcherError,
-    book::{Active, Entry, Silence, alerts, order},
+    book::{Active, Entry, Known, Silence, alerts, order},
     deliver::Deliveries,
     fleet::{self, Sight},
     tell::Teller,
@@ -186,7 +186,7 @@ impl Alerts {
             let report = self.0.store.report(&id).await?;
             reported.insert(id, report.map(|report| read_alerts(&report.status_json)).unwrap_or_default());
         }
-        let own = if reported.is_empty() { BTreeMap::new() } else { self.0.store.fleet_alerts().await? };
+        let known = if reported.is_empty() { BTreeMap::new() } else { self.0.store.fleet_alerts().await? };
         let mut state = self.state();
         let mut before = std::mem::take(&mut state.hosts);
         // Newer than what was in the store when that was read.
@@ -195,14 +195,14 @@ impl Alerts {
             .into_iter()
             .map(|row| {
                 let Host { id, name, labels, agent_version, last_seen_ms, .. } = row;
-                let (reported, own) = match before.remove(&id) {
-                    Some(entry) => (entry.reported, entry.own),
+                let (reported, known) = match before.remove(&id) {
+                    Some(entry) => (entry.reported, entry.known),
                     None => {
-                        let own = own.get(&id).and_then(|text| serde_json::from_str(text).ok());
-                        (reported.remove(&id).unwrap_or_default(), own.unwrap_or_default())
+                        let known = known.get(&id).map(|document| Known::read(document));
+                        (reported.remove(&id).unwrap_or_default(), known.unwrap_or_default())
                     }
                 };
-                (id, Entry { name, labels, agent_version, last_seen_ms, reported, own })
+                (id, Entry { name, labels, agent_version, last_seen_ms, reported, known })
             })
             .collect();
         Ok(())
@@ -240,28 +240,30 @@ impl Alerts {
     /// What only the coordinator can tell, of every host; what has changed is stored.
     async fn look(&self) -> Result<()> {
         let (alerting, now_ms) = (self.0.alerting.borrow().clone(), (self.0.clock)());
-        let changed: Vec<(HostId, Vec<AlertStatus>, Vec<AlertStatus>)> = {
+        let changed: Vec<(HostId, Known, Vec<(EventKind, String)>)> = {
             let state = self.state();
             let look = |(id, entry): (&HostId, &Entry)| {
                 let rules = alerting.rules_of(&entry.labels).effective();
-                let now = fleet::look(&rules, &self.sight(id, entry), &entry.own, now_ms);
-                (now != entry.own).then(|| (id.clone(), entry.own.clone(), now))
+                let own = fleet::look(&rules, &self.sight(id, entry), &entry.known.own, now_ms);
+                let now = Known { own, seen: entry.seen(&alerting, now_ms) };
+                let told = told(&entry.known.own, &now.own);
+                (now != entry.known).then(|| (id.clone(), now, told))
             };
             state.hosts.iter().filter_map(look).collect()
         };
         if changed.is_empty() {
             return Ok(());
         }
-        let change = |(host, before, now): &(HostId, Vec<AlertStatus>, Vec<AlertStatus>)| {
+        let change = |(host, now, told): &(HostId, Known, Vec<(EventKind, String)>)| {
             let document = serde_json::to_string(now).map_err(|_| StoreError::Damaged("alerts"))?;
-            Ok(FleetChange { host: host.clone(), document, told: told(before, now) })
+            Ok(FleetChange { host: host.clone(), document, told: told.clone() })
         };
         let changes: Vec<FleetChange> = changed.iter().map(change).collect::<Result<_>>()?;
         self.0.store.save_fleet_alerts(&changes, now_ms).await?;
         let mut state = self.state();
-        for (host, _, now) in changed {
+        for (host, now, _) in changed {
             if let Some(entry) = state.hosts.get_mut(&host) {
-                entry.own = now;
+                entry.known = now;
             }
         }
         Ok(())

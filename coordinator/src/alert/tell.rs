@@ -218,7 +218,7 @@ fn buckets<'a>(
                     .or_insert_with(|| (at, Bucket { labels: labels.clone(), ..Bucket::default() }));
                 // Another route may lead to the same receiver.
                 let is_new = bucket.alive.insert(&alert.id);
-                if is_new && alert.muted.is_none() && now_ms.saturating_sub(alert.since_unix_ms) >= line.after {
+                if is_new && alert.muted.is_none() && now_ms.saturating_sub(alert.seen_unix_ms) >= line.after {
                     bucket.firing.push(alert);
                 }
             }

@@ -1,6 +1,7 @@
 //! The engine with a real store and real web servers. Time stands still but for what a test lets pass, in which nothing that is
 //! done with sockets and files takes any.
 
+mod clocks;
 mod ends;
 mod many;
 mod receiver;
@@ -149,7 +150,7 @@ impl World {
     /// A host is lost.
     fn goes(&self, host: usize) {
         let stream = u64::try_from(host).unwrap() + 1;
-        assert!(self.sessions.disconnect(&self.hosts[host], stream, clock::unix_ms()));
+        assert!(self.sessions.disconnect(&self.hosts[host], stream, self.now_ms()));
     }
 
     async fn waiting(&self) -> u64 {
