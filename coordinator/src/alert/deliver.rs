@@ -16,9 +16,9 @@ use crate::{
     clock::Clock,
     notify::{
         Notification,
-        target::{Notifier, NotifierConfig, SendError},
+        target::{Notifier, NotifierConfig, SendError, Taken},
     },
-    store::{Result, Store, StoreError, StoredNotification},
+    store::{Again, Attempt, Result, Store, StoreError, StoredNotification},
 };
 
 /// Before something is tried again: first, and at most.
@@ -159,7 +159,7 @@ impl One {
         }
     }
 
-    async fn send(&self, next: &StoredNotification) -> std::result::Result<String, SendError> {
+    async fn send(&self, next: &StoredNotification) -> std::result::Result<Taken, SendError> {
         let Ok(notification) = serde_json::from_str::<Notification>(&next.document) else {
             let said = "what the store holds of it is damaged".to_owned();
             return Err(SendError { is_permanent: true, retry_after: None, said });
@@ -168,16 +168,41 @@ impl One {
     }
 
     /// Writes down what became of it.
-    async fn note(&self, next: &StoredNotification, sent: &std::result::Result<String, SendError>) -> Result<()> {
+    async fn note(&self, next: &StoredNotification, sent: &std::result::Result<Taken, SendError>) -> Result<()> {
         let now_ms = (self.clock)();
-        match sent {
-            Ok(_) => self.store.notification_delivered(&self.name, next.seq, now_ms).await,
+        let attempt = match sent {
+            Ok(taken) if taken.is_whole() => Attempt { is_taken: true, ..Attempt::default() },
+            Ok(taken) => self.taken_by_some(next, taken, now_ms)?,
             Err(failed) => {
                 let next_ms = again_at(next, failed, now_ms);
                 warn!(notifier = %self.name, attempt = next.attempts + 1, gives_up = next_ms.is_none(), "not delivered: {}", failed.said);
-                self.store.notification_failed(&self.name, next.seq, &failed.said, next_ms, now_ms).await
+                let given_up = || format!("a notification for {} was given up: {}", self.name, failed.said);
+                let event = if next_ms.is_none() { Some(given_up()) } else { None };
+                let again = next_ms.map(|next_ms| Again { next_ms, document: None });
+                Attempt { is_taken: false, failure: Some(failed.said.clone()), event, again }
+            }
+        };
+        self.store.notification_tried(&self.name, next.seq, &attempt, now_ms).await
+    }
+
+    /// Those who have it are not told again: what is left is for the others alone.
+    fn taken_by_some(&self, next: &StoredNotification, taken: &Taken, now_ms: i64) -> Result<Attempt> {
+        warn!(notifier = %self.name, "not delivered to all: {}", taken.said);
+        let Taken { said, refused, left } = taken;
+        let mut attempt = Attempt { is_taken: true, failure: Some(said.clone()), ..Attempt::default() };
+        let told = |why: &String| format!("a notification for {} was not taken by all: {why}", self.name);
+        attempt.event = refused.as_ref().map(told);
+        if !left.is_empty() {
+            let damaged = |_| StoreError::Damaged("a notification");
+            let whole: Notification = serde_json::from_str(&next.document).map_err(damaged)?;
+            let document = serde_json::to_string(&Notification { only: left.clone(), ..whole }).map_err(damaged)?;
+            attempt.again = again_at(next, &SendError::again(said), now_ms)
+                .map(|next_ms| Again { next_ms, document: Some(document) });
+            if attempt.again.is_none() {
+                attempt.event = Some(told(said));
             }
         }
+        Ok(attempt)
     }
 
     fn tell(&self, failed: &StoreError) {

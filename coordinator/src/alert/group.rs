@@ -112,7 +112,8 @@ fn tell(mut group: Group, mut alerts: Vec<Told>, reason: String, most: usize, no
     });
     let more = alerts.len().saturating_sub(most);
     alerts.truncate(most);
-    let notification = Notification { id: String::new(), group: group.labels.clone(), alerts, more, reason };
+    let notification =
+        Notification { id: String::new(), group: group.labels.clone(), alerts, more, reason, only: vec![] };
     Decision::Tell(group, notification)
 }
 

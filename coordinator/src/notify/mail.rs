@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    target::SendError,
+    target::{SendError, Taken},
     words::{cut, plain},
 };
 
@@ -66,7 +66,11 @@ impl std::fmt::Debug for Letter {
 
 impl Letter {
     /// Sends it: what was answered, in one line.
-    pub(super) async fn send(self, timeout: Duration) -> Result<String, SendError> {
+    pub(super) async fn send(self, timeout: Duration) -> Result<Taken, SendError> {
+        if self.to.is_empty() {
+            // Those who had not taken it yet are not in the settings any more.
+            return Ok(Taken::by_all("nobody is left to be told".to_owned()));
+        }
         let mut connection = self.connect(timeout).await?;
         let taken = self.hand_over(&mut connection).await;
         // A failure here changes nothing any more.
@@ -102,7 +106,7 @@ impl Letter {
         Ok(connection)
     }
 
-    async fn hand_over(&self, connection: &mut AsyncSmtpConnection) -> Result<String, SendError> {
+    async fn hand_over(&self, connection: &mut AsyncSmtpConnection) -> Result<Taken, SendError> {
         connection.command(Mail::new(Some(self.from.clone()), Vec::new())).await.map_err(failed)?;
         let mut refused = Vec::new();
         for to in &self.to {
@@ -112,17 +116,27 @@ impl Letter {
                 Err(error) => return Err(failed(error)),
             }
         }
-        let told: String = refused.iter().map(|(to, why)| format!("; not for {to}: {}", why.said)).collect();
+        let told = told(&refused);
         if refused.len() == self.to.len() {
             let is_permanent = refused.iter().all(|(_, why)| why.is_permanent);
-            let said = cut(&format!("nobody gets it{told}"), MAX_SAID_CHARS);
+            let said = cut(&format!("nobody gets it; {told}"), MAX_SAID_CHARS);
             return Err(SendError { is_permanent, retry_after: None, said });
         }
         connection.command(Data).await.map_err(failed)?;
         let answer = connection.message(&self.bytes).await.map_err(failed)?;
         let words: Vec<&str> = answer.message().collect();
-        Ok(cut(&format!("{} {}{told}", answer.code(), plain(&words.join(" "))), MAX_SAID_CHARS))
+        let separator = if told.is_empty() { "" } else { "; " };
+        let said = cut(&format!("{} {}{separator}{told}", answer.code(), plain(&words.join(" "))), MAX_SAID_CHARS);
+        let (for_good, for_now): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(_, why)| why.is_permanent);
+        let refused = (!for_good.is_empty()).then(|| cut(&self::told(&for_good), MAX_SAID_CHARS));
+        Ok(Taken { said, refused, left: for_now.iter().map(|(to, _)| to.to_string()).collect() })
     }
+}
+
+/// Who refused it, and why.
+fn told(refused: &[(&Address, SendError)]) -> String {
+    let told: Vec<String> = refused.iter().map(|(to, why)| format!("not for {to}: {}", why.said)).collect();
+    told.join("; ")
 }
 
 /// This machine's name where it is one that the world knows, as mail servers want it.

@@ -35,6 +35,9 @@ pub struct Notification {
     pub more: usize,
     /// Why it is sent again, if nothing is new: `still firing`, `escalated after 30m`, `test`; empty = something is.
     pub reason: String,
+    /// Of mail: those for whom alone it is, since the others have it, or refused it for good. Empty = all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
 }
 
 /// One alert of it.

@@ -7,7 +7,7 @@ use std::{
 
 use drover_proto::digest::Digest;
 use lettre::{
-    Message,
+    Address, Message,
     message::{
         Mailbox,
         header::{ContentType, HeaderName, HeaderValue},
@@ -124,13 +124,15 @@ impl Receiver for Smtp {
         let (from, to) = self.mailboxes()?;
         let password = self.password_file.as_ref().map(SecretFile::read).transpose().map_err(at("password_file"))?;
         let login = self.username.as_ref().zip(password);
+        let only = &notification.only;
+        let is_asked = |address: &Address| only.is_empty() || only.contains(&address.to_string());
         let letter = Letter {
             host: self.host.trim_matches(['[', ']']).to_owned(),
             port: self.port(),
             security: self.security()?,
             credentials: login.map(|(name, password)| Credentials::new(name.clone(), password.expose().clone())),
             from: from.email.clone(),
-            to: to.iter().map(|mailbox| mailbox.email.clone()).collect(),
+            to: to.iter().map(|mailbox| mailbox.email.clone()).filter(is_asked).collect(),
             bytes: message(notification, now_unix_ms, from, to)?.formatted(),
         };
         Ok(Prepared::Letter(Box::new(letter)))

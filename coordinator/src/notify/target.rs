@@ -63,6 +63,29 @@ pub struct ConfigError {
     pub problem: FieldError,
 }
 
+/// What was answered to a notification that was taken, if not by all who were to get it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Taken {
+    /// One line for people, at most 300 characters, without what is secret.
+    pub said: String,
+    /// Who refused it for good, and why, like `said`.
+    pub refused: Option<String>,
+    /// Who refused it for now: it is to be sent again, to them alone.
+    pub left: Vec<String>,
+}
+
+impl Taken {
+    /// By all.
+    pub(super) fn by_all(said: String) -> Self {
+        Self { said, ..Self::default() }
+    }
+    /// Whether all took it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.refused.is_none() && self.left.is_empty()
+    }
+}
+
 /// Why a notification was not taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{said}")]
@@ -77,7 +100,7 @@ pub struct SendError {
 
 impl SendError {
     /// Of what may be over the next time.
-    pub(super) fn again(said: impl AsRef<str>) -> Self {
+    pub(crate) fn again(said: impl AsRef<str>) -> Self {
         Self { is_permanent: false, retry_after: None, said: cut(said.as_ref(), MAX_SAID_CHARS) }
     }
 }
@@ -197,7 +220,7 @@ impl Notifier {
 
     /// Sends it, and says what the other side answered, in one line of at most 300 characters. Ends within the `timeout` of its
     /// settings. The files are read anew.
-    pub async fn send(&self, notification: &Notification, now_unix_ms: i64) -> Result<String, SendError> {
+    pub async fn send(&self, notification: &Notification, now_unix_ms: i64) -> Result<Taken, SendError> {
         let timeout = self.config.timeout;
         match tokio::time::timeout(timeout.as_duration(), self.attempt(notification, now_unix_ms)).await {
             Ok(answer) => answer,
@@ -205,7 +228,7 @@ impl Notifier {
         }
     }
 
-    async fn attempt(&self, notification: &Notification, now_unix_ms: i64) -> Result<String, SendError> {
+    async fn attempt(&self, notification: &Notification, now_unix_ms: i64) -> Result<Taken, SendError> {
         let (target, notification) = (self.config.target.clone(), notification.clone());
         let prepared = tokio::task::spawn_blocking(move || target.receiver().prepare(&notification, now_unix_ms)).await;
         let prepared = prepared.map_err(|e| SendError::again(e.to_string()))?;
@@ -213,7 +236,7 @@ impl Notifier {
         let unwritten =
             |e: FieldError| SendError { is_permanent: e.field == "template", ..SendError::again(e.to_string()) };
         match prepared.map_err(unwritten)? {
-            Prepared::Post(post) => post.send().await,
+            Prepared::Post(post) => post.send().await.map(Taken::by_all),
             Prepared::Letter(letter) => letter.send(self.config.timeout.as_duration()).await,
         }
     }
@@ -233,5 +256,5 @@ fn sample() -> Notification {
     };
     let over = Told { ended_unix_ms: Some(1), ..told.clone() };
     let (group, reason) = ([word("host", "web-1")].into(), "test".to_owned());
-    Notification { id: "test".to_owned(), group, alerts: vec![told, over], more: 1, reason }
+    Notification { id: "test".to_owned(), group, alerts: vec![told, over], more: 1, reason, only: vec![] }
 }

@@ -48,7 +48,14 @@ pub(super) fn notification() -> Notification {
         ended_unix_ms: Some(NOW),
     };
     let group = words(&[("host", "web-1")]);
-    Notification { id: "n-1".to_owned(), group, alerts: vec![firing, over], more: 0, reason: String::new() }
+    Notification {
+        id: "n-1".to_owned(),
+        group,
+        alerts: vec![firing, over],
+        more: 0,
+        reason: String::new(),
+        only: vec![],
+    }
 }
 
 /// Everything that a host can say to do harm.
@@ -113,7 +120,7 @@ fn all(dir: &Path, receiver: &Receiver) -> Vec<Notifier> {
 
 async fn send(notifier: &Notifier) -> Result<String, SendError> {
     let began = Instant::now();
-    let answer = notifier.send(&notification(), NOW).await;
+    let answer = notifier.send(&notification(), NOW).await.map(|taken| taken.said);
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     let said = match &answer {
         Ok(said) => said,

@@ -72,12 +72,34 @@ pub struct StoredNotification {
     pub next_ms: i64,
 }
 
+/// What became of an attempt to deliver one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Attempt {
+    /// Somebody took it.
+    pub is_taken: bool,
+    /// Why not everybody did.
+    pub failure: Option<String>,
+    /// What is told of it as an event.
+    pub event: Option<String>,
+    /// `None`: it is not tried again.
+    pub again: Option<Again>,
+}
+
+/// Another attempt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Again {
+    /// Not before this, Unix ms.
+    pub next_ms: i64,
+    /// With this from now on; `None`: as it is.
+    pub document: Option<String>,
+}
+
 /// How a receiver is doing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NotifierState {
     /// Unix ms of the last one that was taken.
     pub delivered_ms: Option<i64>,
-    /// Why the last attempt failed; `None` = it did not.
+    /// Why the last attempt failed, or who did not take it then; `None` = it did not.
     pub failure: Option<String>,
 }
 
@@ -260,69 +282,47 @@ impl Store {
         .transpose()
     }
 
-    /// It was taken.
-    pub async fn notification_delivered(&self, notifier: &NotifierName, seq: i64, now_ms: i64) -> Result<()> {
-        let failed = |e| StoreError::Sql("note a delivery", e);
-        let mut tx = self.begin().await?;
-        let gone = sqlx::query("DELETE FROM notifications WHERE seq = $1")
-            .bind(seq)
-            .execute(&mut *tx)
-            .await
-            .map_err(failed)?;
-        if gone.rows_affected() == 0 {
-            // Its notifier was forgotten while it was being sent.
-            return Ok(());
-        }
-        sqlx::query(
-            "INSERT INTO notifier_states (notifier, delivered_ms, failure) VALUES ($1, $2, NULL)
-             ON CONFLICT (notifier) DO UPDATE SET delivered_ms = $2, failure = NULL",
-        )
-        .bind(notifier.as_str())
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed)?;
-        commit(tx).await
-    }
-
-    /// It was not, and is tried again at `next_ms`; `None`: never, which is told as an event.
-    pub async fn notification_failed(
+    /// Somebody was asked to take it.
+    pub async fn notification_tried(
         &self,
         notifier: &NotifierName,
         seq: i64,
-        why: &str,
-        next_ms: Option<i64>,
+        attempt: &Attempt,
         now_ms: i64,
     ) -> Result<()> {
-        let failed = |e| StoreError::Sql("note a failed delivery", e);
+        let failed = |e| StoreError::Sql("note a delivery", e);
         let mut tx = self.begin().await?;
-        let query = match next_ms {
-            Some(next_ms) => {
-                sqlx::query("UPDATE notifications SET attempts = attempts + 1, next_ms = $2 WHERE seq = $1")
-                    .bind(seq)
-                    .bind(next_ms)
-            }
+        let query = match &attempt.again {
+            Some(Again { next_ms, document }) => sqlx::query(
+                "UPDATE notifications SET attempts = attempts + 1, next_ms = $2, document = COALESCE($3, document)
+                 WHERE seq = $1",
+            )
+            .bind(seq)
+            .bind(next_ms)
+            .bind(document),
             None => sqlx::query("DELETE FROM notifications WHERE seq = $1").bind(seq),
         };
         if query.execute(&mut *tx).await.map_err(failed)?.rows_affected() == 0 {
             // Its notifier was forgotten while it was being sent.
             return Ok(());
         }
-        if next_ms.is_none() {
-            let said = format!("a notification for {notifier} was given up: {why}");
-            events::record(&mut tx, None, None, EventKind::NotificationFailed, said, now_ms).await?;
+        if let Some(said) = &attempt.event {
+            events::record(&mut tx, None, None, EventKind::NotificationFailed, said.clone(), now_ms).await?;
         }
         sqlx::query(
-            "INSERT INTO notifier_states (notifier, delivered_ms, failure) VALUES ($1, NULL, $2)
-             ON CONFLICT (notifier) DO UPDATE SET failure = $2",
+            "INSERT INTO notifier_states (notifier, delivered_ms, failure) VALUES ($1, $2, $3)
+             ON CONFLICT (notifier) DO UPDATE SET delivered_ms = COALESCE($2, delivered_ms), failure = $3",
         )
         .bind(notifier.as_str())
-        .bind(why)
+        .bind(attempt.is_taken.then_some(now_ms))
+        .bind(&attempt.failure)
         .execute(&mut *tx)
         .await
         .map_err(failed)?;
         commit(tx).await?;
-        self.events_changed();
+        if attempt.event.is_some() {
+            self.events_changed();
+        }
         Ok(())
     }
 

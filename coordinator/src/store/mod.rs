@@ -36,7 +36,9 @@ mod tally;
 mod tokens;
 mod verify;
 
-pub use alerts::{FleetChange, GroupChange, NewNotification, NotifierState, StoredNotification, StoredSilence};
+pub use alerts::{
+    Again, Attempt, FleetChange, GroupChange, NewNotification, NotifierState, StoredNotification, StoredSilence,
+};
 pub use certificates::{Certificate, Holder, Successor};
 pub use endpoints::Endpoint;
 pub use events::{EventFilter, OfHost, Retention};

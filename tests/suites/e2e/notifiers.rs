@@ -90,7 +90,7 @@ fn notification(id: &str, subject: &str) -> Notification {
         ended_unix_ms: None,
     };
     let group = words(&[("host", "web-1")]);
-    Notification { id: id.to_owned(), group, alerts: vec![told], more: 0, reason: String::new() }
+    Notification { id: id.to_owned(), group, alerts: vec![told], more: 0, reason: String::new(), only: vec![] }
 }
 
 fn notifier(settings: Value) -> Notifier {
@@ -100,7 +100,7 @@ fn notifier(settings: Value) -> Notifier {
 
 fn send(settings: Value, notification: &Notification, now_unix_ms: i64) -> Result<String, SendError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(notifier(settings).send(notification, now_unix_ms))
+    runtime.block_on(notifier(settings).send(notification, now_unix_ms)).map(|taken| taken.said)
 }
 
 fn secret(dir: &Path, name: &str, text: &str) -> String {

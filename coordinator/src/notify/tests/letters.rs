@@ -11,7 +11,10 @@ use tokio::{
 };
 
 use super::{NOW, hostile, notification, notifier, secret};
-use crate::notify::{Notification, target::SendError};
+use crate::notify::{
+    Notification,
+    target::{SendError, Taken},
+};
 
 const HELLO: &str = "250-mail\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME\r\n";
 
@@ -50,7 +53,7 @@ async fn endless(mut write: OwnedWriteHalf) {
     while write.write_all(&[b'x'; 4096]).await.is_ok() {}
 }
 
-async fn send(port: u16, keys: &str, notification: &Notification) -> Result<String, SendError> {
+async fn send(port: u16, keys: &str, notification: &Notification) -> Result<Taken, SendError> {
     let settings = format!(
         "type = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\nfrom = \"drover@example.org\"\ntimeout = \"1s\"\n\
          to = [\"ops@example.org\", \"gone@example.org\"]\n{keys}"
@@ -75,13 +78,35 @@ async fn who_is_refused_keeps_no_letter_from_the_others() {
     let password = secret(dir.path(), "password", "correct horse");
     let keys = format!("tls = \"none\"\nusername = \"drover\"\npassword_file = \"{password}\"");
     let (port, told) = server(usual).await;
-    let said = send(port, &keys, &hostile()).await.unwrap();
+    let taken = send(port, &keys, &hostile()).await.unwrap();
+    let said = taken.said;
+    let refused = taken.refused.unwrap();
+    assert!(
+        refused.starts_with("not for gone@example.org: permanent error (550): ") && taken.left.is_empty(),
+        "{refused}"
+    );
     assert!(said.starts_with("250 taken; not for gone@example.org: permanent error (550): "), "{said}");
     assert!(said.contains("nobody"), "{said}");
     let told = told.lock().unwrap().clone();
     assert!(told.contains("AUTH PLAIN AGRyb3ZlcgBjb3JyZWN0IGhvcnNl\r\n"), "{told}");
     assert!(told.ends_with("\r\n.\r\nQUIT\r\n") && told.matches("\r\n.\r\n").count() == 1, "{told}");
     assert_eq!(told.matches("RCPT TO:").count(), 2);
+}
+
+#[tokio::test]
+async fn who_is_refused_for_now_is_asked_again_alone() {
+    let later = |line: &str| if line.starts_with("RCPT TO:<gone") { Some("450 later\r\n") } else { usual(line) };
+    let (port, _) = server(later).await;
+    let taken = send(port, "tls = \"none\"", &notification()).await.unwrap();
+    assert_eq!((taken.refused, taken.left.as_slice()), (None, &["gone@example.org".to_owned()][..]));
+    let (port, told) = server(|line| if line.starts_with("RCPT") { Some("250 ok\r\n") } else { usual(line) }).await;
+    let again = Notification { only: taken.left, ..notification() };
+    assert!(send(port, "tls = \"none\"", &again).await.unwrap().is_whole());
+    let told = told.lock().unwrap().clone();
+    assert_eq!((told.matches("RCPT TO:").count(), told.matches("RCPT TO:<gone@").count()), (1, 1), "{told}");
+    assert!(told.contains("To: ops@example.org, gone@example.org\r\n"), "the letter is the same: {told}");
+    let gone = Notification { only: vec!["was@example.org".to_owned()], ..notification() };
+    assert!(send(9, "tls = \"none\"", &gone).await.unwrap().is_whole(), "who is not in the settings any more");
 }
 
 #[tokio::test]

@@ -175,13 +175,19 @@ pub(super) async fn test_notifier(services: &Services, asked: &str, by: &Operato
         ended_unix_ms: None,
     };
     let group = BTreeMap::from([("alert".to_owned(), "test".to_owned())]);
-    let notification =
-        Notification { id: format!("test-{now_ms}"), group, alerts: vec![told], more: 0, reason: "test".to_owned() };
+    let notification = Notification {
+        id: format!("test-{now_ms}"),
+        group,
+        alerts: vec![told],
+        more: 0,
+        reason: "test".to_owned(),
+        only: vec![],
+    };
     let begun = std::time::Instant::now();
     let sent = Notifier::new(asked.clone(), config).send(&notification, now_ms).await;
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (ok, answer) = match sent {
-        Ok(answer) => (true, answer),
+        Ok(taken) => (taken.is_whole(), taken.said),
         Err(failed) => (false, failed.said),
     };
     view(&NotifierAnswer { name: asked, ok, answer, took_ms })
