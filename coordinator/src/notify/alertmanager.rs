@@ -15,7 +15,7 @@ use super::{
     Notification, Told,
     files::{FieldError, SecretFile, at, server, web_url},
     target::{Prepared, Receiver},
-    web::{Post, by_status},
+    web::{Judge, Post},
     words::{plain, rfc3339},
 };
 
@@ -66,7 +66,7 @@ impl Receiver for Alertmanager {
 
     fn prepare(&self, notification: &Notification, now_unix_ms: i64) -> Result<Prepared, FieldError> {
         let mut post =
-            Post::json(self.url()?, &message(notification, now_unix_ms), self.ca_file.as_deref(), by_status)?;
+            Post::json(self.url()?, &message(notification, now_unix_ms), self.ca_file.as_deref(), Judge::ByStatus)?;
         if let (Some(name), Some(file)) = (&self.username, &self.password_file) {
             let password = file.read().map_err(at("password_file"))?;
             let login = STANDARD.encode(format!("{name}:{}", password.expose()));

@@ -10,7 +10,7 @@ use super::{
     Notification,
     files::{FieldError, SecretFile, at, server},
     target::{Prepared, Receiver},
-    web::{Post, Refusal, by_code},
+    web::{Judge, Post, Refusal, by_code},
     words::{Entry, cut, entries, firing, fit, headline, json_bytes, markdown},
 };
 
@@ -53,7 +53,7 @@ impl Receiver for DingTalk {
 
     fn prepare(&self, notification: &Notification, now_unix_ms: i64) -> Result<Prepared, FieldError> {
         let url = self.url_file.read_url(false).map_err(at("url_file"))?;
-        let mut post = Post::json(url, &message(notification, &self.at_mobiles), None, judge)?;
+        let mut post = Post::json(url, &message(notification, &self.at_mobiles), None, Judge::ByWords(judge))?;
         if let Some(file) = &self.secret_file {
             let secret = file.read().map_err(at("secret_file"))?;
             let sign = sign(now_unix_ms, secret.expose());

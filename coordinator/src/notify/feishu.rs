@@ -11,7 +11,7 @@ use super::{
     Notification,
     files::{FieldError, SecretFile, at, server},
     target::{Prepared, Receiver},
-    web::{Post, Refusal, by_code},
+    web::{Judge, Post, Refusal, by_code},
     words::{cut, entries, firing, headline},
 };
 
@@ -51,7 +51,7 @@ impl Receiver for Feishu {
             fields.insert("timestamp".to_owned(), now_unix_s.to_string().into());
             fields.insert("sign".to_owned(), sign(now_unix_s, secret.expose()).into());
         }
-        let mut post = Post::json(url, &message, None, judge)?;
+        let mut post = Post::json(url, &message, None, Judge::ByWords(judge))?;
         post.hidden.extend(secret.map(|secret| secret.expose().clone()));
         Ok(Prepared::Post(Box::new(post)))
     }

@@ -8,7 +8,7 @@ use super::{
     Notification,
     files::{FieldError, SecretFile, at, server},
     target::{Prepared, Receiver},
-    web::{Post, by_ok},
+    web::{Judge, Post, by_ok},
     words::{cut, entries, headline},
 };
 
@@ -36,7 +36,7 @@ impl Receiver for Slack {
 
     fn prepare(&self, notification: &Notification, _: i64) -> Result<Prepared, FieldError> {
         let url = self.url_file.read_url(false).map_err(at("url_file"))?;
-        Ok(Prepared::Post(Box::new(Post::json(url, &message(notification), None, by_ok)?)))
+        Ok(Prepared::Post(Box::new(Post::json(url, &message(notification), None, Judge::UnlessItSays(by_ok))?)))
     }
 }
 

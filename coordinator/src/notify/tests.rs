@@ -224,6 +224,21 @@ async fn an_answer_without_end_is_read_to_64_kib() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_is_judged_by_its_status_where_that_says_all() {
+    let dir = tempfile::tempdir().unwrap();
+    for answer in [Answer::BreaksOff, Answer::Stalls] {
+        let receiver = Receiver::start(answer).await;
+        for notifier in all(dir.path(), &receiver) {
+            let is_taken = matches!(notifier.config().kind(), "webhook" | "alertmanager" | "slack");
+            let answer = send(&notifier).await;
+            assert_eq!(answer.is_ok(), is_taken, "{}: {answer:?}", notifier.config().kind());
+            // Whether a chat program has it nobody knows.
+            assert!(answer.err().is_none_or(|error| !error.is_permanent));
+        }
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_is_not_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(Answer::AsChatsDo).await;

@@ -22,6 +22,8 @@ const MAX_SAID_CHARS: usize = 300;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Chat programs count by the minute, and do not say when it is over.
 const CHAT_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// For the words behind a status that says all: they are only shown.
+const WORDS_PATIENCE: Duration = Duration::from_millis(500);
 /// What is shorter in a URL is no key, and a part of many words.
 const MIN_KEY_BYTES: usize = 8;
 
@@ -42,7 +44,15 @@ pub(super) struct Post {
 }
 
 /// What an answer of 2xx means.
-pub(super) type Judge = fn(&str) -> Result<(), Refusal>;
+#[derive(Clone, Copy)]
+pub(super) enum Judge {
+    /// It was taken, whatever it says.
+    ByStatus,
+    /// It was, unless it says something else.
+    UnlessItSays(fn(&str) -> Result<(), Refusal>),
+    /// What it says; without that nobody knows.
+    ByWords(fn(&str) -> Result<(), Refusal>),
+}
 
 /// Taken by HTTP, and yet refused.
 #[derive(Default)]
@@ -77,11 +87,24 @@ impl Post {
         let sent = client.request(method, url).headers(headers).body(body).send().await;
         let mut response = sent.map_err(|e| SendError::again(innermost(&e)))?;
         let (status, retry_after) = (response.status(), retry_after(&response));
-        let answer = read(&mut response).await?;
+        let mut answer = Vec::new();
+        let is_read = if status.is_success() && matches!(judge, Judge::ByWords(_)) {
+            read(&mut response, &mut answer).await.map_err(|e| SendError::again(innermost(&e)))?;
+            true
+        } else {
+            // The status has said what became of it: sent again it would come twice.
+            matches!(tokio::time::timeout(WORDS_PATIENCE, read(&mut response, &mut answer)).await, Ok(Ok(())))
+        };
+        let answer = String::from_utf8_lossy(&answer);
         let said = said(status, &answer, &hidden);
         let is_permanent = match status.as_u16() {
             200..=299 => {
-                return match judge(&answer) {
+                let judged = match judge {
+                    Judge::ByWords(judge) => judge(&answer),
+                    Judge::UnlessItSays(judge) if is_read => judge(&answer),
+                    Judge::UnlessItSays(_) | Judge::ByStatus => Ok(()),
+                };
+                return match judged {
                     Ok(()) => Ok(said),
                     Err(Refusal { is_permanent, retry_after }) => Err(SendError { is_permanent, retry_after, said }),
                 };
@@ -128,16 +151,16 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-async fn read(response: &mut Response) -> Result<String, SendError> {
-    let mut answer = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| SendError::again(innermost(&e)))? {
+/// Its beginning is there also when it breaks off.
+async fn read(response: &mut Response, answer: &mut Vec<u8>) -> reqwest::Result<()> {
+    while let Some(chunk) = response.chunk().await? {
         let room = MAX_ANSWER_BYTES - answer.len();
         answer.extend(chunk.iter().take(room));
         if answer.len() >= MAX_ANSWER_BYTES {
             break;
         }
     }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(())
 }
 
 /// One line: the status and the beginning of the answer, without what is to be hidden.
@@ -163,11 +186,6 @@ fn innermost(error: &reqwest::Error) -> String {
         Some(_) => "the request failed".to_owned(),
         None => cut(&plain(&cause.to_string()), MAX_SAID_CHARS),
     }
-}
-
-/// Of servers that say all by the status.
-pub(super) fn by_status(_: &str) -> Result<(), Refusal> {
-    Ok(())
 }
 
 /// Of chat programs, which answer 200 and say in a field whether it was taken. `busy`: the codes of what is temporary.

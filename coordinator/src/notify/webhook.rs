@@ -16,7 +16,7 @@ use super::{
     alertmanager::authorization,
     files::{FieldError, SecretFile, at, server, web_url},
     target::{Prepared, Receiver},
-    web::{Post, by_status},
+    web::{Judge, Post},
     words::{firing, headline, rfc3339, status},
 };
 
@@ -154,7 +154,7 @@ impl Receiver for Webhook {
     }
 
     fn prepare(&self, notification: &Notification, _: i64) -> Result<Prepared, FieldError> {
-        let mut post = Post::json(self.url()?, &Value::Null, self.ca_file.as_deref(), by_status)?;
+        let mut post = Post::json(self.url()?, &Value::Null, self.ca_file.as_deref(), Judge::ByStatus)?;
         post.body = self.body(notification)?;
         post.method = match self.method {
             Verb::Post => Method::POST,

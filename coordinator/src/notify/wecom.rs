@@ -8,7 +8,7 @@ use super::{
     Notification,
     files::{FieldError, SecretFile, at, server},
     target::{Prepared, Receiver},
-    web::{Post, Refusal, by_code},
+    web::{Judge, Post, Refusal, by_code},
     words::{Entry, cut, entries, firing, fit, headline, markdown},
 };
 
@@ -37,7 +37,7 @@ impl Receiver for WeCom {
 
     fn prepare(&self, notification: &Notification, _: i64) -> Result<Prepared, FieldError> {
         let url = self.url_file.read_url(false).map_err(at("url_file"))?;
-        Ok(Prepared::Post(Box::new(Post::json(url, &message(notification), None, judge)?)))
+        Ok(Prepared::Post(Box::new(Post::json(url, &message(notification), None, Judge::ByWords(judge))?)))
     }
 }
 

@@ -1,7 +1,6 @@
 //! A web server on this machine that answers as it is told, and checks signatures as the documents of DingTalk and Feishu say.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -22,7 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle, time::Sleep};
 
 /// What it does with every request.
 #[derive(Clone, Copy)]
@@ -37,6 +36,10 @@ pub(super) enum Answer {
     HangsUp,
     /// 200, and then bytes for ever.
     NeverEnds,
+    /// 200 and the beginning of an answer, and the connection goes.
+    BreaksOff,
+    /// The same, and the connection stays.
+    Stalls,
 }
 
 /// A request that came.
@@ -105,7 +108,7 @@ async fn respond(
     let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
     let body = String::from_utf8(body.to_vec()).unwrap();
     seen.lock().unwrap().push(Seen { path, authorization, body: body.clone() });
-    let text = |text: &str| Text { left: Some(Bytes::copy_from_slice(text.as_bytes())), given: None };
+    let text = |text: &str| Text { left: Some(Bytes::copy_from_slice(text.as_bytes())), ..Text::default() };
     match answer {
         Answer::AsChatsDo => Ok(Response::new(text(&as_chats_do(&query, &body)))),
         Answer::Status(status, headers, body) => {
@@ -119,8 +122,14 @@ async fn respond(
         Answer::HangsUp => Err(std::io::Error::other("hangs up")),
         Answer::NeverEnds => {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            Ok(Response::new(Text { left: None, given: Some(given) }))
+            Ok(Response::new(Text { given: Some(given), ..Text::default() }))
         }
+        Answer::BreaksOff => {
+            // The beginning is to be under way by then.
+            let end = End::Breaks(Box::pin(tokio::time::sleep(Duration::from_millis(50))));
+            Ok(Response::new(Text { end, ..text("{") }))
+        }
+        Answer::Stalls => Ok(Response::new(Text { end: End::Stalls, ..text("{") })),
     }
 }
 
@@ -156,19 +165,37 @@ fn as_chats_do(query: &str, body: &str) -> String {
 }
 
 /// A text, or one without end.
+#[derive(Default)]
 struct Text {
     left: Option<Bytes>,
     given: Option<Arc<AtomicUsize>>,
+    end: End,
+}
+
+/// What is behind the text.
+#[derive(Default)]
+enum End {
+    #[default]
+    Whole,
+    Breaks(Pin<Box<Sleep>>),
+    Stalls,
 }
 
 impl Body for Text {
     type Data = Bytes;
-    type Error = Infallible;
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    type Error = std::io::Error;
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
         if let Some(given) = &self.given {
             given.fetch_add(4096, Ordering::Relaxed);
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 4096])))));
         }
-        Poll::Ready(self.left.take().map(|bytes| Ok(Frame::data(bytes))))
+        if let Some(bytes) = self.left.take() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        match &mut self.end {
+            End::Whole => Poll::Ready(None),
+            End::Breaks(at) => at.as_mut().poll(cx).map(|()| Some(Err(std::io::Error::other("breaks off")))),
+            End::Stalls => Poll::Pending,
+        }
     }
 }
