@@ -13,7 +13,7 @@ use drover_proto::{
     limits::{MAX_ALERT_RULES, MAX_ALERTS_PER_HOST},
     name::{AlertName, LabelKey, LabelValue, NotifierName},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{maintenance::Window, matcher::Matcher};
 use crate::{
@@ -99,7 +99,7 @@ pub struct Route {
     #[serde(default, rename = "match")]
     pub matchers: Vec<Matcher>,
     /// Who is told; none = nobody.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each_once")]
     pub notify: Vec<NotifierName>,
     /// Alerts that have these labels in common are told together.
     #[serde(default = "group_by")]
@@ -128,6 +128,7 @@ pub struct Escalation {
     /// An alert has been firing for so long.
     pub after: Span,
     /// Who is told then.
+    #[serde(deserialize_with = "each_once")]
     pub notify: Vec<NotifierName>,
 }
 
@@ -145,6 +146,21 @@ impl Default for Limits {
     fn default() -> Self {
         Self { per_minute: 20, alerts: 50 }
     }
+}
+
+/// Refused here, where the place in the file is known.
+fn each_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NotifierName>, D::Error> {
+    let names = Vec::<NotifierName>::deserialize(deserializer)?;
+    match twice(&names) {
+        Some(name) => Err(D::Error::custom(format!("notify: {name} stands in it twice"))),
+        None => Ok(names),
+    }
+}
+
+/// The first that was there before.
+fn twice<'a>(names: impl IntoIterator<Item = &'a NotifierName>) -> Option<&'a NotifierName> {
+    let mut known = BTreeSet::new();
+    names.into_iter().find(|name| !known.insert(*name))
 }
 
 fn group_by() -> Vec<String> {
@@ -222,8 +238,11 @@ impl Alerting {
     }
 
     fn check_route(&self, route: &Route, place: &str, wrong: &mut Vec<String>) {
-        let told = route.notify.iter().chain(route.escalate.iter().flat_map(|step| &step.notify));
-        for name in told.filter(|name| !self.notifiers.contains_key(*name)) {
+        let told = || route.notify.iter().chain(route.escalate.iter().flat_map(|step| &step.notify));
+        if let Some(name) = twice(told()) {
+            wrong.push(format!("{place}.escalate: {name} is told by this route already"));
+        }
+        for name in told().filter(|name| !self.notifiers.contains_key(*name)) {
             let names: Vec<&str> = self.notifiers.keys().map(NotifierName::as_str).collect();
             wrong.push(format!("{place}: there is no notifier {name}; there are: {}", names.join(", ")));
         }
@@ -311,6 +330,13 @@ mod tests {
             ("[rules.x]\nwhen = \"cpu > 80%\"\nevery = \"10ms\"\n", "rules.x.every"),
             ("off = [\"swapp\"]\n", "no default rule swapp"),
             ("[[routes]]\nnotify = [\"ops\"]\n", "routes[0]: there is no notifier ops"),
+            ("[[routes]]\n\nnotify = [\"a\", \"b\", \"a\"]\n", "line 3"),
+            ("[[routes]]\n\nnotify = [\"a\", \"b\", \"a\"]\n", "notify: a stands in it twice"),
+            ("[[routes]]\nescalate = [{ after = \"1m\", notify = [\"a\", \"a\"] }]\n", "line 2"),
+            (
+                "[[routes]]\nnotify = [\"a\"]\nescalate = [{ after = \"1m\", notify = [\"a\"] }]\n",
+                "routes[0].escalate: a is told by this route already",
+            ),
             ("[[routes]]\nmatch = [\"host\"]\n", "no matcher"),
             ("[[routes]]\nrepeat = \"1s\"\n", "routes[0]"),
             ("[[maintenance]]\nname = \"x\"\nstart = \"2\"\nlasts = \"1h\"\n", "time of day"),
