@@ -8,6 +8,7 @@ use drover_proto::{
     view::AlertView,
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{
     Alerting,
@@ -31,6 +32,8 @@ pub(super) struct Entry {
     pub reported: Vec<AlertStatus>,
     /// What the coordinator itself knows.
     pub known: Known,
+    /// From when on it has not been connected: by what no clock changes, and Unix ms. `None` = it is.
+    pub away: Option<(Instant, i64)>,
 }
 
 /// What the coordinator itself knows of a host's alerts, by its own clock. A document of the store.
@@ -44,6 +47,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// The clock was set by so much.
+    fn shift(&mut self, by_ms: i64) {
+        self.own.iter_mut().for_each(|status| status.since_unix_ms += by_ms);
+        self.seen.iter_mut().for_each(|(_, since)| *since += by_ms);
+    }
     /// As the store has it. Before there was `seen`, `own` was all of it; what cannot be read is as good as nothing.
     pub(super) fn read(document: &str) -> Self {
         let of_old = || Some(Self { own: serde_json::from_str(document).ok()?, ..Self::default() });
@@ -63,6 +71,14 @@ impl Entry {
         let is_own =
             |status: &AlertStatus| status.key.app.is_none() && alerting.is_own(&status.key.alert, &self.labels);
         self.reported.iter().filter(move |status| !is_own(status))
+    }
+
+    /// The clock was set by so much.
+    pub(super) fn shift(&mut self, by_ms: i64) {
+        self.known.shift(by_ms);
+        if let Some((_, since)) = &mut self.away {
+            *since += by_ms;
+        }
     }
 
     /// What is to be known from now on of when those that the host tells began. The host's own clock may be any.
@@ -265,6 +281,7 @@ mod tests {
             last_seen_ms: None,
             reported: vec![status],
             known: Known::default(),
+            away: None,
         };
         BTreeMap::from([("h-0000000000000001".parse().unwrap(), entry)])
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use drover_proto::name::NotifierName;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, warn};
 
@@ -125,6 +125,8 @@ struct One {
 
 impl One {
     async fn run(self) {
+        // Which was tried here, and until when it rests: the clock may be set meanwhile.
+        let mut rests: Option<(i64, Instant)> = None;
         loop {
             let next = match self.store.next_notification(&self.name).await {
                 Ok(next) => next,
@@ -142,20 +144,28 @@ impl One {
                     () = self.wake.notified() => continue,
                 }
             };
+            let until = match rests {
+                Some((seq, until)) if seq == next.seq => until,
+                _ => Instant::now() + pause(&next, (self.clock)()),
+            };
             tokio::select! {
                 biased;
                 () = self.quit.cancelled() => return,
-                () = tokio::time::sleep(pause(&next, (self.clock)())) => {}
+                () = tokio::time::sleep_until(until) => {}
             }
             let sent = self.send(&next).await;
             // Until it is written down nothing else is sent: it would be sent again and again.
-            while let Err(failed) = self.note(&next, &sent).await {
-                self.tell(&failed);
+            let rest = loop {
+                match self.note(&next, &sent).await {
+                    Ok(rest) => break rest,
+                    Err(failed) => self.tell(&failed),
+                }
                 tokio::select! {
                     () = self.stop.cancelled() => return,
                     () = tokio::time::sleep(STORE_PAUSE) => {}
                 }
-            }
+            };
+            rests = Some((next.seq, Instant::now() + rest));
         }
     }
 
@@ -167,8 +177,8 @@ impl One {
         Notifier::new(self.name.clone(), &self.config).send(&notification, (self.clock)()).await
     }
 
-    /// Writes down what became of it.
-    async fn note(&self, next: &StoredNotification, sent: &std::result::Result<Taken, SendError>) -> Result<()> {
+    /// Writes down what became of it. Answers how long it rests, if it is to be tried again.
+    async fn note(&self, next: &StoredNotification, sent: &std::result::Result<Taken, SendError>) -> Result<Duration> {
         let now_ms = (self.clock)();
         let attempt = match sent {
             Ok(taken) if taken.is_whole() => Attempt { is_taken: true, ..Attempt::default() },
@@ -182,7 +192,9 @@ impl One {
                 Attempt { is_taken: false, failure: Some(failed.said.clone()), event, again }
             }
         };
-        self.store.notification_tried(&self.name, next.seq, &attempt, now_ms).await
+        self.store.notification_tried(&self.name, next.seq, &attempt, now_ms).await?;
+        let rest = attempt.again.map_or(0, |again| again.next_ms.saturating_sub(now_ms));
+        Ok(Duration::from_millis(rest.unsigned_abs()))
     }
 
     /// Those who have it are not told again: what is left is for the others alone.

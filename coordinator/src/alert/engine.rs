@@ -14,7 +14,10 @@ use drover_proto::{
     status::HostStatus,
     view::AlertView,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -23,6 +26,7 @@ use super::{
     book::{Active, Entry, Known, Silence, alerts, order},
     deliver::Deliveries,
     fleet::{self, Sight},
+    steps::Steps,
     tell::Teller,
 };
 use crate::{
@@ -38,6 +42,9 @@ const HOSTS_EVERY: Duration = Duration::from_secs(5);
 
 /// How far a host's clock is ahead of the coordinator's, ms, if that is known just now.
 pub type Skew = dyn Fn(&HostId) -> Option<i64> + Send + Sync;
+
+/// A host, what is known of its alerts from now on, and what of them began and ended.
+type Looked = (HostId, Known, Vec<(EventKind, String)>);
 
 /// Alerts of all hosts; clones share them.
 #[derive(Clone)]
@@ -56,18 +63,44 @@ struct Inner {
     deliveries: Deliveries,
     skew: Box<Skew>,
     clock: Clock,
-    /// Since when the coordinator runs.
-    born_unix_ms: i64,
+    /// Since when the coordinator runs; the same is in `State`.
+    born: Instant,
 }
 
-#[derive(Default)]
 struct State {
+    steps: Steps,
+    /// Since when the coordinator runs, Unix ms.
+    born_unix_ms: i64,
     hosts: BTreeMap<HostId, Entry>,
     silences: Vec<Silence>,
     /// Said by hosts that are not in the list yet.
     early: BTreeMap<HostId, Vec<AlertStatus>>,
     /// A host has connected: labels or version may be others.
     hosts_changed: bool,
+}
+
+impl State {
+    fn begin(now_ms: i64) -> Self {
+        Self {
+            steps: Steps::begin(now_ms),
+            born_unix_ms: now_ms,
+            hosts: BTreeMap::new(),
+            silences: Vec::new(),
+            early: BTreeMap::new(),
+            hosts_changed: false,
+        }
+    }
+
+    /// Looks at the clock: by how much it was set, ms. All times here are by the new one then; silences are as they were written.
+    fn keep_time(&mut self, now_ms: i64) -> i64 {
+        let by_ms = self.steps.look(now_ms);
+        if by_ms != 0 {
+            warn!(by_ms, "the clock was set");
+            self.born_unix_ms += by_ms;
+            self.hosts.values_mut().for_each(|entry| entry.shift(by_ms));
+        }
+        by_ms
+    }
 }
 
 impl Alerts {
@@ -86,14 +119,14 @@ impl Alerts {
             sessions,
             stop,
             alerting: watch::Sender::new(Arc::default()),
-            state: Mutex::default(),
+            state: Mutex::new(State::begin(clock())),
             wake: Notify::new(),
             silences_turn: tokio::sync::Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             deliveries,
             skew,
-            born_unix_ms: clock(),
             clock,
+            born: Instant::now(),
         };
         let all = Self(Arc::new(inner));
         all.read_hosts().await?;
@@ -195,14 +228,14 @@ impl Alerts {
             .into_iter()
             .map(|row| {
                 let Host { id, name, labels, agent_version, last_seen_ms, .. } = row;
-                let (reported, known) = match before.remove(&id) {
-                    Some(entry) => (entry.reported, entry.known),
+                let (reported, known, away) = match before.remove(&id) {
+                    Some(entry) => (entry.reported, entry.known, entry.away),
                     None => {
                         let known = known.get(&id).map(|document| Known::read(document));
-                        (reported.remove(&id).unwrap_or_default(), known.unwrap_or_default())
+                        (reported.remove(&id).unwrap_or_default(), known.unwrap_or_default(), None)
                     }
                 };
-                (id, Entry { name, labels, agent_version, last_seen_ms, reported, known })
+                (id, Entry { name, labels, agent_version, last_seen_ms, reported, known, away })
             })
             .collect();
         Ok(())
@@ -210,7 +243,7 @@ impl Alerts {
 
     async fn run(self, mut teller: Teller) {
         let mut tick = tokio::time::interval(TICK);
-        let mut hosts_read = tokio::time::Instant::now();
+        let mut hosts_read = Instant::now();
         loop {
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
@@ -221,10 +254,14 @@ impl Alerts {
                 let _turn = self.0.turn.lock().await;
                 if self.state().hosts_changed || hosts_read.elapsed() >= HOSTS_EVERY {
                     self.read_hosts().await?;
-                    hosts_read = tokio::time::Instant::now();
+                    hosts_read = Instant::now();
                 }
-                self.look().await?;
                 let (alerting, now_ms) = (self.0.alerting.borrow().clone(), (self.0.clock)());
+                let set_by_ms = self.state().keep_time(now_ms);
+                if set_by_ms != 0 {
+                    teller.shift(set_by_ms);
+                }
+                self.look(&alerting, now_ms, set_by_ms != 0).await?;
                 let told = teller.step(&self.0.store, &alerting, &self.alerts(now_ms), now_ms).await?;
                 told.iter().for_each(|notifier| self.0.deliveries.wake(notifier));
                 Ok::<(), StoreError>(())
@@ -237,24 +274,26 @@ impl Alerts {
         }
     }
 
-    /// What only the coordinator can tell, of every host; what has changed is stored.
-    async fn look(&self) -> Result<()> {
-        let (alerting, now_ms) = (self.0.alerting.borrow().clone(), (self.0.clock)());
-        let changed: Vec<(HostId, Known, Vec<(EventKind, String)>)> = {
-            let state = self.state();
-            let look = |(id, entry): (&HostId, &Entry)| {
+    /// What only the coordinator can tell, of every host; what has changed is stored, and all of it when the clock was set.
+    async fn look(&self, alerting: &Alerting, now_ms: i64, is_set: bool) -> Result<()> {
+        let changed: Vec<Looked> = {
+            let mut state = self.state();
+            let born_unix_ms = state.born_unix_ms;
+            let look = |(id, entry): (&HostId, &mut Entry)| {
+                entry.away = self.away(id, entry.away, born_unix_ms, now_ms);
                 let rules = alerting.rules_of(&entry.labels).effective();
-                let own = fleet::look(&rules, &self.sight(id, entry), &entry.known.own, now_ms);
-                let now = Known { own, seen: entry.seen(&alerting, now_ms) };
+                let own = fleet::look(&rules, &self.sight(id, entry, born_unix_ms), &entry.known.own, now_ms);
+                let now = Known { own, seen: entry.seen(alerting, now_ms) };
                 let told = told(&entry.known.own, &now.own);
-                (now != entry.known).then(|| (id.clone(), now, told))
+                let is_stale = now != entry.known || (is_set && now != Known::default());
+                is_stale.then(|| (id.clone(), now, told))
             };
-            state.hosts.iter().filter_map(look).collect()
+            state.hosts.iter_mut().filter_map(look).collect()
         };
         if changed.is_empty() {
             return Ok(());
         }
-        let change = |(host, now, told): &(HostId, Known, Vec<(EventKind, String)>)| {
+        let change = |(host, now, told): &Looked| {
             let document = serde_json::to_string(now).map_err(|_| StoreError::Damaged("alerts"))?;
             Ok(FleetChange { host: host.clone(), document, told: told.clone() })
         };
@@ -269,13 +308,29 @@ impl Alerts {
         Ok(())
     }
 
-    fn sight(&self, id: &HostId, entry: &Entry) -> Sight {
+    /// From when on a host is away. By how long that is: the clock may have been set since it was lost.
+    fn away(
+        &self,
+        id: &HostId,
+        before: Option<(Instant, i64)>,
+        born_unix_ms: i64,
+        now_ms: i64,
+    ) -> Option<(Instant, i64)> {
+        let at = self.0.sessions.away_from(id)?;
+        if let Some(same) = before.filter(|(before, _)| *before == at) {
+            return Some(same);
+        }
+        let since = now_ms.saturating_sub(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX));
+        Some((at, if at <= self.0.born { since.min(born_unix_ms) } else { since }))
+    }
+
+    fn sight(&self, id: &HostId, entry: &Entry, born_unix_ms: i64) -> Sight {
         let other = entry.agent_version != env!("CARGO_PKG_VERSION") && !entry.agent_version.is_empty();
-        let away_since = self.0.sessions.away_since(id);
+        let away_since = entry.away.map(|(_, since)| since);
         Sight {
             away_since,
             was_seen: entry.last_seen_ms.is_some(),
-            born_unix_ms: self.0.born_unix_ms,
+            born_unix_ms,
             other_version: other.then(|| entry.agent_version.clone()),
             skew_ms: if away_since.is_some() { None } else { (self.0.skew)(id) },
         }

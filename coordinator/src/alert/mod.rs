@@ -13,6 +13,7 @@ mod fleet;
 mod group;
 mod maintenance;
 mod matcher;
+mod steps;
 mod tell;
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub(super) struct Teller {
     groups: BTreeMap<String, Group>,
     /// When each receiver was told something in the last minute, Unix ms.
     lately: BTreeMap<NotifierName, VecDeque<i64>>,
+    /// The clock was set: what the store has of the groups is by the one before.
+    is_shifted: bool,
 }
 
 /// One receiver of one route.
@@ -58,7 +60,17 @@ impl Teller {
             let group = serde_json::from_str(&text).map_err(|_| StoreError::Damaged("what was told of alerts"))?;
             Ok((key, group))
         });
-        Ok(Self { groups: read.collect::<Result<_>>()?, lately: BTreeMap::new() })
+        Ok(Self { groups: read.collect::<Result<_>>()?, lately: BTreeMap::new(), is_shifted: false })
+    }
+
+    /// The clock was set by so much.
+    pub(super) fn shift(&mut self, by_ms: i64) {
+        for group in self.groups.values_mut() {
+            let times = [&mut group.since_unix_ms, &mut group.sent_unix_ms];
+            times.into_iter().flatten().for_each(|time| *time += by_ms);
+        }
+        self.lately.values_mut().flatten().for_each(|time| *time += by_ms);
+        self.is_shifted = true;
     }
 
     /// Decides for all groups, and stores it. Answers who has something new.
@@ -106,7 +118,8 @@ impl Teller {
                 (Decision::Wait(next), _) => (Some(next), None),
             };
             // Waiting for others to join is not worth a write: after a restart it waits once more.
-            let is_durable = notification.is_some() || (next.is_none() && self.groups.contains_key(&key));
+            let is_shifted = self.is_shifted && group.sent_unix_ms.is_some();
+            let is_durable = notification.is_some() || is_shifted || (next.is_none() && self.groups.contains_key(&key));
             if is_durable {
                 changes.push(GroupChange {
                     key: key.clone(),
@@ -119,6 +132,7 @@ impl Teller {
         if !changes.is_empty() {
             store.change_groups(&changes, now_ms).await?;
         }
+        self.is_shifted = false;
         for (key, next) in after {
             match next {
                 Some(group) => self.groups.insert(key, group),

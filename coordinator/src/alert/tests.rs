@@ -147,6 +147,11 @@ impl World {
         self.alerts.heard(&HostEvent::Report(self.hosts[host].clone(), status.into()));
     }
 
+    /// The coordinator's clock is set.
+    fn is_set_by(&self, ms: i64) {
+        self.set.fetch_add(ms, Ordering::Relaxed);
+    }
+
     /// A host is lost.
     fn goes(&self, host: usize) {
         let stream = u64::try_from(host).unwrap() + 1;

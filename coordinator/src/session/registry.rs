@@ -34,14 +34,16 @@ pub struct Sessions(Arc<Inner>);
 struct Inner {
     /// Before this (Unix ms) nobody could be connected.
     born_unix_ms: i64,
+    /// The same.
+    born: Instant,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     live: HashMap<HostId, Live>,
-    /// Unix ms.
-    lost: HashMap<HostId, i64>,
+    /// Unix ms; and what no clock changes.
+    lost: HashMap<HostId, (i64, Instant)>,
     /// Of what hosts say, over all their streams and calls, by their id; and of calls with a certificate, by its serial,
     /// which looks like no id. One that is whole again is as good as none.
     paces: HashMap<String, Pace>,
@@ -116,7 +118,7 @@ impl Sessions {
     /// Nobody is connected.
     #[must_use]
     pub fn new(now_unix_ms: i64) -> Self {
-        Self(Arc::new(Inner { born_unix_ms: now_unix_ms, state: Mutex::default() }))
+        Self(Arc::new(Inner { born_unix_ms: now_unix_ms, born: Instant::now(), state: Mutex::default() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,7 +154,7 @@ impl Sessions {
             return false;
         }
         state.live.remove(host);
-        state.lost.insert(host.clone(), now_unix_ms);
+        state.lost.insert(host.clone(), (now_unix_ms, Instant::now()));
         true
     }
     /// Since when (Unix ms) a host is away; `None` when it is connected.
@@ -162,7 +164,16 @@ impl Sessions {
         if state.live.contains_key(host) {
             return None;
         }
-        Some(state.lost.get(host).copied().unwrap_or(self.0.born_unix_ms))
+        Some(state.lost.get(host).map_or(self.0.born_unix_ms, |(unix_ms, _)| *unix_ms))
+    }
+    /// The same, whatever the clock was set to since.
+    #[must_use]
+    pub fn away_from(&self, host: &HostId) -> Option<Instant> {
+        let state = self.state();
+        if state.live.contains_key(host) {
+            return None;
+        }
+        Some(state.lost.get(host).map_or(self.0.born, |(_, at)| *at))
     }
     /// The hosts with a stream.
     #[must_use]
