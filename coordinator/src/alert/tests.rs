@@ -4,6 +4,7 @@
 mod clocks;
 mod ends;
 mod many;
+mod outage;
 mod receiver;
 
 use std::{
@@ -34,8 +35,9 @@ use crate::{
 };
 use receiver::{Mode, Receiver};
 
-/// From one look of a test to the next.
+/// How far time goes at once; further where much of it passes.
 const STEP: Duration = Duration::from_millis(500);
+const LONG_STEP: Duration = Duration::from_secs(5);
 
 /// Ends with the test.
 struct Time {
@@ -52,9 +54,10 @@ impl Time {
     }
 
     async fn passes(&self, span: Duration) {
+        let step = if span > Duration::from_secs(300) { LONG_STEP } else { STEP };
         let end = tokio::time::Instant::now() + span;
         while tokio::time::Instant::now() < end {
-            tokio::time::advance(STEP.min(end - tokio::time::Instant::now())).await;
+            tokio::time::advance(step.min(end - tokio::time::Instant::now())).await;
             settle(4).await;
         }
     }
