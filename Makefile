@@ -11,8 +11,8 @@ MAKEFLAGS += --no-print-directory
 TARGET = $(shell packaging/with-zig --target)
 CARGO = packaging/with-zig cargo
 NEXTEST = $(CARGO) nextest run --locked --workspace --target $(TARGET) --profile ci
-# Simulations: many moves of one host, one after another.
-SIMULATIONS = binary(crash) + test(luck::many)
+# Simulations: many moves of one host, one after another, and many at once.
+SIMULATIONS = binary(crash) + test(many::)
 
 .PHONY: help setup demo demo-down test simulate lint e2e shipped crash bench capture deb deb-dev lab-cgroup2
 
@@ -28,7 +28,7 @@ demo-down: ## take the demo's hosts and coordinator away
 test: setup deb-dev ## unit tests, and the suites on lab hosts with packages of the dev profile (T='name' for some)
 	$(NEXTEST) -E 'not ($(SIMULATIONS))' $(T)
 
-simulate: setup deb-dev ## the agent killed at a quarter of all boundaries and at random points; a hundred apps on one host (T='name' for some)
+simulate: setup deb-dev ## the agent killed at a quarter of all boundaries and at random points; a hundred apps, a thousand hosts (T='name' for some)
 	$(NEXTEST) -E '$(SIMULATIONS)' $(T)
 
 lint: setup ## formatting, clippy without warnings, the scripts' syntax

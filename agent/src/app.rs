@@ -66,9 +66,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (stock, stock_damaged) = Stock::open(&config.state_dir).context("cannot read the list of drover's images")?;
     let events_of_link = events.clone();
     events.emit(None, EventKind::AgentStarted, concat!("drover-agent ", env!("CARGO_PKG_VERSION"), " has started"));
-    for said in damaged.into_iter().chain(stock_damaged) {
-        events.emit(None, EventKind::StateSetAside, said);
-    }
+    damaged.into_iter().chain(stock_damaged).for_each(|said| events.emit(None, EventKind::StateSetAside, said));
     unpack::tell_confinement();
     let (handle, reconciler) = Reconciler::open(reconcile::Parts {
         layout,

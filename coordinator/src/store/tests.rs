@@ -12,6 +12,7 @@ use drover_proto::{
 use super::*;
 
 mod certificates;
+mod specs;
 
 pub(crate) struct Temporary {
     dir: tempfile::TempDir,
@@ -384,19 +385,4 @@ async fn numbers_that_a_host_tells_of_are_not_given_again() {
     assert_eq!(t.store.create_rollout(&mono, "ada", "apply", 1, |_| Ok(String::new())).await.unwrap(), 72);
     t.store.see_numbers(&report(u64::MAX, u64::MAX)).await.unwrap();
     assert_eq!(t.store.next_release(&mono).await.unwrap(), 49, "nonsense counts for nothing");
-}
-
-#[tokio::test]
-async fn a_refused_spec_is_kept_until_one_is_accepted() {
-    let t = temporary().await;
-    let id = enrolled(&t.store).await;
-    let refused =
-        async || t.store.host(A).await.unwrap().unwrap().refused.map(|refused| (refused.generation, refused.message));
-    assert_eq!(refused().await, None);
-    t.store.set_refused(&id, 5, "why").await.unwrap();
-    t.store.set_refused(&id, 4, "an older one").await.unwrap();
-    t.store.set_accepted(&id, 4).await.unwrap();
-    assert_eq!(refused().await, Some((5, "why".to_owned())));
-    t.store.set_accepted(&id, 6).await.unwrap();
-    assert_eq!(refused().await, None);
 }

@@ -1,6 +1,6 @@
 //! The rules that every host has when nobody has said anything. Part of `alert`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use super::{AlertRule, Severity};
 use crate::name::AlertName;
@@ -27,13 +27,16 @@ const RULES: [(&str, &str, &str, Severity); 18] = [
     ("unreachable", "host unreachable for 2m", "", Severity::Critical),
 ];
 
-/// All of them.
+/// All of them. They are read once: a coordinator asks for those of each of its hosts again and again.
 pub(super) fn rules() -> BTreeMap<AlertName, AlertRule> {
-    let rule = |(name, when, clear, severity): (&str, &str, &str, Severity)| {
-        let rule = AlertRule { clear: clear.parse().ok(), severity, ..AlertRule::new(when.parse().ok()?) };
-        Some((name.parse().ok()?, rule))
-    };
-    RULES.into_iter().filter_map(rule).collect()
+    static READ: LazyLock<BTreeMap<AlertName, AlertRule>> = LazyLock::new(|| {
+        let rule = |(name, when, clear, severity): (&str, &str, &str, Severity)| {
+            let rule = AlertRule { clear: clear.parse().ok(), severity, ..AlertRule::new(when.parse().ok()?) };
+            Some((name.parse().ok()?, rule))
+        };
+        RULES.into_iter().filter_map(rule).collect()
+    });
+    READ.clone()
 }
 
 #[cfg(test)]
