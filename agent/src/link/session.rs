@@ -1,9 +1,10 @@
 //! One connection: hello, then specs and jobs in, acknowledgements, reports, figures and events out, until it breaks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use drover_proto::{
     MIN_PROTOCOL_VERSION, PROTOCOL_VERSION,
+    alert::AlertStatus,
     code::{self, Code},
     limits,
     name::{AppName, HostId},
@@ -15,7 +16,10 @@ use drover_proto::{
         spec_ack::Outcome as WireOutcome, to_agent::Message as In,
     },
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
@@ -24,8 +28,10 @@ use crate::{desired::Outcome, event::Batch, host::facts, identity::Identity, rep
 
 /// Messages waiting to be sent; then senders wait.
 const OUTBOX_MESSAGES: usize = 64;
-/// A report at most so often: live progress is for people.
+/// A report at most so often: live progress is for people …
 const REPORT_PAUSE: Duration = Duration::from_millis(200);
+/// … who are waiting to be told of other alerts.
+const ALERT_PAUSE: Duration = Duration::from_millis(20);
 /// The first protocol that knows of figures, and of where metrics are.
 const FIGURES_SINCE: u32 = 5;
 /// For the coordinator's first word.
@@ -170,7 +176,8 @@ impl<'a> Session<'a> {
         self.link.connection.send_replace(Some(self.channel.clone()));
         let mut status = self.link.reconcile.status();
         status.mark_changed();
-        let mut next_report = tokio::time::Instant::now();
+        let mut alerts = (self.link.reconcile.status(), Vec::new());
+        let mut reported = None;
         loop {
             tokio::select! {
                 message = self.inbound.message() => match message {
@@ -181,11 +188,11 @@ impl<'a> Session<'a> {
                     Ok(None) => return Err(closed("the coordinator closed the stream")),
                     Err(error) => return Err(judge(&error, true)),
                 },
-                changed = async { tokio::time::sleep_until(next_report).await; status.changed().await } => {
+                changed = to_report(&mut status, &mut alerts, reported) => {
                     if changed.is_err() { return Err(closed("the agent is stopping")); }
-                    let report = self.document(&status.borrow_and_update());
-                    self.report(report).await?;
-                    next_report = tokio::time::Instant::now() + REPORT_PAUSE;
+                    let now = status.borrow_and_update().clone();
+                    self.report(self.document(&now)).await?;
+                    (alerts.1, reported) = (now.alerts.clone(), Some(Instant::now()));
                 }
                 figures = next(&mut self.figures) => self.send(Out::Figures(figures)).await?,
                 newer = self.renewal.next(self.jobs.is_idle()) => if let Some(newer) = newer {
@@ -275,6 +282,24 @@ impl<'a> Session<'a> {
     async fn send(&mut self, message: Out) -> Result<(), End> {
         let closed = |_| End::Closed { was_up: true, why: "the stream closed".to_owned() };
         self.out.send(FromAgent { message: Some(message) }).await.map_err(closed)
+    }
+}
+
+/// Until there is something to report that may be reported; `alerts` as they were at the last time, which was at `reported`.
+async fn to_report(
+    status: &mut watch::Receiver<Arc<HostStatus>>,
+    alerts: &mut (watch::Receiver<Arc<HostStatus>>, Vec<AlertStatus>),
+    reported: Option<Instant>,
+) -> Result<(), watch::error::RecvError> {
+    let pause = |pause: Duration| async move {
+        if let Some(at) = reported {
+            sleep_until(at + pause).await;
+        }
+    };
+    let (alerting, told) = alerts;
+    tokio::select! {
+        changed = async { pause(REPORT_PAUSE).await; status.changed().await } => changed,
+        other = async { pause(ALERT_PAUSE).await; alerting.wait_for(|now| now.alerts != *told).await.map(drop) } => other,
     }
 }
 

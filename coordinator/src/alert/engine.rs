@@ -242,13 +242,13 @@ impl Alerts {
     }
 
     async fn run(self, mut teller: Teller) {
-        let mut tick = tokio::time::interval(TICK);
+        let mut pause = Duration::ZERO;
         let mut hosts_read = Instant::now();
         loop {
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
                 () = self.0.wake.notified() => {}
-                _ = tick.tick() => {}
+                () = tokio::time::sleep(pause) => {}
             }
             let step = async {
                 let _turn = self.0.turn.lock().await;
@@ -271,6 +271,7 @@ impl Alerts {
                 let source = std::error::Error::source(&failed).map(ToString::to_string);
                 error!(error = %failed, source, "alerts");
             }
+            pause = teller.pause(TICK, (self.0.clock)());
         }
     }
 

@@ -32,6 +32,14 @@ pub(super) struct Group {
     pub sent_unix_ms: Option<i64>,
 }
 
+impl Group {
+    /// When what is not told yet may be told; `None`: there is nothing.
+    pub(super) fn due_unix_ms(&self, timing: Timing) -> Option<i64> {
+        let rests_until = self.sent_unix_ms.map_or(i64::MIN, |sent| sent.saturating_add(timing.interval));
+        Some(self.since_unix_ms?.saturating_add(timing.wait).max(rests_until))
+    }
+}
+
 /// What is to be done with a group.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Decision {
@@ -65,9 +73,8 @@ pub(super) fn decide(mut group: Group, seen: &Seen<'_>, timing: Timing, now_ms: 
         group.since_unix_ms = None;
         return repeat(group, seen, timing, now_ms);
     }
-    let since = *group.since_unix_ms.get_or_insert(now_ms);
-    let rests_until = group.sent_unix_ms.map_or(i64::MIN, |sent| sent.saturating_add(timing.interval));
-    if now_ms < since.saturating_add(timing.wait).max(rests_until) && !is_of_the_future(&group, now_ms) {
+    group.since_unix_ms.get_or_insert(now_ms);
+    if group.due_unix_ms(timing).is_some_and(|due| now_ms < due) && !is_of_the_future(&group, now_ms) {
         return Decision::Wait(group);
     }
     let firing = if seen.is_whole { seen.firing.to_vec() } else { new.clone() };

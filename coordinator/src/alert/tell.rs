@@ -1,6 +1,9 @@
 //! Takes every alert along the routes to the groups of its receivers, and stores what `group` decides. Part of `engine`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use aws_lc_rs::rand;
 use drover_proto::{duration::Span, name::NotifierName};
@@ -30,6 +33,8 @@ pub(super) struct Teller {
     lately: BTreeMap<NotifierName, VecDeque<i64>>,
     /// The clock was set: what the store has of the groups is by the one before.
     is_shifted: bool,
+    /// When a group that waits for others to join has waited for long enough, Unix ms.
+    due_unix_ms: Option<i64>,
 }
 
 /// One receiver of one route.
@@ -60,7 +65,7 @@ impl Teller {
             let group = serde_json::from_str(&text).map_err(|_| StoreError::Damaged("what was told of alerts"))?;
             Ok((key, group))
         });
-        Ok(Self { groups: read.collect::<Result<_>>()?, lately: BTreeMap::new(), is_shifted: false })
+        Ok(Self { groups: read.collect::<Result<_>>()?, lately: BTreeMap::new(), is_shifted: false, due_unix_ms: None })
     }
 
     /// The clock was set by so much.
@@ -71,6 +76,17 @@ impl Teller {
         }
         self.lately.values_mut().flatten().for_each(|time| *time += by_ms);
         self.is_shifted = true;
+    }
+
+    /// How long until there is something to decide, if nothing happens; no more than `most`.
+    pub(super) fn pause(&mut self, most: Duration, now_ms: i64) -> Duration {
+        let left =
+            self.due_unix_ms.take().map(|due| Duration::from_millis(due.saturating_sub(now_ms).max(1).unsigned_abs()));
+        left.map_or(most, |left| left.min(most))
+    }
+
+    fn is_due(&mut self, due_unix_ms: Option<i64>) {
+        self.due_unix_ms = self.due_unix_ms.into_iter().chain(due_unix_ms).min();
     }
 
     /// Decides for all groups, and stores it. Answers who has something new.
@@ -115,7 +131,10 @@ impl Teller {
                     (Some(next), Some(line.write(notification)?))
                 }
                 (Decision::Tell(..) | Decision::Forget, _) => (None, None),
-                (Decision::Wait(next), _) => (Some(next), None),
+                (Decision::Wait(next), line) => {
+                    self.is_due(line.and_then(|line| next.due_unix_ms(line.timing)));
+                    (Some(next), None)
+                }
             };
             // Waiting for others to join is not worth a write: after a restart it waits once more.
             let is_shifted = self.is_shifted && group.sent_unix_ms.is_some();
