@@ -253,10 +253,11 @@ fn what_is_changed_by_hand_is_put_right_and_all_of_it_goes_with_the_app() {
     eventually("nginx leads astray", SOON, || (shop_says(host) == Value::Null).then_some(()));
     host.sh("systemctl start drover-agent");
     let put_right = Duration::from_secs(60);
-    eventually("the upstream is put right, and nginx told", put_right, || {
-        (shop_says(host)["port"] == port).then_some(())
+    // In one answer: the next may come from a worker that nginx has not ended yet, and that one leads astray.
+    let says = eventually("the upstream is put right, and nginx told", put_right, || {
+        Some(shop_says(host)).filter(|says| says["port"] == port)
     });
-    assert_eq!(shop_says(host)["pid"], pid, "and nothing else");
+    assert_eq!(says["pid"], pid, "and nothing else");
     host.exec(&["systemctl", "stop", &format!("shop@{port}.service")]).ok();
     eventually("it is started again", SOON, || (shop_says(host)["port"] == port).then_some(()));
     assert_one_instance(host);
