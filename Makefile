@@ -11,8 +11,8 @@ MAKEFLAGS += --no-print-directory
 TARGET = $(shell packaging/with-zig --target)
 CARGO = packaging/with-zig cargo
 NEXTEST = $(CARGO) nextest run --locked --workspace --target $(TARGET) --profile ci
-# Simulations: many moves of one host, one after another, and many at once.
-SIMULATIONS = binary(crash) + test(many::)
+# Simulations: one host's many moves or many deaths, one after another, and many at once.
+SIMULATIONS = binary(crash) + test(many::) + test(whatever_dies)
 
 .PHONY: help setup demo demo-down test simulate lint e2e shipped crash bench capture deb deb-dev lab-cgroup2
 
