@@ -140,9 +140,13 @@ pub struct Family<'t> {
 impl Family<'_> {
     /// One sample.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) -> &mut Self {
+        self.line(labels, &value);
+        self
+    }
+
+    fn line(&mut self, labels: &[(&str, &str)], value: &dyn Display) {
         self.head(labels);
         self.text.put(format_args!(" {value}\n"));
-        self
     }
 
     /// Name and labels.
