@@ -15,6 +15,7 @@ pub mod docker;
 pub mod facts;
 pub mod files;
 pub mod git;
+pub mod interfaces;
 pub mod journal;
 pub mod listeners;
 pub mod nginx;

@@ -2,14 +2,16 @@
 //! collector per source, under node_exporter's name for it; `filesystem` asks the disks. Read anew at every scrape.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read as _},
-    os::fd::OwnedFd,
+    io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{buffer::spare_capacity, io::pread};
 
 use super::text::Text;
 
@@ -25,27 +27,55 @@ mod time;
 /// The kernel counts in hundredths of a second for everybody, whatever it counts in itself.
 pub(super) const TICKS_PER_SECOND: f64 = 100.0;
 /// Of one file; the longest is /proc/interrupts-like, and none of those is read.
-const MAX_BYTES: u64 = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
+/// Of nearly all of them.
+const USUAL_BYTES: usize = 8 << 10;
 
 /// Where `/proc`, `/sys`, `/etc` and `/run` are.
 #[derive(Clone, Debug)]
-pub struct Root(PathBuf);
+pub struct Root {
+    path: PathBuf,
+    kept: Option<Kept>,
+}
+
+/// Files of the kernel that stay open, by their path: read again from their beginning it writes them anew, and to find and to open
+/// them would take nearly as long as that.
+type Kept = Arc<Mutex<BTreeMap<Vec<u8>, Arc<File>>>>;
 
 impl Root {
     /// Under this directory: `/` on a host.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self { path: path.into(), kept: None }
+    }
+    /// For who reads the same files again and again.
+    #[must_use]
+    pub(super) fn keeping(self) -> Self {
+        Self { kept: Some(Kept::default()), ..self }
     }
     /// A path under it; `path` has no `/` at its beginning.
     fn at(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.0.join(path)
+        self.path.join(path)
     }
     /// A whole file. Bytes that are no text are replaced.
     pub(crate) fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
-        let mut bytes = Vec::with_capacity(4096);
-        File::open(self.at(path))?.take(MAX_BYTES).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        self.with(path.as_ref(), whole)
+    }
+    /// Of a file that is kept, or is now; one that has gone since then may be there again.
+    fn with<T>(&self, path: &Path, read: impl Fn(&File) -> io::Result<T>) -> io::Result<T> {
+        let Some(kept) = self.kept.as_ref().filter(|_| is_kept(path)) else {
+            return read(&File::open(self.at(path))?);
+        };
+        let (key, files) = (path.as_os_str().as_bytes(), || kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let there = files().get(key).cloned();
+        if let Some(Ok(text)) = there.map(|file| read(&file)) {
+            return Ok(text);
+        }
+        files().remove(key);
+        let file = Arc::new(File::open(self.at(path))?);
+        let text = read(&file)?;
+        files().insert(key.to_owned(), file);
+        Ok(text)
     }
     pub(super) fn exists(&self, path: impl AsRef<Path>) -> bool {
         self.at(path).exists()
@@ -55,12 +85,7 @@ impl Root {
     }
     /// A file with one word or line; `None` also where the kernel has no answer.
     pub(super) fn line(&self, path: impl AsRef<Path>) -> Option<String> {
-        first_line(File::open(self.at(path)).ok()?)
-    }
-    /// A directory of such files: from it they are found more quickly than by their whole path.
-    pub(super) fn directory(&self, path: impl AsRef<Path>) -> io::Result<Directory> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Directory(rustix::fs::open(self.at(path), flags, Mode::empty())?))
+        self.with(path.as_ref(), first_line).ok()
     }
     /// The names in a directory, in order.
     pub(super) fn names(&self, path: impl AsRef<Path>) -> io::Result<Vec<String>> {
@@ -71,28 +96,36 @@ impl Root {
     }
 }
 
-/// One that is open.
-pub(super) struct Directory(OwnedFd);
+/// Those that are there as long as the kernel, and not more with every interface or group.
+fn is_kept(path: &Path) -> bool {
+    path.starts_with("proc") || path.starts_with("sys/devices/system/clocksource")
+}
 
-impl Directory {
-    /// As of `Root`.
-    pub(super) fn line(&self, name: &str) -> Option<String> {
-        first_line(File::from(rustix::fs::openat(&self.0, name, OFlags::CLOEXEC, Mode::empty()).ok()?))
+/// From the beginning.
+fn whole(file: &File) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    while bytes.len() < MAX_BYTES {
+        bytes.reserve(USUAL_BYTES / 2);
+        let from = bytes.len() as u64;
+        if pread(file, spare_capacity(&mut bytes), from)? == 0 {
+            break;
+        }
     }
+    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// The kernel gives a file of one line at once.
-fn first_line(mut file: File) -> Option<String> {
+fn first_line(file: &File) -> io::Result<String> {
     let mut bytes = [0; 4096];
-    let length = file.read(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(bytes.get(..length)?).trim().to_owned())
+    let length = pread(file, &mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).trim().to_owned())
 }
 
 /// A collector: writes its families, or says why it cannot.
 type Collect = fn(&Root, &mut Text) -> io::Result<()>;
 
 /// By node_exporter's names, in their order.
-const COLLECTORS: [(&str, Collect); 21] = [
+const COLLECTORS: [(&str, Collect); 19] = [
     ("arp", net::arp),
     ("conntrack", sockets::conntrack),
     ("diskstats", disk::diskstats),
@@ -100,8 +133,6 @@ const COLLECTORS: [(&str, Collect); 21] = [
     ("filefd", system::filefd),
     ("loadavg", system::loadavg),
     ("meminfo", memory::meminfo),
-    ("netclass", net::netclass),
-    ("netdev", net::netdev),
     ("netstat", sockets::netstat),
     ("os", system::os),
     ("pressure", system::pressure),
@@ -120,6 +151,7 @@ const COLLECTORS: [(&str, Collect); 21] = [
 #[derive(Default)]
 pub struct Memory {
     processors: cpu::Processors,
+    interfaces: net::Interfaces,
     filesystems: filesystem::Filesystems,
 }
 
@@ -144,13 +176,17 @@ pub fn collect(root: &Root, memory: &mut Memory, before: Option<Outcome>, text: 
     for (name, collect) in COLLECTORS {
         note(name, &mut || collect(root, text));
     }
-    // It sums up every interrupt of every processor: once for both.
-    let mut stat = root.read("proc/stat");
-    note("cpu", &mut || match &mut stat {
-        Ok(stat) => memory.processors.collect(stat, text),
-        Err(error) => Err(std::mem::replace(error, odd("proc/stat"))),
+    // One list for both.
+    let mut devices = Ok(Vec::new());
+    note("netclass", &mut || {
+        devices = memory.interfaces.look(root);
+        devices.as_deref().map(|devices| net::netclass(devices, text)).map_err(again)
     });
-    note("stat", &mut || stat.as_deref().map(|stat| cpu::stat(stat, text)).map_err(|_| odd("proc/stat")));
+    note("netdev", &mut || devices.as_deref().map(|devices| net::netdev(devices, text)).map_err(again));
+    // It sums up every interrupt of every processor: once for both.
+    let stat = root.read("proc/stat");
+    note("cpu", &mut || stat.as_deref().map_err(again).and_then(|stat| memory.processors.collect(stat, text)));
+    note("stat", &mut || stat.as_deref().map(|stat| cpu::stat(stat, text)).map_err(again));
     note("filesystem", &mut || memory.filesystems.collect(root, text));
     let mut durations =
         text.gauge("node_scrape_collector_duration_seconds", "node_exporter: Duration of a collector scrape.");
@@ -161,6 +197,11 @@ pub fn collect(root: &Root, memory: &mut Memory, before: Option<Outcome>, text: 
     for (name, _, is_good) in &outcomes {
         successes.sample(&[("collector", name)], u8::from(*is_good));
     }
+}
+
+/// The same error, for each who needed what could not be read.
+fn again(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
 }
 
 /// What the kernel wrote is not what it writes.

@@ -1,9 +1,13 @@
-//! Network interfaces: `/proc/net/dev`, `/sys/class/net`, `/proc/net/arp`. Collectors of `node`.
+//! Network interfaces: what the kernel lists of them, the few files that only `/sys/class/net` has, and `/proc/net/arp`. Collectors of
+//! `node`.
 
 use std::{collections::BTreeMap, io};
 
-use super::{Directory, Root, odd};
-use crate::metrics::text::{Kind, Text};
+use super::Root;
+use crate::{
+    host::interfaces::{self, Interface},
+    metrics::text::{Kind, Text},
+};
 
 pub(super) fn arp(root: &Root, text: &mut Text) -> io::Result<()> {
     let arp = root.read("proc/net/arp")?;
@@ -20,26 +24,6 @@ pub(super) fn arp(root: &Root, text: &mut Text) -> io::Result<()> {
     Ok(())
 }
 
-/// The columns of `/proc/net/dev`.
-const COLUMNS: [&str; 16] = [
-    "receive_bytes",
-    "receive_packets",
-    "receive_errs",
-    "receive_drop",
-    "receive_fifo",
-    "receive_frame",
-    "receive_compressed",
-    "receive_multicast",
-    "transmit_bytes",
-    "transmit_packets",
-    "transmit_errs",
-    "transmit_drop",
-    "transmit_fifo",
-    "transmit_colls",
-    "transmit_carrier",
-    "transmit_compressed",
-];
-
 /// Bytes received and sent by all interfaces but loopback.
 pub(in crate::metrics) fn moved(root: &Root) -> Option<(u64, u64)> {
     let dev = root.read("proc/net/dev").ok()?;
@@ -50,109 +34,181 @@ pub(in crate::metrics) fn moved(root: &Root) -> Option<(u64, u64)> {
     }))
 }
 
-pub(super) fn netdev(root: &Root, text: &mut Text) -> io::Result<()> {
-    let dev = root.read("proc/net/dev")?;
-    let rows: Vec<(&str, Vec<u64>)> = dev
-        .lines()
-        .skip(2)
-        .filter_map(|line| {
-            // An alias may have a colon in its name; the last one ends it.
-            let (device, numbers) = line.rsplit_once(':')?;
-            let numbers = numbers.split_ascii_whitespace().filter_map(|word| word.parse().ok());
-            Some((device.trim(), numbers.collect()))
-        })
-        .collect();
-    if rows.is_empty() {
-        return Err(odd("proc/net/dev"));
-    }
-    for (index, column) in COLUMNS.iter().enumerate() {
-        let (name, help) = (format!("node_network_{column}_total"), format!("Network device statistic {column}."));
-        let mut family = text.counter(&name, &help);
-        for (device, numbers) in &rows {
-            if let Some(number) = numbers.get(index) {
-                family.sample(&[("device", device)], number);
-            }
-        }
-    }
-    let help = "Network device statistic receive_nohandler.";
-    let mut family = text.counter("node_network_receive_nohandler_total", help);
-    for (device, _) in &rows {
-        if let Some(number) = root.line(format!("sys/class/net/{device}/statistics/rx_nohandler")).and_then(number) {
-            family.sample(&[("device", device)], number);
-        }
-    }
-    Ok(())
+/// What is told of one interface: what the kernel lists of it, and what only its files have.
+pub(super) struct Device {
+    interface: Interface,
+    own: Own,
+    /// In files that change by themselves: megabits a second, which some drivers say as -1, and `full` or `half`.
+    speed: Option<i64>,
+    duplex: String,
 }
 
-/// Files of an interface with one number, by the name of their family.
-const PROPERTIES: [(&str, &str); 13] = [
-    ("address_assign_type", "addr_assign_type"),
-    ("carrier", "carrier"),
-    ("device_id", "dev_id"),
-    ("dormant", "dormant"),
-    ("flags", "flags"),
-    ("iface_id", "ifindex"),
-    ("iface_link", "iflink"),
-    ("iface_link_mode", "link_mode"),
-    ("mtu_bytes", "mtu"),
-    ("name_assign_type", "name_assign_type"),
-    ("net_dev_group", "netdev_group"),
-    ("protocol_type", "type"),
-    ("transmit_queue_length", "tx_queue_len"),
+/// What stays as it is as long as an interface keeps its number, name and address.
+#[derive(Clone, Copy, Default)]
+struct Own {
+    address_assigned: Option<i64>,
+    device: Option<i64>,
+    name_assigned: Option<i64>,
+}
+
+/// Lists them, and remembers what stays.
+#[derive(Default)]
+pub struct Interfaces(BTreeMap<(i32, String, String), Own>);
+
+impl Interfaces {
+    pub(super) fn look(&mut self, root: &Root) -> io::Result<Vec<Device>> {
+        let devices: Vec<Device> = interfaces::list()?.into_iter().map(|one| self.device(root, one)).collect();
+        self.0 = devices.iter().map(|device| (device.key(), device.own)).collect();
+        Ok(devices)
+    }
+
+    pub(super) fn device(&self, root: &Root, interface: Interface) -> Device {
+        // One that has just gone has no files.
+        let at = format!("sys/class/net/{}", interface.name);
+        let line = |file: &str| root.line(format!("{at}/{file}"));
+        let mut device = Device { interface, own: Own::default(), speed: None, duplex: String::new() };
+        device.own = self.0.get(&device.key()).copied().unwrap_or_else(|| Own {
+            address_assigned: line("addr_assign_type").and_then(number),
+            device: line("dev_id").and_then(number),
+            name_assigned: line("name_assign_type").and_then(number),
+        });
+        // The driver has no answer for one that is down, and for loopback never.
+        if device.is_up() && device.interface.flags & flag(libc::IFF_LOOPBACK) == 0 {
+            device.speed = line("speed").and_then(number);
+            device.duplex = line("duplex").unwrap_or_default();
+        }
+        device
+    }
+}
+
+impl Device {
+    fn key(&self) -> (i32, String, String) {
+        (self.interface.index, self.interface.name.clone(), self.interface.address.clone())
+    }
+    /// Somebody wants it up, whatever its state.
+    fn is_up(&self) -> bool {
+        self.interface.flags & flag(libc::IFF_UP) != 0
+    }
+    /// Those that were set, as `/sys` has them; not those that say how it is just now.
+    fn flags(&self) -> u32 {
+        let Interface { flags, promiscuous, all_groups, .. } = &self.interface;
+        let now = flag(libc::IFF_RUNNING) | flag(libc::IFF_LOWER_UP) | flag(libc::IFF_DORMANT);
+        let asked = [(libc::IFF_PROMISC, promiscuous), (libc::IFF_ALLMULTI, all_groups)];
+        asked.into_iter().fold(flags & !now, |flags, (one, asked)| match asked {
+            Some(0) => flags & !flag(one),
+            Some(_) => flags | flag(one),
+            None => flags,
+        })
+    }
+    fn state(&self) -> &'static str {
+        match i32::from(self.interface.state) {
+            libc::IF_OPER_NOTPRESENT => "notpresent",
+            libc::IF_OPER_DOWN => "down",
+            libc::IF_OPER_LOWERLAYERDOWN => "lowerlayerdown",
+            libc::IF_OPER_TESTING => "testing",
+            libc::IF_OPER_DORMANT => "dormant",
+            libc::IF_OPER_UP => "up",
+            _ => "unknown",
+        }
+    }
+}
+
+fn flag(flag: libc::c_int) -> u32 {
+    flag.cast_unsigned()
+}
+
+/// The columns of `/proc/net/dev`, each the sum of these of the kernel's counts.
+const COLUMNS: [(&str, &[usize]); 17] = [
+    ("receive_bytes", &[2]),
+    ("receive_packets", &[0]),
+    ("receive_errs", &[4]),
+    ("receive_drop", &[6, 15]),
+    ("receive_fifo", &[14]),
+    ("receive_frame", &[10, 11, 12, 13]),
+    ("receive_compressed", &[21]),
+    ("receive_multicast", &[8]),
+    ("transmit_bytes", &[3]),
+    ("transmit_packets", &[1]),
+    ("transmit_errs", &[5]),
+    ("transmit_drop", &[7]),
+    ("transmit_fifo", &[18]),
+    ("transmit_colls", &[9]),
+    ("transmit_carrier", &[16, 17, 19, 20]),
+    ("transmit_compressed", &[22]),
+    ("receive_nohandler", &[23]),
 ];
-const COUNTED: [(&str, &str); 3] = [
-    ("carrier_changes_total", "carrier_changes"),
-    ("carrier_down_changes_total", "carrier_down_count"),
-    ("carrier_up_changes_total", "carrier_up_count"),
-];
+
+pub(super) fn netdev(devices: &[Device], text: &mut Text) {
+    for (column, counts) in COLUMNS {
+        let (name, help) = (format!("node_network_{column}_total"), format!("Network device statistic {column}."));
+        let mut family = text.counter(&name, &help);
+        for Device { interface, .. } in devices {
+            let sum = counts.iter().filter_map(|index| interface.counts.get(*index));
+            family.sample(&[("device", &interface.name)], sum.fold(0_u64, |sum, count| sum.wrapping_add(*count)));
+        }
+    }
+}
+
 /// Megabits a second.
 const SPEED_BYTES: i64 = 1_000_000 / 8;
 
-pub(super) fn netclass(root: &Root, text: &mut Text) -> io::Result<()> {
-    // `bonding_masters` is a file among them.
-    let names = root.names("sys/class/net")?;
-    let open = |device: &String| Some((device.clone(), root.directory(format!("sys/class/net/{device}")).ok()?));
-    let devices: Vec<(String, Directory)> = names.iter().filter_map(open).collect();
-    let mut property = |kind: Kind, (name, file): (&str, &str)| {
+/// Of one device; `None`: it has none.
+type Property = fn(&Device) -> Option<i64>;
+
+/// Under the names that its files have with node_exporter.
+const PROPERTIES: [(&str, Property); 13] = [
+    ("address_assign_type", |device| device.own.address_assigned),
+    ("carrier", |device| device.is_up().then(|| device.interface.carrier.into())),
+    ("device_id", |device| device.own.device),
+    ("dormant", |device| device.is_up().then(|| i64::from(device.interface.flags & flag(libc::IFF_DORMANT) != 0))),
+    ("flags", |device| Some(device.flags().into())),
+    ("iface_id", |device| Some(device.interface.index.into())),
+    ("iface_link", |device| Some(device.interface.link.into())),
+    ("iface_link_mode", |device| Some(device.interface.link_mode.into())),
+    ("mtu_bytes", |device| Some(device.interface.mtu.into())),
+    ("name_assign_type", |device| device.own.name_assigned),
+    ("net_dev_group", |device| Some(device.interface.group.into())),
+    ("protocol_type", |device| Some(device.interface.hardware.into())),
+    ("transmit_queue_length", |device| Some(device.interface.transmit_queue.into())),
+];
+const COUNTED: [(&str, Property); 3] = [
+    ("carrier_changes_total", |device| device.interface.carrier_changes[0].map(i64::from)),
+    ("carrier_down_changes_total", |device| device.interface.carrier_changes[2].map(i64::from)),
+    ("carrier_up_changes_total", |device| device.interface.carrier_changes[1].map(i64::from)),
+];
+const SPEED: (&str, Property) = ("speed_bytes", |device| Some(device.speed?.saturating_mul(SPEED_BYTES)));
+
+pub(super) fn netclass(devices: &[Device], text: &mut Text) {
+    let mut property = |kind: Kind, (name, of): (&str, Property)| {
         let (full, help) = (format!("node_network_{name}"), format!("Network device property: {name}"));
         let mut family = text.family(kind, &full, &help);
-        for (device, files) in &devices {
-            if let Some(number) = files.line(file).and_then(number) {
-                family.sample(&[("device", device)], number);
+        for device in devices {
+            if let Some(number) = of(device) {
+                family.sample(&[("device", &device.interface.name)], number);
             }
         }
     };
     PROPERTIES.into_iter().for_each(|one| property(Kind::Gauge, one));
     COUNTED.into_iter().for_each(|one| property(Kind::Counter, one));
-    let mut speed = text.gauge("node_network_speed_bytes", "Network device property: speed_bytes");
-    for (device, files) in &devices {
-        if let Some(megabits) = files.line("speed").and_then(number) {
-            speed.sample(&[("device", device)], megabits.saturating_mul(SPEED_BYTES));
-        }
-    }
-    // Nothing where the driver has no answer, or the interface has just gone.
-    let word = |files: &Directory, file: &str| files.line(file).unwrap_or_default();
-    let states: Vec<String> = devices.iter().map(|(_, files)| word(files, "operstate")).collect();
+    property(Kind::Gauge, SPEED);
     let help = "Non-numeric data from /sys/class/net/<iface>, value is always 1.";
     let mut info = text.gauge("node_network_info", help);
-    for ((device, files), state) in devices.iter().zip(&states) {
-        let [address, broadcast, duplex, alias] =
-            ["address", "broadcast", "duplex", "ifalias"].map(|file| word(files, file));
+    for device in devices {
+        let Interface { name, address, broadcast, alias, .. } = &device.interface;
         let labels = [
             ("address", address.as_str()),
-            ("broadcast", &broadcast),
-            ("device", device),
-            ("duplex", &duplex),
-            ("ifalias", &alias),
-            ("operstate", state),
+            ("broadcast", broadcast),
+            ("device", name),
+            ("duplex", &device.duplex),
+            ("ifalias", alias),
+            ("operstate", device.state()),
         ];
         info.sample(&labels, 1);
     }
     let mut up = text.gauge("node_network_up", "Value is 1 if operstate is 'up', 0 otherwise.");
-    for ((device, _), state) in devices.iter().zip(&states) {
-        up.sample(&[("device", device)], u8::from(state == "up"));
+    for device in devices {
+        up.sample(&[("device", &device.interface.name)], u8::from(device.state() == "up"));
     }
-    Ok(())
 }
 
 fn number(line: String) -> Option<i64> {

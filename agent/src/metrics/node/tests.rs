@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use super::*;
-use crate::metrics::text::{Format, Text};
+use crate::{
+    host::interfaces::Interface,
+    metrics::text::{Format, Text},
+};
 
 fn root(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
     let dir = tempfile::tempdir().unwrap();
@@ -106,37 +109,52 @@ fn memory_is_told_by_the_kernels_own_names() {
 
 #[test]
 fn the_network_is_told_interface_by_interface() {
-    let dev = "Inter-|   Receive\n face |bytes\n    lo: 10 1 0 0 0 0 0 0 10 1 0 0 0 0 0 0\n\
-               eth0:0:1500 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";
-    let files = [("proc/net/dev", dev), ("sys/class/net/lo/statistics/rx_nohandler", "3\n")];
-    told(
-        net::netdev,
-        &files,
-        &[
-            "node_network_receive_bytes_total{device=\"eth0:0\"} 1500",
-            "node_network_transmit_compressed_total{device=\"eth0:0\"} 16",
-            "node_network_receive_nohandler_total{device=\"lo\"} 3",
-        ],
-    );
-    let files = [
-        ("sys/class/net/bonding_masters", "\n"),
-        ("sys/class/net/eth0/flags", "0x1003\n"),
+    let interface = |name: &str, index| Interface {
+        name: name.to_owned(),
+        index,
+        link: index,
+        // Up, has a carrier, and is asked for all packets, though not by its flags.
+        flags: 0x1_1003,
+        promiscuous: Some(1),
+        carrier: 1,
+        carrier_changes: [Some(2), Some(1), None],
+        alias: "a \"line\"".to_owned(),
+        state: 6,
+        counts: std::array::from_fn(|at| 1 << at),
+        ..Interface::default()
+    };
+    let (_dir, root) = root(&[
         ("sys/class/net/eth0/speed", "-1\n"),
-        ("sys/class/net/eth0/operstate", "up\n"),
-        ("sys/class/net/eth0/ifalias", "a \"line\"\n"),
-        ("sys/class/net/eth0/carrier_changes", "2\n"),
-    ];
-    told(
-        net::netclass,
-        &files,
-        &[
-            "node_network_flags{device=\"eth0\"} 4099",
-            "node_network_speed_bytes{device=\"eth0\"} -125000",
-            "node_network_up{device=\"eth0\"} 1",
-            "node_network_carrier_changes_total{device=\"eth0\"} 2",
-            "node_network_info{address=\"\",broadcast=\"\",device=\"eth0\",duplex=\"\",ifalias=\"a \\\"line\\\"\",operstate=\"up\"} 1",
-        ],
-    );
+        ("sys/class/net/eth0/dev_id", "0x10\n"),
+        ("sys/class/net/lo/speed", "10\n"),
+    ]);
+    let interfaces = net::Interfaces::default();
+    let loopback = Interface { flags: 0x49, state: 0, ..interface("lo", 1) };
+    let devices = [interfaces.device(&root, interface("eth0", 2)), interfaces.device(&root, loopback)];
+    let mut text = Text::new(Format::Prometheus, 0);
+    net::netdev(&devices, &mut text);
+    net::netclass(&devices, &mut text);
+    let text = text.finish();
+    for expected in [
+        "node_network_receive_bytes_total{device=\"eth0\"} 4",
+        "node_network_receive_drop_total{device=\"eth0\"} 32832",
+        "node_network_receive_frame_total{device=\"eth0\"} 15360",
+        "node_network_transmit_carrier_total{device=\"eth0\"} 1769472",
+        "node_network_receive_nohandler_total{device=\"lo\"} 8388608",
+        "node_network_flags{device=\"eth0\"} 4355",
+        "node_network_carrier{device=\"eth0\"} 1",
+        "node_network_dormant{device=\"eth0\"} 0",
+        "node_network_device_id{device=\"eth0\"} 16",
+        "node_network_iface_link{device=\"eth0\"} 2",
+        "node_network_speed_bytes{device=\"eth0\"} -125000",
+        "node_network_up{device=\"eth0\"} 1",
+        "node_network_up{device=\"lo\"} 0",
+        "node_network_carrier_changes_total{device=\"eth0\"} 2",
+        "node_network_info{address=\"\",broadcast=\"\",device=\"eth0\",duplex=\"\",ifalias=\"a \\\"line\\\"\",operstate=\"up\"} 1",
+    ] {
+        assert!(text.lines().any(|line| line == expected), "{expected} is not in {text}");
+    }
+    assert!(!text.contains("carrier_down_changes") && !text.contains("speed_bytes{device=\"lo\"}"), "{text}");
     let arp =
         "IP address HW type Flags HW address Mask Device\n10.0.0.1 0x1 0x2 aa * eth0\n10.0.0.2 0x1 0x2 bb * eth0\n";
     told(net::arp, &[("proc/net/arp", arp)], &["node_arp_entries{device=\"eth0\"} 2"]);
@@ -226,7 +244,7 @@ fn the_real_host_is_told_whole() {
     let mut successes = BTreeSet::new();
     for format in [Format::Prometheus, Format::OpenMetrics] {
         let mut text = Text::new(format, 0);
-        collect(&Root::new("/"), &mut Memory::default(), None, &mut text);
+        collect(&Root::new("/").keeping(), &mut Memory::default(), None, &mut text);
         let text = text.finish();
         let (mut families, mut seen, mut family) = (BTreeSet::new(), BTreeSet::new(), "");
         for line in text.lines() {
@@ -254,28 +272,42 @@ fn the_real_host_is_told_whole() {
 
 #[test]
 fn what_vanishes_while_it_is_read_is_left_out() {
-    let (dir, root) = root(&[("sys/class/net/eth0/mtu", "1500\n"), ("sys/class/net/eth0/operstate", "up\n")]);
-    let at = dir.path().join("sys/class/net");
+    let (dir, root) = root(&[]);
+    let at = dir.path().join("sys/class/net/veth1");
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(std::sync::atomic::Ordering::Relaxed) {
-                for name in ["veth1", "veth2"] {
-                    fs::create_dir(at.join(name)).unwrap();
-                    for file in ["mtu", "operstate", "ifindex"] {
-                        fs::write(at.join(name).join(file), "7\n").unwrap();
-                    }
-                    fs::remove_dir_all(at.join(name)).unwrap();
+                fs::create_dir_all(&at).unwrap();
+                for file in ["speed", "duplex", "dev_id"] {
+                    fs::write(at.join(file), "7\n").unwrap();
                 }
+                fs::remove_dir_all(&at).unwrap();
             }
         });
         for _ in 0..500 {
+            let interface = Interface { name: "veth1".to_owned(), flags: 1, mtu: 1500, ..Interface::default() };
+            let device = net::Interfaces::default().device(&root, interface);
             let mut text = Text::new(Format::Prometheus, 0);
-            net::netclass(&root, &mut text).unwrap();
+            net::netclass(&[device], &mut text);
             let text = text.finish();
-            assert!(text.contains("node_network_mtu_bytes{device=\"eth0\"} 1500\n"), "{text}");
-            assert!(text.contains("node_network_up{device=\"eth0\"} 1\n"), "{text}");
+            assert!(text.contains("node_network_mtu_bytes{device=\"veth1\"} 1500\n"), "{text}");
         }
         over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+#[test]
+fn what_is_kept_open_is_read_anew_and_may_go_and_come_back() {
+    let (dir, root) = root(&[("proc/loadavg", "1 2 3\n"), ("etc/os-release", "a\n")]);
+    let (root, at) = (root.keeping(), dir.path().join("proc/loadavg"));
+    assert_eq!(root.read("proc/loadavg").unwrap(), "1 2 3\n");
+    fs::write(&at, "4 5 6 7\n").unwrap();
+    assert_eq!(root.read("proc/loadavg").unwrap(), "4 5 6 7\n");
+    assert_eq!(root.line("proc/loadavg").unwrap(), "4 5 6 7");
+    assert_eq!(root.read("proc/none").unwrap_err().kind(), io::ErrorKind::NotFound);
+    // What is no file of the kernel is found anew.
+    assert_eq!(root.read("etc/os-release").unwrap(), "a\n");
+    fs::rename(&at, dir.path().join("etc/os-release")).unwrap();
+    assert_eq!(root.read("etc/os-release").unwrap(), "4 5 6 7\n");
 }
