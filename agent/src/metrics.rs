@@ -68,7 +68,7 @@ impl Metrics {
         is_connected: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
         Self {
-            root: Root::new("/"),
+            root: Root::new("/").keeping(),
             memory: Mutex::default(),
             units: systemd.map(|(systemd, table)| Units::new(systemd, table).into()),
             containers: Containers::new(engine).into(),
@@ -108,24 +108,20 @@ impl Source for Metrics {
         let (units, of_units) = self.units(&status, format).await;
         let containers = self.containers.lock().await.look(&self.root).await;
         let (standings, is_connected) = ((self.standings)(), (self.is_connected)());
-        // Reads files, and waits for a moment where a file system hangs.
-        let write = move || {
-            let mut text = Text::new(format, USUAL_BYTES);
-            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-            node::collect(&self.root, &mut memory, of_units, &mut text);
-            drop(memory);
-            if let Some(units) = units {
-                units::write(&self.root, &units, &mut text);
-            }
-            containers::write(&self.root, &containers, &mut text);
-            own::apps(&status, &mut text);
-            own::checks(&standings, &mut text);
-            own::alerts(&status, &mut text);
-            own::agent(&status, is_connected, &mut text);
-            process::write(&mut text);
-            finish(text.finish())
-        };
-        tokio::task::spawn_blocking(write).await.ok()
+        // All of it in this turn, which takes less than waking another thread twice: the kernel writes these files from memory. Only
+        // where a file system may hang `filesystem` waits, and lets the other tasks go on meanwhile.
+        let mut text = Text::new(format, USUAL_BYTES);
+        node::collect(&self.root, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner), of_units, &mut text);
+        if let Some(units) = units {
+            units::write(&self.root, &units, &mut text);
+        }
+        containers::write(&self.root, &containers, &mut text);
+        own::apps(&status, &mut text);
+        own::checks(&standings, &mut text);
+        own::alerts(&status, &mut text);
+        own::agent(&status, is_connected, &mut text);
+        process::write(&mut text);
+        Some(finish(text.finish()))
     }
 }
 

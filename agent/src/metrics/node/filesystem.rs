@@ -172,7 +172,8 @@ impl Filesystems {
             forget(&self.asked, point);
             return Err(hangs());
         }
-        let answer = worker.answers.recv_timeout(ANSWERS_WITHIN).map_err(|_| {
+        // Where tasks run they go on elsewhere.
+        let answer = tokio::task::block_in_place(|| worker.answers.recv_timeout(ANSWERS_WITHIN)).map_err(|_| {
             tracing::warn!(?point, "the file system does not answer; it is asked again when it has");
             *patience = patience.saturating_sub(begun.elapsed());
             hangs()
