@@ -106,16 +106,17 @@ impl Source for Metrics {
     ) -> Option<T> {
         let status = self.status.borrow().clone();
         let (units, of_units) = self.units(&status, format).await;
-        let containers = self.containers.lock().await.look(&self.root).await;
+        let version = cgroup::Version::of(&self.root);
+        let containers = self.containers.lock().await.look(&self.root, version).await;
         let (standings, is_connected) = ((self.standings)(), (self.is_connected)());
         // All of it in this turn, which takes less than waking another thread twice: the kernel writes these files from memory. Only
         // where a file system may hang `filesystem` waits, and lets the other tasks go on meanwhile.
         let mut text = Text::new(format, USUAL_BYTES);
         node::collect(&self.root, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner), of_units, &mut text);
         if let Some(units) = units {
-            units::write(&self.root, &units, &mut text);
+            units::write(&self.root, version, &units, &mut text);
         }
-        containers::write(&self.root, &containers, &mut text);
+        containers::write(&self.root, version, &containers, &mut text);
         own::apps(&status, &mut text);
         own::checks(&standings, &mut text);
         own::alerts(&status, &mut text);

@@ -1,5 +1,6 @@
 //! CPU and time of one scrape, beside prometheus-node-exporter with those of its collectors whose names the agent serves; in turn on
-//! one host, over one connection each, uncompressed.
+//! one host, over one connection each, uncompressed. Between them the agent's page that says nothing: what a question and an answer
+//! take on this machine by themselves.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -72,8 +73,9 @@ pub fn measure() -> String {
     ];
     let mut connections = subjects.each_ref().map(|(_, port)| Connection::to(host, *port));
     for connection in &mut connections {
-        connection.scrape();
+        connection.get("/metrics");
     }
+    let mut nothing = Samples::default();
     let (mut cpu, mut times) = ([Samples::default(), Samples::default()], [Samples::default(), Samples::default()]);
     let mut bytes = [0, 0];
     for _ in 0..setting("BENCH_ROUNDS", 10) {
@@ -82,10 +84,16 @@ pub fn measure() -> String {
             for _ in 0..IN_A_ROUND {
                 std::thread::sleep(APART);
                 let begun = Instant::now();
-                bytes[index] = connections[index].scrape();
+                bytes[index] = connections[index].get("/metrics");
                 times[index].add(begun.elapsed().as_secs_f64() * 1000.0);
             }
             cpu[index].add((subject.cpu_seconds() - before) * 1000.0 / f64::from(IN_A_ROUND));
+        }
+        for _ in 0..IN_A_ROUND {
+            std::thread::sleep(APART);
+            let begun = Instant::now();
+            connections[0].get("/");
+            nothing.add(begun.elapsed().as_secs_f64() * 1000.0);
         }
     }
     let ratio = cpu[0].median() / cpu[1].median();
@@ -103,6 +111,8 @@ pub fn measure() -> String {
     let [ours, theirs] = [times.next().unwrap_or_default(), times.next().unwrap_or_default()];
     table.push_str(&format!("| time, ms, median (least-most) | {} | {} | |\n", ours.0, theirs.0));
     table.push_str(&format!("| time, ms, p99 | {:.2} | {:.2} | |\n", ours.1, theirs.1));
+    let (median, p99) = (nothing.spread(2), nothing.percentile(99.0));
+    table.push_str(&format!("| a page that says nothing, ms, median (least-most); p99 | {median}; {p99:.2} | | |\n"));
     table
 }
 
@@ -122,8 +132,8 @@ impl Connection {
     }
 
     /// Bytes of the body.
-    fn scrape(&mut self) -> usize {
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nAccept: text/plain\r\n\r\n", self.host);
+    fn get(&mut self, path: &str) -> usize {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/plain\r\n\r\n", self.host);
         self.stream.get_mut().write_all(request.as_bytes()).expect("a request");
         let (mut length, mut is_chunked) = (0, false);
         loop {

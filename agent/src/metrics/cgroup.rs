@@ -14,26 +14,37 @@ pub(super) struct Usage {
     pub(super) working_set_bytes: Option<u64>,
 }
 
-/// Of the group at this path of the hierarchy, e.g. `/system.slice/mono-api.service`. One that is gone uses nothing.
-pub(super) fn usage(root: &Root, path: &str) -> Usage {
-    let path = path.trim_start_matches('/');
-    if path.is_empty() || path.split('/').any(|part| part == "..") {
-        return Usage::default();
+/// Which version the host has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Version {
+    One,
+    Two,
+}
+
+impl Version {
+    pub(super) fn of(root: &Root) -> Self {
+        if root.exists(format!("{MOUNT}/cgroup.controllers")) { Self::Two } else { Self::One }
     }
-    if is_v2(root) { v2(root, path) } else { v1(root, path) }
-}
 
-pub(super) fn is_v2(root: &Root) -> bool {
-    root.exists(format!("{MOUNT}/cgroup.controllers"))
-}
+    /// Of the group at this path of the hierarchy, e.g. `/system.slice/mono-api.service`. One that is gone uses nothing.
+    pub(super) fn usage(self, root: &Root, path: &str) -> Usage {
+        let path = path.trim_start_matches('/');
+        if path.is_empty() || path.split('/').any(|part| part == "..") {
+            return Usage::default();
+        }
+        match self {
+            Self::One => v1(root, path),
+            Self::Two => v2(root, path),
+        }
+    }
 
-/// Where the groups of a controller lie.
-pub(super) fn hierarchies(root: &Root) -> [String; 2] {
-    // Where controllers are mounted together each still has its own name, as a link.
-    if is_v2(root) {
-        [MOUNT.to_owned(), MOUNT.to_owned()]
-    } else {
-        [format!("{MOUNT}/memory"), format!("{MOUNT}/cpuacct")]
+    /// Where the groups of memory and of CPU time lie.
+    pub(super) fn hierarchies(self) -> [String; 2] {
+        match self {
+            // Where controllers are mounted together each still has its own name, as a link.
+            Self::One => [format!("{MOUNT}/memory"), format!("{MOUNT}/cpuacct")],
+            Self::Two => [MOUNT.to_owned(), MOUNT.to_owned()],
+        }
     }
 }
 
@@ -48,7 +59,7 @@ fn v2(root: &Root, path: &str) -> Usage {
 }
 
 fn v1(root: &Root, path: &str) -> Usage {
-    let [memory_at, cpu_at] = hierarchies(root);
+    let [memory_at, cpu_at] = Version::One.hierarchies();
     let memory = root.line(format!("{memory_at}/{path}/memory.usage_in_bytes")).and_then(|line| line.parse().ok());
     let inactive = || keyed(&root.read(format!("{memory_at}/{path}/memory.stat")).ok()?, "total_inactive_file");
     let ns: Option<u64> = root.line(format!("{cpu_at}/{path}/cpuacct.usage")).and_then(|line| line.parse().ok());
@@ -99,10 +110,10 @@ mod tests {
             ("memory/system.slice/a.service/memory.stat", "inactive_file 9\ntotal_inactive_file 1024\n"),
         ]);
         let expected = Usage { cpu_seconds: Some(2.5), memory_bytes: Some(4096), working_set_bytes: Some(3072) };
-        assert_eq!(usage(&v2.1, "/system.slice/a.service"), expected);
-        assert_eq!(usage(&v1.1, "/system.slice/a.service"), expected);
+        assert_eq!(Version::of(&v2.1).usage(&v2.1, "/system.slice/a.service"), expected);
+        assert_eq!(Version::of(&v1.1).usage(&v1.1, "/system.slice/a.service"), expected);
         for gone in ["/system.slice/b.service", "", "/", "/../system.slice/a.service"] {
-            assert_eq!(usage(&v2.1, gone), Usage::default(), "{gone}");
+            assert_eq!(Version::Two.usage(&v2.1, gone), Usage::default(), "{gone}");
         }
     }
 }

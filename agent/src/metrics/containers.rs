@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, time::Duration}
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    cgroup,
+    cgroup::{Usage, Version},
     node::Root,
     text::{Kind, Text},
 };
@@ -51,9 +51,9 @@ impl Containers {
     }
 
     /// Looks at those that run.
-    pub(super) async fn look(&mut self, root: &Root) -> Seen {
+    pub(super) async fn look(&mut self, root: &Root, version: Version) -> Seen {
         // The kernel lists them from its memory: quicker than a thread is woken.
-        let groups = groups(root);
+        let groups = groups(root, version);
         self.known.retain(|id, known| groups.iter().any(|group| group.id == *id && group.inode == known.inode));
         self.learn(&groups).await;
         let name = |group: Group| Some((group.path, self.known.get(&group.id)?.container.clone()?));
@@ -87,8 +87,8 @@ impl Containers {
 }
 
 /// The control groups of containers, in the order of their ids.
-fn groups(root: &Root) -> Vec<Group> {
-    let [hierarchy, _] = cgroup::hierarchies(root);
+fn groups(root: &Root, version: Version) -> Vec<Group> {
+    let [hierarchy, _] = version.hierarchies();
     let mut groups = Vec::new();
     for place in PLACES {
         let names = root.names(format!("{hierarchy}/{place}")).unwrap_or_default();
@@ -110,15 +110,15 @@ fn groups(root: &Root) -> Vec<Group> {
 }
 
 /// Path of the control group, whose it is, what it uses.
-type Row<'s> = (&'s str, &'s RunningContainer, cgroup::Usage);
+type Row<'s> = (&'s str, &'s RunningContainer, Usage);
 
 fn labels<'r>((path, container, _): &'r Row<'_>) -> [(&'static str, &'r str); 3] {
     [("id", path), ("image", &container.image), ("name", &container.name)]
 }
 
-pub(super) fn write(root: &Root, seen: &Seen, text: &mut Text) {
+pub(super) fn write(root: &Root, version: Version, seen: &Seen, text: &mut Text) {
     let rows: Vec<Row<'_>> =
-        seen.0.iter().map(|(path, container)| (path.as_str(), container, cgroup::usage(root, path))).collect();
+        seen.0.iter().map(|(path, container)| (path.as_str(), container, version.usage(root, path))).collect();
     let mut column = |kind, name, help, value: fn(&Row<'_>) -> Option<f64>| {
         text.column((kind, name, help), &rows, labels, value);
     };
@@ -157,7 +157,8 @@ mod tests {
             std::fs::create_dir_all(dir.path().join("sys/fs/cgroup").join(group)).unwrap();
         }
         std::fs::write(dir.path().join("sys/fs/cgroup/cgroup.controllers"), "cpu memory\n").unwrap();
-        let found: Vec<_> = groups(&Root::new(dir.path())).into_iter().map(|group| (group.id, group.path)).collect();
+        let found: Vec<_> =
+            groups(&Root::new(dir.path()), Version::Two).into_iter().map(|group| (group.id, group.path)).collect();
         let expected = [(a.clone(), format!("/system.slice/docker-{a}.scope")), (b.clone(), format!("/docker/{b}"))];
         assert_eq!(found, expected);
     }

@@ -11,7 +11,7 @@ use std::{
 use drover_proto::status::HostStatus;
 
 use super::{
-    cgroup,
+    cgroup::{Usage, Version},
     node::Root,
     text::{Format, Kind, Text},
 };
@@ -246,20 +246,20 @@ fn owners(status: &HostStatus) -> BTreeMap<String, String> {
     units.collect()
 }
 
-pub(super) fn write(root: &Root, seen: &Seen, text: &mut Text) {
+pub(super) fn write(root: &Root, version: Version, seen: &Seen, text: &mut Text) {
     if !seen.own.is_empty() {
-        own(root, &seen.own, text);
+        own(root, version, &seen.own, text);
     }
     text.add(&seen.states);
 }
 
-fn labels<'r>((unit, _): &'r (&Own, cgroup::Usage)) -> [(&'static str, &'r str); 2] {
+fn labels<'r>((unit, _): &'r (&Own, Usage)) -> [(&'static str, &'r str); 2] {
     [("app", &unit.app), ("unit", &unit.unit)]
 }
 
-fn own(root: &Root, own: &[Own], text: &mut Text) {
-    let rows: Vec<_> = own.iter().map(|unit| (unit, cgroup::usage(root, &unit.cgroup))).collect();
-    let mut column = |kind, name, help, value: fn(&(&Own, cgroup::Usage)) -> Option<f64>| {
+fn own(root: &Root, version: Version, own: &[Own], text: &mut Text) {
+    let rows: Vec<_> = own.iter().map(|unit| (unit, version.usage(root, &unit.cgroup))).collect();
+    let mut column = |kind, name, help, value: fn(&(&Own, Usage)) -> Option<f64>| {
         text.column((kind, name, help), &rows, labels, value);
     };
     let help = "CPU time that the unit has used since it was started.";
