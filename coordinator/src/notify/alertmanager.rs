@@ -61,7 +61,7 @@ impl Receiver for Alertmanager {
     }
 
     fn to(&self) -> String {
-        self.url().map_or_else(|_| "no URL".to_owned(), |url| server(&url))
+        server(self.url())
     }
 
     fn prepare(&self, notification: &Notification, now_unix_ms: i64) -> Result<Prepared, FieldError> {

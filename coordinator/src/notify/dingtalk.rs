@@ -48,7 +48,7 @@ impl Receiver for DingTalk {
     }
 
     fn to(&self) -> String {
-        self.url_file.read_url(false).map_or_else(|_| "its url_file cannot be read".to_owned(), |url| server(&url))
+        server(self.url_file.read_url(false))
     }
 
     fn prepare(&self, notification: &Notification, now_unix_ms: i64) -> Result<Prepared, FieldError> {

@@ -111,7 +111,8 @@ pub(super) fn web_url(text: &str, carries_secret: bool, plaintext: bool) -> Resu
 }
 
 /// For people: the server, without path and query, which may be a key.
-pub(super) fn server(url: &Url) -> String {
+pub(super) fn server<E>(url: Result<Url, E>) -> String {
+    let Ok(url) = url else { return "its URL cannot be read".to_owned() };
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}{port}", url.host_str().unwrap_or_default())
 }

@@ -26,12 +26,8 @@ pub(super) struct Slack {
 }
 
 impl Receiver for Slack {
-    fn check(&self) -> Result<(), FieldError> {
-        Ok(())
-    }
-
     fn to(&self) -> String {
-        self.url_file.read_url(false).map_or_else(|_| "its url_file cannot be read".to_owned(), |url| server(&url))
+        server(self.url_file.read_url(false))
     }
 
     fn prepare(&self, notification: &Notification, _: i64) -> Result<Prepared, FieldError> {

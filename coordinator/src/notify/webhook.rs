@@ -150,7 +150,7 @@ impl Receiver for Webhook {
     }
 
     fn to(&self) -> String {
-        self.url().map_or_else(|_| "its url_file cannot be read".to_owned(), |url| server(&url))
+        server(self.url())
     }
 
     fn prepare(&self, notification: &Notification, _: i64) -> Result<Prepared, FieldError> {
