@@ -122,7 +122,8 @@ fn app_text(out: &mut String, host: &HostDetail, app: &AppName, journals: &Journ
             push(out, &format!("    {}", plain(&text)));
             if let Some(check) = asked(status, part) {
                 let (at, took) = (relative(check.at_unix_ms, now_unix_ms), check.took_ms);
-                push(out, &format!("      asked {at}, answered in {took} ms, {} times in a row", check.failures));
+                let failures = check.failures;
+                push(out, &format!("      asked {at}, answered in {took} ms; not as wanted {failures} times in a row"));
             }
         }
     }
