@@ -1,9 +1,15 @@
 //! Network interfaces as the kernel lists them over netlink: everything about all of them in one answer, where `/sys/class/net` has
 //! some twenty files for each. For `metrics`.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink::SocketAddrNetlink, recvfrom, send,
+    socket_with, sockopt,
+};
 
 /// The kernel answers at once; this is for the day on which it does not.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -13,6 +19,10 @@ const ANSWER_BYTES: usize = 32 << 10;
 const MAX_INTERFACES: usize = 4096;
 /// `nlmsghdr` and `ifinfomsg`.
 const HEADER_BYTES: usize = 16;
+/// `NLM_F_DUMP_INTR`: they became others while they were listed.
+const DUMP_INTERRUPTED: i32 = 0x10;
+/// Its address.
+const KERNEL: u32 = 0;
 /// What begins a message, and each of its attributes, is a multiple of this from the beginning.
 const ALIGNED: usize = 4;
 /// What `rtnl_link_stats64` counts, in its order.
@@ -59,27 +69,43 @@ pub struct Interface {
     pub counts: [u64; COUNTS],
 }
 
-/// All of them, by name.
+/// All of them, by name. When they become others meanwhile, it is asked once more.
 pub fn list() -> io::Result<Vec<Interface>> {
+    let (mut interfaces, is_torn) = ask()?;
+    if is_torn {
+        (interfaces, _) = ask()?;
+    }
+    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+    interfaces.dedup_by(|a, b| a.name == b.name);
+    Ok(interfaces)
+}
+
+/// And whether they became others while they were listed.
+fn ask() -> io::Result<(Vec<Interface>, bool)> {
     // Without a protocol it is `NETLINK_ROUTE`.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(ANSWERS_WITHIN))?;
     send(&socket, &request(), SendFlags::empty())?;
-    let mut interfaces = Vec::new();
+    let (mut interfaces, mut is_torn) = (Vec::new(), false);
     let mut buffer = Vec::with_capacity(ANSWER_BYTES);
-    loop {
+    let until = Instant::now() + ANSWERS_WITHIN;
+    while Instant::now() < until {
         buffer.clear();
         // `TRUNC`: how long it is, not how much of that there was room for.
-        let (_, length) = recv(&socket, rustix::buffer::spare_capacity(&mut buffer), RecvFlags::TRUNC)?;
+        let (_, length, from) = recvfrom(&socket, rustix::buffer::spare_capacity(&mut buffer), RecvFlags::TRUNC)?;
+        if !from.is_some_and(|from| SocketAddrNetlink::try_from(from).is_ok_and(|from| from.pid() == KERNEL)) {
+            // Whoever may set up networks may write to this socket.
+            continue;
+        }
         if length == 0 || length > buffer.len() {
             return Err(odd());
         }
-        if read(&buffer, &mut interfaces)? == Answer::Complete {
-            break;
+        match read(&buffer, &mut interfaces)? {
+            Answer::Complete => return Ok((interfaces, is_torn)),
+            Answer::Continued { is_torn: now } => is_torn |= now,
         }
     }
-    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(interfaces)
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 /// `RTM_GETLINK` for all of them.
@@ -93,24 +119,29 @@ fn request() -> [u8; 2 * HEADER_BYTES] {
     request
 }
 
-/// Whether more follows.
+/// What one answer was.
 #[derive(PartialEq, Eq, Debug)]
 enum Answer {
+    /// The last.
     Complete,
-    ToBeContinued,
+    /// More follows. `is_torn`: of other interfaces than the one before.
+    Continued { is_torn: bool },
 }
 
 /// The messages of one answer.
 fn read(mut bytes: &[u8], interfaces: &mut Vec<Interface>) -> io::Result<Answer> {
+    let mut is_torn = false;
     while !bytes.is_empty() {
         let length = usize::try_from(u32::from_ne_bytes(part(bytes, 0)?)).map_err(|_| odd())?;
         let body = bytes.get(HEADER_BYTES..length).ok_or_else(odd)?;
+        is_torn |= i32::from(u16::from_ne_bytes(part(bytes, 6)?)) & DUMP_INTERRUPTED != 0;
         match i32::from(u16::from_ne_bytes(part(bytes, 4)?)) {
-            libc::NLMSG_DONE => return Ok(Answer::Complete),
-            libc::NLMSG_ERROR => {
-                let number = i32::from_ne_bytes(part(body, 0)?);
-                return Err(io::Error::from_raw_os_error(number.saturating_neg()));
-            }
+            kind @ (libc::NLMSG_DONE | libc::NLMSG_ERROR) => match part(body, 0).map_or(0, i32::from_ne_bytes) {
+                // Said of a whole list, and of one that broke off.
+                0 if kind == libc::NLMSG_DONE => return Ok(Answer::Complete),
+                0 => return Err(odd()),
+                number => return Err(io::Error::from_raw_os_error(number.saturating_neg())),
+            },
             kind if kind == i32::from(libc::RTM_NEWLINK) && interfaces.len() < MAX_INTERFACES => {
                 interfaces.push(interface(body)?);
             }
@@ -118,7 +149,7 @@ fn read(mut bytes: &[u8], interfaces: &mut Vec<Interface>) -> io::Result<Answer>
         }
         bytes = bytes.get(length.next_multiple_of(ALIGNED)..).unwrap_or_default();
     }
-    Ok(Answer::ToBeContinued)
+    Ok(Answer::Continued { is_torn })
 }
 
 fn interface(body: &[u8]) -> io::Result<Interface> {
@@ -137,7 +168,9 @@ fn interface(body: &[u8]) -> io::Result<Interface> {
         attribute(&mut interface, u16::from_ne_bytes(part(rest, 2)?), value)?;
         rest = rest.get(length.next_multiple_of(ALIGNED)..).unwrap_or_default();
     }
-    if interface.name.is_empty() { Err(odd()) } else { Ok(interface) }
+    // The kernel has none of another kind, and it becomes part of a path.
+    let is_name = !matches!(interface.name.as_str(), "" | "." | "..") && !interface.name.contains('/');
+    if is_name { Ok(interface) } else { Err(odd()) }
 }
 
 fn attribute(interface: &mut Interface, kind: u16, value: &[u8]) -> io::Result<()> {
@@ -259,7 +292,7 @@ mod tests {
         let link = message(libc::RTM_NEWLINK, 2, &[&header[..], &attributes.concat()].concat());
         let done = message(3, 2, &[0; 4]);
         let mut seen = Vec::new();
-        assert_eq!(read(&link, &mut seen).unwrap(), Answer::ToBeContinued);
+        assert_eq!(read(&link, &mut seen).unwrap(), Answer::Continued { is_torn: false });
         assert_eq!(read(&[link, done].concat(), &mut seen).unwrap(), Answer::Complete);
         assert_eq!(seen.len(), 2);
         let interface = &seen[0];
@@ -267,6 +300,15 @@ mod tests {
         assert_eq!((interface.address.as_str(), interface.counts[0], interface.counts[1]), ("02:00:5e:00:53:01", 1, 2));
         let refused = message(2, 0, &(-libc::EPERM).to_ne_bytes());
         assert_eq!(read(&refused, &mut seen).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        let broken_off = message(3, 2, &(-libc::ENOMEM).to_ne_bytes());
+        assert_eq!(read(&broken_off, &mut seen).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+        let torn = message(0, 0x12, &[]);
+        assert_eq!(read(&torn, &mut seen).unwrap(), Answer::Continued { is_torn: true });
+        let elsewhere = [&header[..], &attribute_of(libc::IFLA_IFNAME, b"../../../x\0")].concat();
+        assert_eq!(
+            read(&message(libc::RTM_NEWLINK, 2, &elsewhere), &mut seen).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         let nameless = message(libc::RTM_NEWLINK, 2, &header);
         assert_eq!(read(&nameless, &mut seen).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
