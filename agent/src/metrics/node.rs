@@ -19,6 +19,7 @@ pub(super) mod cpu;
 pub(super) mod disk;
 pub(crate) mod filesystem;
 pub(super) mod memory;
+mod mounts;
 pub(super) mod net;
 mod sockets;
 pub(super) mod system;

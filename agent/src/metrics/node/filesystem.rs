@@ -1,18 +1,19 @@
 //! Room on file systems, as node_exporter tells it. One that hangs (a dead server behind a network mount) is asked on a thread of
-//! its own, waited for a moment, and not asked again until it has answered. A collector of `node`.
+//! its own, waited for a moment, and not asked again until it has answered. A collector of `node`; `mounts` says which there are.
 
 use std::{
     collections::BTreeSet,
-    ffi::OsString,
     io,
-    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use super::{Root, odd};
+use super::{
+    Root,
+    mounts::{Mount, mounts},
+};
 use crate::metrics::text::Text;
 
 /// For one file system. A disk answers within microseconds.
@@ -21,53 +22,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 const HANG_FOR: Duration = Duration::from_secs(2);
 /// So many that lie elsewhere may hang at the same time, each with its thread; further ones of that kind are not asked.
 const MAX_HANGING: usize = 8;
-/// What may hang because somebody else does, by the beginning of its name.
-const ELSEWHERE: [&str; 11] =
-    ["nfs", "cifs", "smb", "ceph", "fuse", "9p", "afs", "gfs", "glusterfs", "lustre", "virtiofs"];
-/// What answers from the kernel's own memory, whatever becomes of its device: asked on the spot.
-const AT_HAND: [&str; 7] = ["ext2", "ext3", "ext4", "xfs", "vfat", "tmpfs", "ramfs"];
-/// Kinds that node_exporter leaves out.
-const LEFT_OUT: [&str; 24] = [
-    "autofs",
-    "binfmt_misc",
-    "bpf",
-    "cgroup",
-    "cgroup2",
-    "configfs",
-    "debugfs",
-    "devpts",
-    "devtmpfs",
-    "fusectl",
-    "hugetlbfs",
-    "iso9660",
-    "mqueue",
-    "nsfs",
-    "overlay",
-    "proc",
-    "procfs",
-    "pstore",
-    "rpc_pipefs",
-    "securityfs",
-    "selinuxfs",
-    "squashfs",
-    "sysfs",
-    "tracefs",
-];
-/// Mounts that are told, at most.
-const MAX_MOUNTS: usize = 500;
 const STACK_BYTES: usize = 64 << 10;
-
-/// What is mounted where.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Mount {
-    /// What.
-    pub(crate) device: String,
-    /// Where.
-    pub(crate) point: PathBuf,
-    kind: String,
-    /// Nobody can write there.
-    pub(crate) is_read_only: bool,
-}
 
 /// In bytes and in files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,7 +89,7 @@ impl Filesystems {
     pub(in crate::metrics) fn fullest(&mut self, root: &Root) -> io::Result<f64> {
         let is_disk = |mount: &Mount| {
             let is_memory = matches!(mount.kind.as_str(), "tmpfs" | "ramfs" | "efivarfs");
-            !mount.is_read_only && !is_memory && !ELSEWHERE.iter().any(|kind| mount.kind.starts_with(kind))
+            !mount.is_read_only && !is_memory && !mount.is_elsewhere()
         };
         let (mut patience, mut fullest, mut seen) = (HANG_FOR, 0.0_f64, BTreeSet::new());
         for mount in mounts(root)?.iter().filter(|mount| is_disk(mount)) {
@@ -151,14 +106,13 @@ impl Filesystems {
     }
 
     fn room(&mut self, mount: &Mount, patience: &mut Duration) -> io::Result<Room> {
-        if AT_HAND.contains(&mount.kind.as_str()) {
+        if mount.is_at_hand {
             return (self.ask)(&mount.point);
         }
         let (hangs, point) = (|| io::Error::from(io::ErrorKind::TimedOut), mount.point.as_path());
-        let is_elsewhere = ELSEWHERE.iter().any(|kind| mount.kind.starts_with(kind));
         {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            let too_many = is_elsewhere && (asked.len() >= MAX_HANGING || patience.is_zero());
+            let too_many = mount.is_elsewhere() && (asked.len() >= MAX_HANGING || patience.is_zero());
             if too_many || !asked.insert(point.to_owned()) {
                 return Err(hangs());
             }
@@ -172,8 +126,7 @@ impl Filesystems {
             forget(&self.asked, point);
             return Err(hangs());
         }
-        // Where tasks run they go on elsewhere.
-        let answer = tokio::task::block_in_place(|| worker.answers.recv_timeout(ANSWERS_WITHIN)).map_err(|_| {
+        let answer = worker.answers.recv_timeout(ANSWERS_WITHIN).map_err(|_| {
             tracing::warn!(?point, "the file system does not answer; it is asked again when it has");
             *patience = patience.saturating_sub(begun.elapsed());
             hangs()
@@ -198,21 +151,6 @@ impl Filesystems {
         })?;
         Ok(Worker { points, answers })
     }
-}
-
-fn mounts(root: &Root) -> io::Result<Vec<Mount>> {
-    // Those of the first process: the agent's own may differ.
-    let mounts = root.read("proc/1/mounts").or_else(|_| root.read("proc/self/mounts"))?;
-    let mut seen = BTreeSet::new();
-    let told: Vec<Mount> = mounts
-        .lines()
-        .filter(|line| line.split(' ').nth(2).is_some_and(|kind| !LEFT_OUT.contains(&kind)))
-        .filter_map(mount)
-        .filter(is_told)
-        .filter(|mount| seen.insert((mount.device.clone(), mount.point.clone())))
-        .take(MAX_MOUNTS)
-        .collect();
-    if told.is_empty() && mounts.is_empty() { Err(odd("proc/1/mounts")) } else { Ok(told) }
 }
 
 fn forget(asked: &Mutex<BTreeSet<PathBuf>>, point: &Path) {
@@ -255,46 +193,6 @@ fn write(rows: &[(&Mount, Option<Room>)], text: &mut Text) {
         room.map(|_| u64::from(mount.is_read_only))
     });
     family("node_filesystem_size_bytes", "Filesystem size in bytes.", |_, room| Some(room?.size));
-}
-
-/// A line of `/proc/mounts`.
-fn mount(line: &str) -> Option<Mount> {
-    let mut words = line.split(' ');
-    let (device, point, kind, options) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    Some(Mount {
-        device: unescaped(device).to_string_lossy().into_owned(),
-        point: unescaped(point).into(),
-        kind: kind.to_owned(),
-        is_read_only: options.split(',').any(|option| option == "ro"),
-    })
-}
-
-/// The kernel writes blanks, line ends and backslashes as `\` and three octal digits.
-fn unescaped(word: &str) -> OsString {
-    let mut bytes = Vec::with_capacity(word.len());
-    let mut rest = word.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    OsString::from_vec(bytes)
-}
-
-/// node_exporter's `^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)`.
-fn is_told(mount: &Mount) -> bool {
-    let below = |directory: &str| mount.point.starts_with(directory) && mount.point != Path::new(directory);
-    let is_inside = ["/dev", "/proc", "/sys"].iter().any(|directory| mount.point.starts_with(directory));
-    let is_deep = ["/run/credentials", "/var/lib/docker", "/var/lib/containers/storage"].iter().any(|d| below(d));
-    !is_inside && !is_deep
 }
 
 #[cfg(test)]
