@@ -109,20 +109,25 @@ impl Source for Metrics {
         let version = cgroup::Version::of(&self.root);
         let containers = self.containers.lock().await.look(&self.root, version).await;
         let (standings, is_connected) = ((self.standings)(), (self.is_connected)());
-        // All of it in this turn, which takes less than waking another thread twice: the kernel writes these files from memory. Only
-        // where a file system may hang `filesystem` waits, and lets the other tasks go on meanwhile.
-        let mut text = Text::new(format, USUAL_BYTES);
-        node::collect(&self.root, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner), of_units, &mut text);
-        if let Some(units) = units {
-            units::write(&self.root, version, &units, &mut text);
-        }
-        containers::write(&self.root, version, &containers, &mut text);
-        own::apps(&status, &mut text);
-        own::checks(&standings, &mut text);
-        own::alerts(&status, &mut text);
-        own::agent(&status, is_connected, &mut text);
-        process::write(&mut text);
-        Some(finish(text.finish()))
+        // In the turn in which it is asked for: nearly always the kernel has written these files sooner than another thread is
+        // awake. When it has not, or a file system hangs, the other tasks go on meanwhile.
+        let write = || {
+            let mut text = Text::new(format, USUAL_BYTES);
+            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            node::collect(&self.root, &mut memory, of_units, &mut text);
+            drop(memory);
+            if let Some(units) = units {
+                units::write(&self.root, version, &units, &mut text);
+            }
+            containers::write(&self.root, version, &containers, &mut text);
+            own::apps(&status, &mut text);
+            own::checks(&standings, &mut text);
+            own::alerts(&status, &mut text);
+            own::agent(&status, is_connected, &mut text);
+            process::write(&mut text);
+            finish(text.finish())
+        };
+        Some(tokio::task::block_in_place(write))
     }
 }
 

@@ -46,7 +46,7 @@ fn failed_and_hostile() -> HostStatus {
     HostStatus { apps: BTreeMap::from([("shop".parse().unwrap(), app)]), ..HostStatus::default() }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn host_and_apps_are_told_in_both_formats() {
     let metrics = metrics(failed_and_hostile());
     let text = metrics.clone().scrape(Format::Prometheus, |text| text).await.unwrap();

@@ -49,6 +49,8 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(600);
 const LAST_ANSWER: Duration = Duration::from_secs(10);
 /// Scrapes that are asked for within so much of each other are one: nobody makes systemd and the disks work without end.
 const SAME_WITHIN: Duration = Duration::from_millis(250);
+/// As Prometheus waits for an answer if it is not told otherwise.
+const SCRAPED_WITHIN: Duration = Duration::from_secs(10);
 /// Before a port that is taken is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(15);
 const MAX_HEADER_BYTES: usize = 16 << 10;
@@ -256,7 +258,8 @@ async fn scrape<S: Source>(headers: &HeaderMap, served: &Arc<Served<S>>) -> Resp
 impl<S: Source> Served<S> {
     /// One at a time, or the last one, if that is new enough.
     async fn scraped(self: Arc<Self>, how: (Format, bool)) -> Option<Bytes> {
-        let mut last = self.last.lock().await;
+        // The one before may hang: who comes meanwhile does not wait for ever.
+        let mut last = timeout(SCRAPED_WITHIN, self.last.lock()).await.ok()?;
         if let Some(last) = last.as_ref().filter(|last| last.how == how && last.at.elapsed() <= SAME_WITHIN) {
             return Some(last.body.clone());
         }
