@@ -2,8 +2,11 @@
 //! of `engine`; `notify` knows how each is spoken to.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,8 +26,11 @@ use crate::{
 
 /// Before something is tried again: first, and at most.
 const AGAIN_MS: (i64, i64) = (1_000, 300_000);
-/// What has not been taken for so long is given up.
-const GIVEN_UP_AFTER_MS: i64 = 24 * 3600 * 1000;
+/// What has not been taken then is given up: with the pauses in between that is a day, whatever the clock says meanwhile.
+const MAX_ATTEMPTS: u64 = 296;
+/// What some of a receiver's people have not taken; of more than that they are not told.
+const MAX_RESTS: u64 = 100;
+const MINUTE: Duration = Duration::from_secs(60);
 /// When the store fails.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -39,6 +45,7 @@ pub(super) struct Deliveries {
     stop: CancellationToken,
     running: Mutex<BTreeMap<NotifierName, Running>>,
     tasks: TaskTracker,
+    per_minute: Arc<AtomicU32>,
 }
 
 struct Running {
@@ -51,12 +58,13 @@ struct Running {
 
 impl Deliveries {
     pub(super) fn new(store: Store, clock: Clock, stop: CancellationToken) -> Self {
-        Self { store, clock, stop, running: Mutex::default(), tasks: TaskTracker::new() }
+        Self { store, clock, stop, running: Mutex::default(), tasks: TaskTracker::new(), per_minute: Arc::default() }
     }
 
     /// These are the receivers from now on; those that are as before go on undisturbed. Of one that is another, what is being sent
-    /// ends first: it would be sent twice.
-    pub(super) fn follow(&self, notifiers: &BTreeMap<NotifierName, NotifierConfig>) {
+    /// ends first: it would be sent twice. Each is sent `per_minute` notifications at most.
+    pub(super) fn follow(&self, notifiers: &BTreeMap<NotifierName, NotifierConfig>, per_minute: u32) {
+        self.per_minute.store(per_minute, Ordering::Relaxed);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, other) in running.iter().filter(|(name, one)| notifiers.get(*name) != Some(&one.config)) {
             other.quit.cancel();
@@ -84,6 +92,7 @@ impl Deliveries {
             wake: wake.clone(),
             quit: quit.clone(),
             stop: self.stop.clone(),
+            per_minute: self.per_minute.clone(),
         };
         let task = self.tasks.spawn(async move {
             if let Some(former) = former {
@@ -121,14 +130,16 @@ struct One {
     /// Nothing more is begun; `stop` ends what waits for the store, too.
     quit: CancellationToken,
     stop: CancellationToken,
+    per_minute: Arc<AtomicU32>,
 }
 
 impl One {
     async fn run(self) {
         // Which was tried here, and until when it rests: the clock may be set meanwhile.
         let mut rests: Option<(i64, Instant)> = None;
+        let mut lately = VecDeque::new();
         loop {
-            let next = match self.store.next_notification(&self.name).await {
+            let next = match self.store.next_notification(&self.name, (self.clock)()).await {
                 Ok(next) => next,
                 Err(failed) => {
                     self.tell(&failed);
@@ -151,8 +162,11 @@ impl One {
             tokio::select! {
                 biased;
                 () = self.quit.cancelled() => return,
-                () = tokio::time::sleep_until(until) => {}
+                () = tokio::time::sleep_until(until.max(self.has_room(&mut lately))) => {}
+                // What is left for some keeps nothing new from the others.
+                () = self.wake.notified(), if next.is_rest => continue,
             }
+            lately.push_back(Instant::now());
             let sent = self.send(&next).await;
             // Until it is written down nothing else is sent: it would be sent again and again.
             let rest = loop {
@@ -169,6 +183,16 @@ impl One {
         }
     }
 
+    /// From when on it may be sent another one: after it was away it is not sent all at once.
+    fn has_room(&self, lately: &mut VecDeque<Instant>) -> Instant {
+        let (now, most) = (Instant::now(), self.per_minute.load(Ordering::Relaxed) as usize);
+        lately.retain(|at| now.duration_since(*at) < MINUTE);
+        match lately.len().checked_sub(most).and_then(|over| lately.get(over)) {
+            Some(at) if !self.config.is_resent() => *at + MINUTE,
+            _ => now,
+        }
+    }
+
     async fn send(&self, next: &StoredNotification) -> std::result::Result<Taken, SendError> {
         let Ok(notification) = serde_json::from_str::<Notification>(&next.document) else {
             let said = "what the store holds of it is damaged".to_owned();
@@ -182,13 +206,13 @@ impl One {
         let now_ms = (self.clock)();
         let attempt = match sent {
             Ok(taken) if taken.is_whole() => Attempt { is_taken: true, ..Attempt::default() },
-            Ok(taken) => self.taken_by_some(next, taken, now_ms)?,
+            Ok(taken) => self.taken_by_some(next, taken, now_ms).await?,
             Err(failed) => {
                 let next_ms = again_at(next, failed, now_ms);
                 warn!(notifier = %self.name, attempt = next.attempts + 1, gives_up = next_ms.is_none(), "not delivered: {}", failed.said);
                 let given_up = || format!("a notification for {} was given up: {}", self.name, failed.said);
                 let event = if next_ms.is_none() { Some(given_up()) } else { None };
-                let again = next_ms.map(|next_ms| Again { next_ms, document: None });
+                let again = next_ms.map(|next_ms| Again { next_ms, rest: None });
                 Attempt { is_taken: false, failure: Some(failed.said.clone()), event, again }
             }
         };
@@ -198,7 +222,7 @@ impl One {
     }
 
     /// Those who have it are not told again: what is left is for the others alone.
-    fn taken_by_some(&self, next: &StoredNotification, taken: &Taken, now_ms: i64) -> Result<Attempt> {
+    async fn taken_by_some(&self, next: &StoredNotification, taken: &Taken, now_ms: i64) -> Result<Attempt> {
         warn!(notifier = %self.name, "not delivered to all: {}", taken.said);
         let Taken { said, refused, left } = taken;
         let mut attempt = Attempt { is_taken: true, failure: Some(said.clone()), ..Attempt::default() };
@@ -208,8 +232,10 @@ impl One {
             let damaged = |_| StoreError::Damaged("a notification");
             let whole: Notification = serde_json::from_str(&next.document).map_err(damaged)?;
             let document = serde_json::to_string(&Notification { only: left.clone(), ..whole }).map_err(damaged)?;
+            let has_room = next.is_rest || self.store.rests_waiting(&self.name).await? < MAX_RESTS;
             attempt.again = again_at(next, &SendError::again(said), now_ms)
-                .map(|next_ms| Again { next_ms, document: Some(document) });
+                .filter(|_| has_room)
+                .map(|next_ms| Again { next_ms, rest: Some(document) });
             if attempt.again.is_none() {
                 attempt.event = Some(told(said));
             }
@@ -231,7 +257,7 @@ fn pause(next: &StoredNotification, now_ms: i64) -> Duration {
 
 /// When it is tried again; `None`: never.
 fn again_at(next: &StoredNotification, failed: &SendError, now_ms: i64) -> Option<i64> {
-    if failed.is_permanent || now_ms.saturating_sub(next.created_ms) > GIVEN_UP_AFTER_MS {
+    if failed.is_permanent || next.attempts + 1 >= MAX_ATTEMPTS {
         return None;
     }
     let (first, most) = AGAIN_MS;
@@ -247,19 +273,22 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end_after_a_day() {
-        let at = |attempts, created_ms, is_permanent, retry_after| {
-            let next = StoredNotification { seq: 1, document: String::new(), created_ms, attempts, next_ms: 0 };
+        let at = |attempts, is_permanent, retry_after| {
+            let next = StoredNotification { seq: 1, document: String::new(), attempts, next_ms: 0, is_rest: false };
             let failed = SendError { is_permanent, retry_after, said: String::new() };
             again_at(&next, &failed, 100_000_000)
         };
         let asked = Some(Duration::from_secs(7));
-        assert_eq!(at(0, 99_000_000, false, None), Some(100_001_000));
-        assert_eq!(at(3, 99_000_000, false, None), Some(100_008_000));
-        assert_eq!(at(60, 99_000_000, false, None), Some(100_300_000));
-        assert_eq!((at(0, 99_000_000, false, asked), at(0, 99_000_000, true, asked)), (Some(100_007_000), None));
-        assert_eq!(at(5, 100_000_000 - GIVEN_UP_AFTER_MS - 1, false, None), None);
+        assert_eq!(at(0, false, None), Some(100_001_000));
+        assert_eq!(at(3, false, None), Some(100_008_000));
+        assert_eq!(at(60, false, None), Some(100_300_000));
+        assert_eq!((at(0, false, asked), at(0, true, asked)), (Some(100_007_000), None));
+        assert_eq!((at(MAX_ATTEMPTS - 2, false, None).is_some(), at(MAX_ATTEMPTS - 1, false, None)), (true, None));
+        let day_ms: i64 =
+            (0..MAX_ATTEMPTS - 1).filter_map(|attempts| Some(at(attempts, false, None)? - 100_000_000)).sum();
+        assert!((86_100_000..=86_700_000).contains(&day_ms), "{day_ms}");
         let late =
-            StoredNotification { seq: 1, document: String::new(), created_ms: 0, attempts: 1, next_ms: i64::MAX };
+            StoredNotification { seq: 1, document: String::new(), attempts: 1, next_ms: i64::MAX, is_rest: false };
         assert_eq!(pause(&late, 0), Duration::from_millis(900_000));
     }
 }

@@ -146,7 +146,7 @@ impl Alerts {
         if lost > 0 {
             warn!(lost, "notifications for notifiers that are not in the alerting file any more were dropped");
         }
-        self.0.deliveries.follow(&alerting.notifiers);
+        self.0.deliveries.follow(&alerting.notifiers, alerting.limits.per_minute);
         info!(rules = alerting.rules.len(), notifiers = alerting.notifiers.len(), "alerting");
         self.0.alerting.send_replace(Arc::new(alerting));
         self.0.wake.notify_one();

@@ -55,7 +55,7 @@ pub(super) enum Decision {
 pub(super) struct Seen<'a> {
     /// Firing, and to be told.
     pub firing: &'a [&'a Active],
-    /// Firing, whether it is to be told or not.
+    /// Firing, here or in another group, whether it is to be told or not.
     pub alive: &'a BTreeSet<&'a str>,
     /// Another message of this group has not been delivered yet.
     pub is_waiting: bool,

@@ -54,7 +54,8 @@ struct Line<'a> {
 struct Bucket<'a> {
     labels: BTreeMap<String, String>,
     firing: Vec<&'a Active>,
-    alive: BTreeSet<&'a str>,
+    /// The same, and those that are held back.
+    ids: BTreeSet<&'a str>,
 }
 
 impl Teller {
@@ -102,13 +103,15 @@ impl Teller {
         }
         let lines = lines(alerting);
         let buckets = buckets(&lines, alerting, alerts, now_ms);
+        // What has come to another group, since its labels or the routes are others, is not over.
+        let alive = alerts.iter().filter(|alert| alert.is_firing()).map(|alert| alert.id.as_str()).collect();
         let waiting = store.groups_waiting().await?;
         let (mut changes, mut after, mut told) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (key, (line, bucket)) in self.with_those_told(buckets, &lines) {
             let group = self.groups.get(&key).cloned().unwrap_or(Group { labels: bucket.labels, ..Group::default() });
             let seen = Seen {
                 firing: &bucket.firing,
-                alive: &bucket.alive,
+                alive: &alive,
                 is_waiting: waiting.iter().any(|(_, waits)| *waits == key),
                 most: if line.is_some_and(|line| line.is_resent) { usize::MAX } else { alerting.limits.alerts },
                 is_whole: line.is_some_and(|line| line.is_resent),
@@ -215,8 +218,11 @@ fn lines_of<'a>(alerting: &'a Alerting, route: &'a Route) -> Vec<Line<'a>> {
     let later = route.escalate.iter().flat_map(|step| step.notify.iter().map(|notifier| (notifier, ms(step.after))));
     let line = |(notifier, after): (&'a NotifierName, i64)| {
         let is_resent = alerting.notifiers.get(notifier).is_some_and(NotifierConfig::is_resent);
-        let repeat = if is_resent { RESENT_EVERY_MS } else { ms(route.repeat) };
-        let timing = Timing { wait: ms(route.group_wait), interval: ms(route.group_interval), repeat };
+        // Nothing that is new makes it wait for longer than it takes for alerts to be over.
+        let most = if is_resent { RESENT_EVERY_MS } else { i64::MAX };
+        let [wait, interval, repeat] =
+            [route.group_wait, route.group_interval, route.repeat].map(|span| ms(span).min(most));
+        let timing = Timing { wait, interval, repeat };
         let matchers: Vec<String> = route.matchers.iter().map(ToString::to_string).collect();
         // Not by its place in the file: what was told is not told again because a route was put before it.
         let name = format!("{notifier}+{after}|{}|{}|", matchers.join(","), route.group_by.join(","));
@@ -250,7 +256,7 @@ fn buckets<'a>(
                     .entry(format!("{}{}", line.name, words.join(",")))
                     .or_insert_with(|| (at, Bucket { labels: labels.clone(), ..Bucket::default() }));
                 // Another route may lead to the same receiver.
-                let is_new = bucket.alive.insert(&alert.id);
+                let is_new = bucket.ids.insert(&alert.id);
                 if is_new && alert.muted.is_none() && now_ms.saturating_sub(alert.seen_unix_ms) >= line.after {
                     bucket.firing.push(alert);
                 }

@@ -4,6 +4,7 @@
 mod clocks;
 mod ends;
 mod many;
+mod moves;
 mod outage;
 mod receiver;
 
@@ -29,7 +30,7 @@ use crate::{
     clock::{self, Clock},
     session::{HostEvent, Sessions},
     store::{
-        NewHost, NewToken,
+        Again, Attempt, GroupChange, NewHost, NewNotification, NewToken,
         tests::{Temporary, temporary},
     },
 };

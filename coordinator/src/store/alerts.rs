@@ -64,12 +64,12 @@ pub struct StoredNotification {
     pub seq: i64,
     /// `notify::Notification`, as JSON.
     pub document: String,
-    /// Unix ms.
-    pub created_ms: i64,
     /// So many have failed.
     pub attempts: u64,
     /// Not before this, Unix ms.
     pub next_ms: i64,
+    /// Some have taken it: it is for the others alone, and nothing waits behind it.
+    pub is_rest: bool,
 }
 
 /// What became of an attempt to deliver one.
@@ -90,8 +90,8 @@ pub struct Attempt {
 pub struct Again {
     /// Not before this, Unix ms.
     pub next_ms: i64,
-    /// With this from now on; `None`: as it is.
-    pub document: Option<String>,
+    /// What is left of it, since some have taken it; `None`: it is as it was.
+    pub rest: Option<String>,
 }
 
 /// How a receiver is doing.
@@ -247,37 +247,51 @@ impl Store {
         commit(tx).await
     }
 
-    /// The keys of the groups that have a notification waiting, once for each.
+    /// The keys of the groups that have a notification waiting, once for each; not what is left for those who did not take it.
     pub async fn groups_waiting(&self) -> Result<Vec<(NotifierName, String)>> {
-        let rows: Vec<(String, String)> = sqlx::query_as("SELECT notifier, group_key FROM notifications ORDER BY seq")
-            .fetch_all(&self.read)
-            .await
-            .map_err(|e| StoreError::Sql("list notifications", e))?;
+        let sql = "SELECT notifier, group_key FROM notifications WHERE is_rest = 0 ORDER BY seq";
+        let rows: Vec<(String, String)> =
+            sqlx::query_as(sql).fetch_all(&self.read).await.map_err(|e| StoreError::Sql("list notifications", e))?;
         rows.into_iter().map(|(notifier, key)| Ok((parse(&notifier, "a notification")?, key))).collect()
     }
 
     /// How many wait for each receiver.
     pub async fn notifications_waiting(&self) -> Result<BTreeMap<NotifierName, u64>> {
-        let mut waiting = BTreeMap::new();
-        for (notifier, _) in self.groups_waiting().await? {
-            *waiting.entry(notifier).or_default() += 1;
-        }
-        Ok(waiting)
+        let sql = "SELECT notifier, COUNT(*) FROM notifications GROUP BY notifier";
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as(sql).fetch_all(&self.read).await.map_err(|e| StoreError::Sql("count notifications", e))?;
+        let read = |(notifier, count): (String, _)| {
+            Ok((parse(&notifier, "a notification")?, from_int(count, "a number of notifications")?))
+        };
+        rows.into_iter().map(read).collect()
     }
 
-    /// The oldest that waits for a receiver.
-    pub async fn next_notification(&self, notifier: &NotifierName) -> Result<Option<StoredNotification>> {
-        type Row = (i64, String, i64, i64, i64);
+    /// How many were taken by some of a receiver's people, and wait for the others.
+    pub async fn rests_waiting(&self, notifier: &NotifierName) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM notifications WHERE notifier = $1 AND is_rest = 1";
+        let (count,): (i64,) = sqlx::query_as(sql)
+            .bind(notifier.as_str())
+            .fetch_one(&self.read)
+            .await
+            .map_err(|e| StoreError::Sql("count notifications", e))?;
+        from_int(count, "a number of notifications")
+    }
+
+    /// The oldest that waits for a receiver; of what is left for some, only what is due then comes before the others.
+    pub async fn next_notification(&self, notifier: &NotifierName, now_ms: i64) -> Result<Option<StoredNotification>> {
+        type Row = (i64, String, i64, i64, bool);
         let row: Option<Row> = sqlx::query_as(
-            "SELECT seq, document, created_ms, attempts, next_ms FROM notifications WHERE notifier = $1 ORDER BY seq LIMIT 1",
+            "SELECT seq, document, attempts, next_ms, is_rest FROM notifications WHERE notifier = $1
+             ORDER BY is_rest AND next_ms > $2, CASE WHEN is_rest AND next_ms > $2 THEN next_ms ELSE seq END LIMIT 1",
         )
         .bind(notifier.as_str())
+        .bind(now_ms)
         .fetch_optional(&self.read)
         .await
         .map_err(|e| StoreError::Sql("read a notification", e))?;
-        row.map(|(seq, document, created_ms, attempts, next_ms)| {
+        row.map(|(seq, document, attempts, next_ms, is_rest)| {
             let attempts = from_int(attempts, "a notification")?;
-            Ok(StoredNotification { seq, document, created_ms, attempts, next_ms })
+            Ok(StoredNotification { seq, document, attempts, next_ms, is_rest })
         })
         .transpose()
     }
@@ -293,13 +307,13 @@ impl Store {
         let failed = |e| StoreError::Sql("note a delivery", e);
         let mut tx = self.begin().await?;
         let query = match &attempt.again {
-            Some(Again { next_ms, document }) => sqlx::query(
-                "UPDATE notifications SET attempts = attempts + 1, next_ms = $2, document = COALESCE($3, document)
-                 WHERE seq = $1",
+            Some(Again { next_ms, rest }) => sqlx::query(
+                "UPDATE notifications SET attempts = attempts + 1, next_ms = $2, document = COALESCE($3, document),
+                 is_rest = is_rest OR $3 IS NOT NULL WHERE seq = $1",
             )
             .bind(seq)
             .bind(next_ms)
-            .bind(document),
+            .bind(rest),
             None => sqlx::query("DELETE FROM notifications WHERE seq = $1").bind(seq),
         };
         if query.execute(&mut *tx).await.map_err(failed)?.rows_affected() == 0 {

@@ -22,7 +22,9 @@ CREATE TABLE notifications (
     document TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
     attempts BIGINT NOT NULL,
-    next_ms BIGINT NOT NULL
+    next_ms BIGINT NOT NULL,
+    -- Taken by some, and left for the others: nothing waits behind it.
+    is_rest INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX notifications_of ON notifications (notifier, seq);
 CREATE TABLE notifier_states (
