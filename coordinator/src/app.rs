@@ -89,7 +89,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = lock(&config.state_dir)?;
     let mut app = App::open(&config.state_dir, config.certificate_life.as_duration()).await?;
     app.store = app.store.keeping((&config.events).into());
-    let alerting = Alerting::read(&config.alerting)?;
+    let alerting = Alerting::begin(&config.alerting)?;
     let services =
         Services::start(app.store.clone(), app.blobs.clone(), app.ca.clone(), alerting, app.stop.clone()).await?;
     let reloading = tokio::spawn(reload(config.alerting.clone(), services.alerts().clone()));

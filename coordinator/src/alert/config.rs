@@ -192,19 +192,54 @@ impl Route {
     }
 }
 
+/// With all that is wrong, if anything is.
+fn refuse(path: &Path, wrong: &[String]) -> Result<(), ConfigError> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError::Refused { path: path.display().to_string(), reason: wrong.join("; ") })
+}
+
 impl Alerting {
-    /// Reads the file; a missing one means every default.
+    /// Reads the file, and the files that it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        if let Err(source) = path.metadata() {
+            return Err(ConfigError::Read { path: path.display().to_string(), source });
+        }
+        let (alerting, mut wrong) = Self::parse(path)?;
+        wrong.extend(alerting.check_files());
+        refuse(path, &wrong)?;
+        Ok(alerting)
+    }
+
+    /// For a start, which must not fail for a file that one notifier needs: that is read anew for each notification, and said then.
+    /// Without the alerting file itself every default counts.
+    pub fn begin(path: &Path) -> Result<Self, ConfigError> {
+        let (alerting, wrong) = Self::parse(path)?;
+        refuse(path, &wrong)?;
+        for wrong in alerting.check_files() {
+            tracing::error!(path = %path.display(), "nobody is told by one notifier: {wrong}");
+        }
+        Ok(alerting)
+    }
+
+    /// And what is wrong with it by itself.
+    fn parse(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
         let mut alerting: Self = config::read(path)?;
         let wrong = alerting.check();
-        if !wrong.is_empty() {
-            let (path, reason) = (path.display().to_string(), wrong.join("; "));
-            return Err(ConfigError::Refused { path, reason });
-        }
         if alerting.routes.is_empty() && !alerting.notifiers.is_empty() {
             alerting.routes = vec![Route::to_all(alerting.notifiers.keys().cloned().collect())];
         }
-        Ok(alerting)
+        Ok((alerting, wrong))
+    }
+
+    /// What is wrong with the files that notifiers need.
+    fn check_files(&self) -> Vec<String> {
+        let check = |(name, config): (&NotifierName, &NotifierConfig)| {
+            let checked = Notifier::new(name.clone(), config).check();
+            checked.err().map(|e| format!("notifiers.{name}: {}", e.problem))
+        };
+        self.notifiers.iter().filter_map(check).collect()
     }
 
     /// What one field's type cannot hold, each with its place.
@@ -223,10 +258,6 @@ impl Alerting {
         }
         for (at, route) in self.routes.iter().enumerate() {
             self.check_route(route, &format!("routes[{at}]"), &mut wrong);
-        }
-        for (name, config) in &self.notifiers {
-            let checked = Notifier::new(name.clone(), config).check();
-            wrong.extend(checked.err().map(|e| format!("notifiers.{name}: {}", e.problem)));
         }
         for (at, window) in self.maintenance.iter().enumerate() {
             wrong.extend(window.check().map(|what| format!("maintenance[{at}] ({}): {what}", window.name)));
@@ -299,13 +330,28 @@ mod tests {
 
     #[test]
     fn a_missing_file_has_the_default_rules_and_tells_nobody() {
-        let none = Alerting::read(Path::new("/nonexistent/alerting.toml")).unwrap();
+        let none = Alerting::begin(Path::new("/nonexistent/alerting.toml")).unwrap();
+        assert!(Alerting::read(Path::new("/nonexistent/alerting.toml")).is_err());
         assert!(
             none.routes.is_empty()
                 && none.rules_of(&BTreeMap::new()).effective().contains_key(&"disk".parse().unwrap())
         );
         let all = read(HOOK).unwrap();
         assert_eq!(all.routes.len(), 1, "without routes every notifier is told of everything");
+    }
+
+    #[test]
+    fn what_one_notifier_needs_is_asked_for_by_a_check_and_not_by_a_start() {
+        drover_proto::tls::install();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alerting.toml");
+        let gone = dir.path().join("gone");
+        fs::write(&path, format!("[notifiers.chat]\ntype = \"slack\"\nurl_file = {gone:?}\n{HOOK}")).unwrap();
+        let said = Alerting::read(&path).unwrap_err().to_string();
+        assert!(said.contains("notifiers.chat: `url_file`"), "{said}");
+        assert_eq!(Alerting::begin(&path).unwrap().notifiers.len(), 2);
+        fs::write(&path, "[notifiers.chat]\ntype = \"slack\"\n").unwrap();
+        assert!(Alerting::begin(&path).is_err(), "what is wrong in the file itself is");
     }
 
     #[test]
@@ -343,6 +389,8 @@ mod tests {
             ("[[maintenance]]\nname = \"x\"\nstart = \"02:00\"\nlasts = \"100d\"\n", "maintenance[0] (x)"),
             ("[limits]\nper_minute = 0\n", "limits"),
             ("[rule.x]\n", "unknown field"),
+            (&format!("{HOOK}template = \"{{{{ alerts[0].labels.subject }}}}\"\n"), "notifiers.hook: `template`"),
+            (&format!("{HOOK}template = \"{{{{ alerts[0].annotations.runbook }}}}\"\n"), "notifiers.hook: `template`"),
         ];
         for (text, told) in rows {
             let said = read(text).unwrap_err();
