@@ -22,6 +22,7 @@ use lettre::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Instant, error::Elapsed, timeout, timeout_at},
 };
 
 use super::{
@@ -65,17 +66,24 @@ impl std::fmt::Debug for Letter {
 }
 
 impl Letter {
-    /// Sends it: what was answered, in one line.
-    pub(super) async fn send(self, timeout: Duration) -> Result<Taken, SendError> {
+    /// Sends it: what was answered, in one line. What says whether it was taken must be there by then.
+    pub(super) async fn send(self, until: Instant) -> Result<Result<Taken, SendError>, Elapsed> {
         if self.to.is_empty() {
             // Those who had not taken it yet are not in the settings any more.
-            return Ok(Taken::by_all("nobody is left to be told".to_owned()));
+            return Ok(Ok(Taken::by_all("nobody is left to be told".to_owned())));
         }
-        let mut connection = self.connect(timeout).await?;
-        let taken = self.hand_over(&mut connection).await;
+        let handed_over = async {
+            let mut connection = self.connect(until.saturating_duration_since(Instant::now())).await?;
+            let taken = self.hand_over(&mut connection).await;
+            Ok((connection, taken))
+        };
+        let (mut connection, taken) = match timeout_at(until, handed_over).await? {
+            Ok(handed_over) => handed_over,
+            Err(failed) => return Ok(Err(failed)),
+        };
         // A failure here changes nothing any more.
-        drop(tokio::time::timeout(QUIT_TIMEOUT, connection.quit()).await);
-        taken
+        drop(timeout(QUIT_TIMEOUT, connection.quit()).await);
+        Ok(taken)
     }
 
     async fn connect(&self, timeout: Duration) -> Result<AsyncSmtpConnection, SendError> {
@@ -99,7 +107,8 @@ impl Letter {
             // Not in the server's own words, which may have in them what it was sent.
             let refused = |error: Error| {
                 let code = error.status().map(|code| format!(" ({code})")).unwrap_or_default();
-                SendError { said: format!("the server does not let this user in{code}"), ..failed(error) }
+                // A password that was changed there first is changed here, too, before long.
+                SendError::again(format!("the server does not let this user in{code}"))
             };
             connection.auth(DEFAULT_MECHANISMS, credentials).await.map_err(refused)?;
         }

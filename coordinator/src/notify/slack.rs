@@ -1,4 +1,4 @@
-//! Slack, and what takes the same (Mattermost, Rocket.Chat): an incoming webhook, whose URL is the secret. Values go as
+//! Slack: an incoming webhook, whose URL is the secret. Values go as
 //! `plain_text`, in which nothing is a mention, a link or an emoji. A kind of `target`.
 
 use serde::Deserialize;

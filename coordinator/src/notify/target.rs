@@ -1,10 +1,11 @@
 //! To whom: the settings of one notifier (`[notifiers.NAME]`), and what sends to it. The kinds are files beside this one; this one
 //! knows them all. The alert engine has a [`Notifier`] for each.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use drover_proto::{alert::Severity, duration::Span, name::NotifierName};
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 use super::{
     Notification, Told, alertmanager::Alertmanager, dingtalk::DingTalk, feishu::Feishu, files::FieldError,
@@ -204,8 +205,9 @@ impl Notifier {
     /// Reads every file that it needs, and writes a message that is not sent: what is wrong shows before the first alert.
     /// Blocks.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let prepared = self.config.target.receiver().prepare(&sample(), 0);
-        prepared.map(drop).map_err(|problem| ConfigError { notifier: self.name.clone(), problem })
+        let prepare = |sample| self.config.target.receiver().prepare(&sample, 0).map(drop);
+        let checked = samples().into_iter().try_for_each(prepare);
+        checked.map_err(|problem| ConfigError { notifier: self.name.clone(), problem })
     }
 
     /// Its name in the settings.
@@ -220,32 +222,39 @@ impl Notifier {
         &self.config
     }
 
-    /// Sends it, and says what the other side answered, in one line of at most 300 characters. Ends within the `timeout` of its
-    /// settings. The files are read anew.
+    /// Sends it, and says what the other side answered, in one line of at most 300 characters. Whether it is taken is known within
+    /// the `timeout` of its settings; for the words of the answer, or a good-bye, it may wait a second more. The files are read anew.
     pub async fn send(&self, notification: &Notification, now_unix_ms: i64) -> Result<Taken, SendError> {
         let timeout = self.config.timeout;
-        match tokio::time::timeout(timeout.as_duration(), self.attempt(notification, now_unix_ms)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(SendError::again(format!("no answer within {timeout}"))),
-        }
+        let answer = self.attempt(notification, now_unix_ms, Instant::now() + timeout.as_duration()).await;
+        answer.unwrap_or_else(|_: Elapsed| Err(SendError::again(format!("no answer within {timeout}"))))
     }
 
-    async fn attempt(&self, notification: &Notification, now_unix_ms: i64) -> Result<Taken, SendError> {
+    async fn attempt(
+        &self,
+        notification: &Notification,
+        now_unix_ms: i64,
+        until: Instant,
+    ) -> Result<Result<Taken, SendError>, Elapsed> {
         let (target, notification) = (self.config.target.clone(), notification.clone());
-        let prepared = tokio::task::spawn_blocking(move || target.receiver().prepare(&notification, now_unix_ms)).await;
-        let prepared = prepared.map_err(|e| SendError::again(e.to_string()))?;
+        let prepare = tokio::task::spawn_blocking(move || target.receiver().prepare(&notification, now_unix_ms));
+        let prepared = match timeout_at(until, prepare).await? {
+            Ok(prepared) => prepared,
+            Err(failed) => return Ok(Err(SendError::again(failed.to_string()))),
+        };
         // What a template cannot make of these alerts it never will, and others wait behind it; a file may come back.
         let unwritten =
             |e: FieldError| SendError { is_permanent: e.field == "template", ..SendError::again(e.to_string()) };
-        match prepared.map_err(unwritten)? {
-            Prepared::Post(post) => post.send().await.map(Taken::by_all),
-            Prepared::Letter(letter) => letter.send(self.config.timeout.as_duration()).await,
+        match prepared.map_err(unwritten) {
+            Ok(Prepared::Post(post)) => Ok(post.send(until).await?.map(Taken::by_all)),
+            Ok(Prepared::Letter(letter)) => letter.send(until).await,
+            Err(error) => Ok(Err(error)),
         }
     }
 }
 
-/// What the settings are tried with.
-fn sample() -> Notification {
+/// What the settings are tried with: one with all that there may be, and one without all that there need not be.
+fn samples() -> [Notification; 2] {
     let word = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let labels = [word("alert", "test"), word("host", "web-1"), word("severity", "info"), word("subject", "/")];
     let told = Told {
@@ -256,7 +265,11 @@ fn sample() -> Notification {
         started_unix_ms: 0,
         ended_unix_ms: None,
     };
-    let over = Told { ended_unix_ms: Some(1), ..told.clone() };
-    let (group, reason) = ([word("host", "web-1")].into(), "test".to_owned());
-    Notification { id: "test".to_owned(), group, alerts: vec![told, over], more: 1, reason, only: vec![] }
+    let bare: BTreeMap<_, _> = told.labels.clone().into_iter().filter(|(key, _)| key != "subject").collect();
+    let bare = Told { labels: bare, annotations: BTreeMap::new(), ended_unix_ms: Some(1), ..told.clone() };
+    let with = |alerts, more, reason: &str| {
+        let (group, reason) = ([word("host", "web-1")].into(), reason.to_owned());
+        Notification { id: "test".to_owned(), group, alerts, more, reason, only: vec![] }
+    };
+    [with(vec![told, bare.clone()], 1, "test"), with(vec![bare], 0, "")]
 }

@@ -169,9 +169,10 @@ async fn a_wrong_secret_is_refused_by_who_checks_signatures() {
 async fn answers_are_judged() {
     let dir = tempfile::tempdir().unwrap();
     let too_many = Answer::Status(429, &[("retry-after", "7")], "slow down");
-    let rows: [(Answer, bool, Option<u64>, &str); 7] = [
+    let rows: [(Answer, bool, Option<u64>, &str); 8] = [
         (Answer::Status(500, &[], "oops /hook/S3CRET-PATH S3CRET-QUERY"), false, None, "500 Internal Server Error"),
         (Answer::Status(404, &[], "no S3CRET-PATH"), true, None, "404 Not Found"),
+        (Answer::Status(401, &[], "who are you"), false, None, "401 Unauthorized"),
         (Answer::Status(408, &[], ""), false, None, "408"),
         (too_many, false, Some(7), "429 Too Many Requests: slow down"),
         (Answer::Status(302, &[("location", "http://169.254.169.254/S3CRET")], ""), true, None, "redirects"),

@@ -9,6 +9,7 @@ use reqwest::{
     redirect::Policy,
 };
 use serde_json::Value;
+use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
 use super::{
     files::{FieldError, at, read_ca},
@@ -79,30 +80,47 @@ impl Post {
         Ok(Self { client, url, method: Method::POST, headers, body: body.to_string().into_bytes(), hidden, judge })
     }
 
-    /// Sends it: what was answered, in one line.
-    pub(super) async fn send(self) -> Result<String, SendError> {
+    /// Sends it: what was answered, in one line. What says whether it was taken must be there by then.
+    pub(super) async fn send(self, until: Instant) -> Result<Result<String, SendError>, Elapsed> {
         let Self { client, url, method, headers, body, mut hidden, judge } = self;
         // A query may have been added since.
         hidden.extend(parts(&url));
-        let sent = client.request(method, url).headers(headers).body(body).send().await;
-        let mut response = sent.map_err(|e| SendError::again(innermost(&e)))?;
-        let (status, retry_after) = (response.status(), retry_after(&response));
         let mut answer = Vec::new();
-        let is_read = if status.is_success() && matches!(judge, Judge::ByWords(_)) {
-            read(&mut response, &mut answer).await.map_err(|e| SendError::again(innermost(&e)))?;
-            true
-        } else {
-            // The status has said what became of it: sent again it would come twice.
-            matches!(tokio::time::timeout(WORDS_PATIENCE, read(&mut response, &mut answer)).await, Ok(Ok(())))
+        let asked = async {
+            let mut response = client.request(method, url).headers(headers).body(body).send().await?;
+            let by_words = response.status().is_success() && matches!(judge, Judge::ByWords(_));
+            if by_words {
+                read(&mut response, &mut answer).await?;
+            }
+            Ok((response, by_words))
         };
-        let answer = String::from_utf8_lossy(&answer);
-        let said = said(status, &answer, &hidden);
+        let (mut response, is_read) = match timeout_at(until, asked).await? {
+            Ok(asked) => asked,
+            Err(failed) => return Ok(Err(SendError::again(innermost(&failed)))),
+        };
+        // The status has said what became of it: sent again it would come twice.
+        let is_read = is_read || matches!(timeout(WORDS_PATIENCE, read(&mut response, &mut answer)).await, Ok(Ok(())));
+        let (retry_after, answer) = (retry_after(&response), String::from_utf8_lossy(&answer).into_owned());
+        Ok(judge.verdict(response.status(), is_read, &answer, said(response.status(), &answer, &hidden), retry_after))
+    }
+}
+
+impl Judge {
+    /// `answer`: all of it, if it `is_read`.
+    fn verdict(
+        self,
+        status: StatusCode,
+        is_read: bool,
+        answer: &str,
+        said: String,
+        retry_after: Option<Duration>,
+    ) -> Result<String, SendError> {
         let is_permanent = match status.as_u16() {
             200..=299 => {
-                let judged = match judge {
-                    Judge::ByWords(judge) => judge(&answer),
-                    Judge::UnlessItSays(judge) if is_read => judge(&answer),
-                    Judge::UnlessItSays(_) | Judge::ByStatus => Ok(()),
+                let judged = match self {
+                    Self::ByWords(judge) => judge(answer),
+                    Self::UnlessItSays(judge) if is_read => judge(answer),
+                    Self::UnlessItSays(_) | Self::ByStatus => Ok(()),
                 };
                 return match judged {
                     Ok(()) => Ok(said),
@@ -113,6 +131,8 @@ impl Post {
                 let said = cut(&format!("{said}: it leads elsewhere, and redirects are not followed"), MAX_SAID_CHARS);
                 return Err(SendError { is_permanent: true, retry_after: None, said });
             }
+            // A password that was changed there first is changed here, too, before long.
+            401 | 403 | 407 => false,
             408 | 425 | 429 => false,
             400..=499 => true,
             _ => false,
