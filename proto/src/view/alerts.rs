@@ -14,6 +14,9 @@ use crate::{
 pub struct AlertsView {
     /// The worst first, then the oldest.
     pub alerts: Vec<AlertView>,
+    /// So many more there are.
+    #[serde(default)]
+    pub more: usize,
     /// Notifications that have not been delivered yet.
     pub waiting: u64,
     /// Notifiers whose last delivery failed, and why.

@@ -24,6 +24,9 @@ pub fn counts(alert: &AlertView) -> bool {
 #[must_use]
 pub fn alerts(view: &AlertsView, now_unix_ms: i64) -> String {
     let mut text = finish(&rows(&view.alerts, now_unix_ms), "no alerts");
+    if view.more > 0 {
+        text.push_str(&format!("and {} more (--host, --app)\n", view.more));
+    }
     if view.waiting > 0 {
         let number = usize::try_from(view.waiting).unwrap_or(usize::MAX);
         text.push_str(&format!("{} not delivered yet (drover notify list)\n", count(number, "notification")));
@@ -162,7 +165,8 @@ mod tests {
     #[test]
     fn an_alert_is_one_line_that_says_why_nobody_is_told() {
         let failing = BTreeMap::from([("ops".parse().unwrap(), "500".to_owned())]);
-        let view = AlertsView { alerts: vec![alert(None), alert(Some("silenced by ada"))], waiting: 2, failing };
+        let view =
+            AlertsView { alerts: vec![alert(None), alert(Some("silenced by ada"))], more: 3, waiting: 2, failing };
         let text = bare(&alerts(&view, 180_000));
         let lines: Vec<String> =
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -172,6 +176,7 @@ mod tests {
                 "SEVERITY ALERT HOST APP STATE SINCE WHAT",
                 "critical disk web-1 - firing 3m ago disk / is 97% full\\u{1b}[2J",
                 "critical disk web-1 - muted 3m ago disk / is 97% full\\u{1b}[2J [silenced by ada]",
+                "and 3 more (--host, --app)",
                 "2 notifications not delivered yet (drover notify list)",
                 "cannot notify ops: 500",
             ]

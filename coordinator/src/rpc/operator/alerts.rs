@@ -7,7 +7,7 @@ use drover_proto::{
     alert::Severity,
     code::{self, Code},
     name::{AppName, HostId, NotifierName, OperatorName},
-    view::{AlertsView, NotifierAnswer, NotifierView, SilenceView},
+    view::{AlertView, AlertsView, NotifierAnswer, NotifierView, SilenceView},
     wire::{AddSilenceRequest, AlertsRequest, View},
 };
 use tonic::Status;
@@ -24,6 +24,8 @@ use crate::{
     store::StoredSilence,
 };
 
+/// Of alerts, the worst: some 3 MB.
+const MAX_LISTED: usize = 4000;
 /// Silences that are over are listed, and kept, for so long.
 const OLD_MS: i64 = 86_400_000;
 /// At most; what is not wanted for longer is a rule to be changed.
@@ -48,7 +50,9 @@ pub(super) async fn list(services: &Services, request: AlertsRequest) -> Result<
     let waiting = services.store.notifications_waiting().await.map_err(store_failed)?.values().sum();
     let states = services.store.notifier_states().await.map_err(store_failed)?;
     let failing = states.into_iter().filter_map(|(name, state)| Some((name, state.failure?))).collect();
-    view(&AlertsView { alerts, waiting, failing })
+    let more = alerts.len().saturating_sub(MAX_LISTED);
+    alerts.truncate(MAX_LISTED);
+    view(&AlertsView { alerts, more, waiting, failing })
 }
 
 /// `drover silence list`.
@@ -56,8 +60,9 @@ pub(super) async fn silences(services: &Services) -> Result<View, Status> {
     let now_ms = clock::unix_ms();
     let mut silences = services.store.silences().await.map_err(store_failed)?;
     silences.retain(|silence| silence.ends_ms > now_ms - OLD_MS);
+    let alerts = services.alerts.views(now_ms);
     let silences: Vec<SilenceView> =
-        silences.into_iter().map(|silence| shown(services, silence, now_ms)).collect::<Result<_, _>>()?;
+        silences.into_iter().map(|silence| shown(&alerts, silence, now_ms)).collect::<Result<_, _>>()?;
     view(&silences)
 }
 
@@ -101,7 +106,7 @@ pub(super) async fn silence(
     };
     services.store.add_silence(&silence, now_ms - OLD_MS, now_ms).await.map_err(store_failed)?;
     services.alerts.read_silences().await.map_err(store_failed)?;
-    view(&shown(services, silence, now_ms)?)
+    view(&shown(&services.alerts.views(now_ms), silence, now_ms)?)
 }
 
 /// `drover silence end`.
@@ -111,10 +116,11 @@ pub(super) async fn end_silence(services: &Services, id: &str, by: &OperatorName
     services.alerts.read_silences().await.map_err(store_failed)?;
     let all = services.store.silences().await.map_err(store_failed)?;
     let ended = all.into_iter().find(|silence| silence.id == id).ok_or_else(|| not_found(format!("silence {id}")))?;
-    view(&shown(services, ended, now_ms)?)
+    view(&shown(&services.alerts.views(now_ms), ended, now_ms)?)
 }
 
-fn shown(services: &Services, silence: StoredSilence, now_ms: i64) -> Result<SilenceView, Status> {
+/// `all`: the alerts of all hosts.
+fn shown(all: &[AlertView], silence: StoredSilence, now_ms: i64) -> Result<SilenceView, Status> {
     let StoredSilence { id, matchers, starts_ms, ends_ms, created_by, reason } = silence;
     let read: Vec<Matcher> = matchers
         .iter()
@@ -127,7 +133,7 @@ fn shown(services: &Services, silence: StoredSilence, now_ms: i64) -> Result<Sil
         (true, true) => "active",
     };
     let is_held = |labels: &BTreeMap<String, String>| state == "active" && holds(&read, labels);
-    let alerts = services.alerts.views(now_ms).iter().filter(|alert| is_held(&alert.labels)).count();
+    let alerts = all.iter().filter(|alert| is_held(&alert.labels)).count();
     let (starts_unix_ms, ends_unix_ms, state) = (starts_ms, ends_ms, state.to_owned());
     Ok(SilenceView { id, matchers, starts_unix_ms, ends_unix_ms, created_by, reason, state, alerts })
 }
