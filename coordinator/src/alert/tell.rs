@@ -103,8 +103,7 @@ impl Teller {
         }
         let lines = lines(alerting);
         let buckets = buckets(&lines, alerting, alerts, now_ms);
-        // What has come to another group, since its labels or the routes are others, is not over.
-        let alive = alerts.iter().filter(|alert| alert.is_firing()).map(|alert| alert.id.as_str()).collect();
+        let alive = alive(alerts);
         let waiting = store.groups_waiting().await?;
         let (mut changes, mut after, mut told) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (key, (line, bucket)) in self.with_those_told(buckets, &lines) {
@@ -206,6 +205,11 @@ impl Line<'_> {
         let document = json(&Notification { id: id()?, reason, ..notification })?;
         Ok(NewNotification { notifier: self.notifier.clone(), document })
     }
+}
+
+/// What fires, in whatever group: what has come to another one, since its labels or the routes are others, is not over.
+fn alive(alerts: &[Active]) -> BTreeSet<&str> {
+    alerts.iter().filter(|alert| alert.is_firing()).map(|alert| alert.id.as_str()).collect()
 }
 
 /// Every receiver of every route, route by route.
