@@ -111,7 +111,8 @@ impl Judging<'_> {
         judge: impl Fn(&Disk) -> Option<(Verdict, String)>,
     ) -> Option<Vec<Finding>> {
         let disks = self.view.scene.disks.as_deref()?;
-        let is_meant = |disk: &&Disk| mount.map_or(!disk.is_further, |mount| mount.as_str() == disk.point);
+        let is_meant =
+            |disk: &&Disk| mount.map_or(disk.is_disk && !disk.is_further, |mount| mount.as_str() == disk.point);
         let finding = |disk: &Disk| {
             let (verdict, said) = judge(disk)?;
             Some(Finding { app: self.active.id.app.clone(), subject: plain(&disk.point, MAX_SUBJECT), verdict, said })

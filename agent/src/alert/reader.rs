@@ -138,15 +138,16 @@ impl Reader {
             if room.is_some_and(|room| room.size == 0) {
                 continue;
             }
-            // What has no device is called the same everywhere.
-            let is_further = mount.device.starts_with('/') && !devices.insert(mount.device);
+            let is_disk = mount.is_disk();
+            // What has no device is called the same everywhere, and what is no disk calls itself as it likes.
+            let is_further = is_disk && mount.device.starts_with('/') && !devices.insert(mount.device);
             let rooms = self.rooms.entry(mount.point.clone()).or_default();
             if let (true, Some(room)) = (forecast, &room) {
                 rooms.add(boot_ms, room.available);
             }
             let forecast = rooms.forecast();
             let room = room.map(|room| told(room, forecast));
-            disks.push(Disk { point: mount.point.to_string_lossy().into_owned(), is_further, room });
+            disks.push(Disk { point: mount.point.to_string_lossy().into_owned(), is_disk, is_further, room });
         }
         Some(disks)
     }
@@ -173,7 +174,8 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
         std::fs::write(
             dir.path().join("proc/1/mounts"),
-            "/dev/a / ext4 rw 0 0\n/dev/a /b ext4 rw 0 0\nx /ro ext4 ro 0 0\n",
+            "/dev/a /home/u/x fuse.x rw 0 0\n/dev/a / ext4 rw 0 0\n/dev/a /b ext4 rw 0 0\nx /ro ext4 ro 0 0\n\
+             tmpfs /run/user/7 tmpfs rw 0 0\nserver:/x /x nfs4 rw 0 0\n",
         )
         .unwrap();
         std::fs::write(dir.path().join("proc/vmstat"), vmstat).unwrap();
@@ -199,14 +201,20 @@ mod tests {
         let mut reader = Reader::new(Root::new(dir.path()), None);
         let wanted = Wanted { disks: true, forecast: true, ..Wanted::default() };
         let disks = reader.read(&wanted, 1000).disks.unwrap();
-        let told: Vec<_> = disks.iter().map(|disk| (disk.point.as_str(), disk.is_further)).collect();
-        assert_eq!(told[0], ("/", false));
-        assert!(!told.iter().any(|(point, _)| *point == "/ro"), "{told:?}");
-        let used = disks[0].room.unwrap().used.unwrap();
-        assert!(
-            (0.0..=100.0).contains(&used) && disks[0].room.unwrap().forecast == forecast::Forecast::Unknown,
-            "{used}"
+        let told: Vec<_> = disks.iter().map(|disk| (disk.point.as_str(), disk.is_disk, disk.is_further)).collect();
+        assert_eq!(
+            told,
+            [
+                ("/home/u/x", false, false),
+                ("/", true, false),
+                ("/b", true, true),
+                ("/run/user/7", false, false),
+                ("/x", false, false)
+            ]
         );
+        let room = disks[1].room.unwrap();
+        let used = room.used.unwrap();
+        assert!((0.0..=100.0).contains(&used) && room.forecast == forecast::Forecast::Unknown, "{used}");
         std::fs::remove_file(dir.path().join("proc/1/mounts")).unwrap();
         assert_eq!(reader.read(&wanted, 2000).disks, None);
     }

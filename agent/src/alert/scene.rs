@@ -120,6 +120,9 @@ pub struct Expiry {
 pub struct Disk {
     /// Where it is mounted.
     pub point: String,
+    /// One of this host's own disks. What is in memory, or elsewhere, counts only for a rule that names it: anybody who has logged in
+    /// may fill memory of his own, and a server's disk is no host's.
+    pub is_disk: bool,
     /// The same one is mounted elsewhere, too, and told of there.
     pub is_further: bool,
     /// `None`: it does not answer.

@@ -36,7 +36,7 @@ fn checked(ok: bool, answer: &str) -> Checked {
 
 fn disk(point: &str, is_further: bool, used: f64, forecast: Forecast) -> Disk {
     let room = Room { used: Some(used), inodes: if point == "/data" { None } else { Some(12.34) }, forecast };
-    Disk { point: point.to_owned(), is_further, room: Some(room) }
+    Disk { point: point.to_owned(), is_disk: true, is_further, room: Some(room) }
 }
 
 fn scene() -> Scene {
@@ -49,8 +49,10 @@ fn scene() -> Scene {
         disk("/new", false, 5.0, Forecast::Unknown),
         disk("/still", false, 5.0, Forecast::Never),
     ];
-    disks.push(Disk { point: "/nfs".to_owned(), is_further: false, room: None });
+    disks.push(Disk { point: "/hung".to_owned(), is_disk: true, is_further: false, room: None });
     disks.push(disk("/mnt/a\nb", false, 95.0, Forecast::Never));
+    disks.push(Disk { is_disk: false, ..disk("/run/user/7", false, 100.0, Forecast::FullIn(0.0)) });
+    disks.push(Disk { point: "/nfs".to_owned(), is_disk: false, is_further: false, room: None });
     let expiry = |app: Option<&str>, subject: &str, until_s| Expiry {
         app: app.map(|app| app.parse().unwrap()),
         subject: subject.to_owned(),
@@ -112,18 +114,22 @@ fn judged(scene: &Scene, active: &Active) -> Option<Vec<String>> {
 
 #[test]
 fn rules_of_the_host_are_held_against_it() {
-    let rows: [(&str, Option<&[&str]>); 24] = [
+    let rows: [(&str, Option<&[&str]>); 28] = [
         ("cpu > 91.2%", Some(&["/ H"])),
         ("cpu > 92%", Some(&["/ C"])),
         ("cpu < 5%", Some(&["/ C"])),
         ("memory > 5%", None),
         ("load15 > 1.4", Some(&["/ H"])),
-        ("disk > 90%", Some(&["// H", "//data C", "//new C", "//still C", "//nfs U", "//mnt/a\u{fffd}b H"])),
+        ("disk > 90%", Some(&["// H", "//data C", "//new C", "//still C", "//hung U", "//mnt/a\u{fffd}b H"])),
+        ("disk /run/user/7 > 90%", Some(&["//run/user/7 H"])),
+        ("disk /nfs > 90%", Some(&["//nfs U"])),
         ("disk /bind > 90%", Some(&["//bind H"])),
         ("disk /none > 90%", Some(&[])),
         ("inodes /data > 1%", Some(&[])),
         ("inodes / > 1%", Some(&["// H"])),
-        ("disk full in < 24h", Some(&["// H", "//data B", "//new U", "//still C", "//nfs U", "//mnt/a\u{fffd}b C"])),
+        ("inodes > 1%", Some(&["// H", "//new H", "//still H", "//hung U", "//mnt/a\u{fffd}b H"])),
+        ("disk full in < 24h", Some(&["// H", "//data B", "//new U", "//still C", "//hung U", "//mnt/a\u{fffd}b C"])),
+        ("disk /run/user/7 full in < 24h", Some(&["//run/user/7 H"])),
         ("disk /data full in < 1h", Some(&["//data C"])),
         ("check failing", Some(&["mono/api H", "mono/db C", "mono/new U", "shop/api C"])),
         ("check db failing", Some(&["mono/db C"])),

@@ -84,15 +84,10 @@ impl Filesystems {
         Ok(told.into_iter().map(with_room).collect())
     }
 
-    /// How much of the fullest disk is used, of 100 and as `df` counts: what only root may still fill is not there. Neither
-    /// counts what cannot be written, nor what is in memory or elsewhere.
+    /// How much of the fullest disk is used, of 100 and as `df` counts: what only root may still fill is not there.
     pub(in crate::metrics) fn fullest(&mut self, root: &Root) -> io::Result<f64> {
-        let is_disk = |mount: &Mount| {
-            let is_memory = matches!(mount.kind.as_str(), "tmpfs" | "ramfs" | "efivarfs");
-            !mount.is_read_only && !is_memory && !mount.is_elsewhere()
-        };
         let (mut patience, mut fullest, mut seen) = (HANG_FOR, 0.0_f64, BTreeSet::new());
-        for mount in mounts(root)?.iter().filter(|mount| is_disk(mount)) {
+        for mount in mounts(root)?.iter().filter(|mount| mount.is_disk()) {
             if seen.insert(mount.device.as_str())
                 && let Ok(room) = self.room(mount, &mut patience)
             {

@@ -61,6 +61,11 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
+    /// Neither what cannot be written, nor what is in memory or elsewhere.
+    pub(crate) fn is_disk(&self) -> bool {
+        let is_memory = matches!(self.kind.as_str(), "tmpfs" | "ramfs" | "efivarfs");
+        !self.is_read_only && !is_memory && !self.is_elsewhere()
+    }
     /// Somebody else has it.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.kind != "fusectl" && ELSEWHERE.iter().any(|kind| self.kind.starts_with(kind))
