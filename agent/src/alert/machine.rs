@@ -17,7 +17,7 @@ use super::rules::{Active, RuleId};
 const MAX_HELD: usize = 1000;
 /// Of all apps together, so that none takes the host's own places, …
 const MAX_OF_APPS: usize = 800;
-/// … and of one rule about one of them.
+/// … and of one rule about one of them, or about the host, so that none takes the places of another.
 const MAX_OF_RULE: usize = 100;
 /// What stands in a report for those that have no room in it.
 pub const REST: &str = "further-alerts";
@@ -193,9 +193,8 @@ impl Machine {
     fn has_room(&self, key: &AlertKey) -> bool {
         let count = |counts: &dyn Fn(&AlertKey) -> bool| self.alerts.keys().filter(|other| counts(other)).count();
         self.alerts.len() < MAX_HELD
-            && (key.app.is_none()
-                || (count(&|other| other.app.is_some()) < MAX_OF_APPS
-                    && count(&|other| other.alert == key.alert && other.app == key.app) < MAX_OF_RULE))
+            && count(&|other| other.alert == key.alert && other.app == key.app) < MAX_OF_RULE
+            && (key.app.is_none() || count(&|other| other.app.is_some()) < MAX_OF_APPS)
     }
 
     fn end(&mut self, now: Now, ends: impl Fn(&AlertKey, &Held) -> bool) -> Vec<Turned> {

@@ -125,15 +125,22 @@ fn alerts_of_an_app_in_flight_are_held() {
 #[test]
 fn of_too_many_the_worst_are_told_and_that_there_are_more() {
     let mut machine = Machine::default();
-    let mut rule = active("unit failed", None);
-    let all: Vec<Finding> = (0..MAX_HELD + 50).map(|number| finding(&format!("u{number:04}.service"), Holds)).collect();
-    assert_eq!(machine.look(&rule, Some(&all), at(5)).len(), MAX_HELD);
-    rule.id.alert = "worse".parse().unwrap();
-    rule.rule.severity = Severity::Critical;
-    assert!(machine.look(&rule, Some(&[finding("x", Holds)]), at(6)).is_empty(), "there is no room");
-    let one = |machine: &mut Machine, found: &[Finding]| machine.look(&active("unit failed", None), Some(found), at(7));
-    assert_eq!(one(&mut machine, &all[..MAX_HELD - 1]).len(), 1);
-    assert_eq!(machine.look(&rule, Some(&[finding("x", Holds)]), at(8)).len(), 1);
+    let named = |name: &str| {
+        let mut rule = active("unit failed", None);
+        rule.id.alert = name.parse().unwrap();
+        rule
+    };
+    let mut worse = named("worse");
+    worse.rule.severity = Severity::Critical;
+    let all: Vec<Finding> =
+        (0..MAX_OF_RULE + 50).map(|number| finding(&format!("u{number:04}.service"), Holds)).collect();
+    for rule in 0..MAX_HELD / MAX_OF_RULE {
+        let rule = named(&format!("unit-{rule}"));
+        assert_eq!(machine.look(&rule, Some(&all), at(5)).len(), MAX_OF_RULE, "and the next one has its own places");
+    }
+    assert!(machine.look(&worse, Some(&[finding("x", Holds)]), at(6)).is_empty(), "there is no room");
+    assert_eq!(machine.look(&named("unit-0"), Some(&all[..MAX_OF_RULE - 1]), at(7)).len(), 1);
+    assert_eq!(machine.look(&worse, Some(&[finding("x", Holds)]), at(8)).len(), 1);
     let reported = machine.reported(&BTreeSet::new());
     assert_eq!(reported.len(), MAX_ALERTS_PER_HOST);
     assert!(reported.is_sorted_by(|one, other| one.key < other.key));
@@ -153,9 +160,13 @@ fn apps_leave_room_for_the_host() {
     assert_eq!(machine.look(&rule, Some(&of_app(0)), at(1)).len(), MAX_OF_RULE);
     let all: Vec<Finding> = (0..20).flat_map(of_app).collect();
     assert_eq!(machine.look(&rule, Some(&all), at(2)).len(), MAX_OF_APPS - MAX_OF_RULE);
-    rule.id.alert = "unit".parse().unwrap();
     let host: Vec<Finding> = (0..MAX_HELD).map(|n| finding(&format!("u{n}"), Holds)).collect();
-    assert_eq!(machine.look(&rule, Some(&host), at(3)).len(), MAX_HELD - MAX_OF_APPS);
+    let mut of_host = |name: &str| {
+        rule.id.alert = name.parse().unwrap();
+        machine.look(&rule, Some(&host), at(3)).len()
+    };
+    let room = MAX_HELD - MAX_OF_APPS;
+    assert_eq!(["unit", "other", "third"].map(&mut of_host), [MAX_OF_RULE, room - MAX_OF_RULE, 0]);
 }
 
 #[test]
