@@ -191,16 +191,21 @@ struct Counting {
     rules: BTreeSet<AlertName>,
     /// Paths that it reads certificates from.
     certificates: BTreeSet<String>,
+    /// Its rules that the release before has otherwise, or not at all, and those of the release before that it does without: of what
+    /// they are about they say nothing, either.
+    changed: BTreeSet<AlertName>,
 }
 
 impl Counting {
     fn of(app: &AppName, wanted: &AppSpec, current: Option<&AppSpec>) -> Self {
         let before = |name: &AlertName| current.and_then(|current| current.alerts.get(name));
+        let names = wanted.alerts.keys().chain(current.iter().flat_map(|current| current.alerts.keys()));
+        let changed = names.filter(|name| before(name) != wanted.alerts.get(*name)).cloned().collect();
         let same = wanted.alerts.iter().filter(|(name, rule)| before(name) == Some(*rule));
         let is_of_host = |test: &Test| matches!(test, Test::Level(_) | Test::DiskFull { .. } | Test::OomKill);
         let rules = same.filter(|(_, rule)| is_of_host(&rule.when.test)).map(|(name, _)| name.clone()).collect();
         let certificates = wanted.certificates.iter().map(|its| its.path.to_string()).collect();
-        Self { app: app.clone(), rules, certificates }
+        Self { app: app.clone(), rules, certificates, changed }
     }
 
     fn has(&self, alert: &AlertStatus) -> bool {
@@ -211,7 +216,9 @@ impl Counting {
                 // What stands for many may stand for those of other apps.
                 None => key.alert.as_str() != alert::REST,
                 Some(app) => {
-                    *app == self.app && (self.rules.contains(&key.alert) || self.certificates.contains(&key.subject))
+                    let is_of_certificate =
+                        self.certificates.contains(&key.subject) && !self.changed.contains(&key.alert);
+                    *app == self.app && (self.rules.contains(&key.alert) || is_of_certificate)
                 }
             }
     }
@@ -246,7 +253,10 @@ mod tests {
     //! Which alerts count in a gate, and with which words.
     use std::collections::BTreeMap;
 
-    use drover_proto::alert::AlertKey;
+    use drover_proto::{
+        alert::{AlertKey, AlertRule},
+        app::Certificate,
+    };
 
     use super::*;
 
@@ -274,12 +284,14 @@ mod tests {
             app: "mono".parse().unwrap(),
             rules: ["hot".parse().unwrap()].into(),
             certificates: ["/etc/a.pem".to_owned()].into(),
+            changed: ["relaxed".parse().unwrap()].into(),
         };
         let rows = [
             (critical.clone(), true),
             (alert("hot", Some("mono"), ""), true),
             (alert("certificate", Some("mono"), "/etc/a.pem"), true),
             (alert("certificate", Some("mono"), "/etc/gone.pem"), false),
+            (alert("relaxed", Some("mono"), "/etc/a.pem"), false),
             (alert("of-before", Some("mono"), ""), false),
             (alert("check", Some("mono"), "api"), false),
             (alert("hot", Some("shop"), ""), false),
@@ -296,5 +308,33 @@ mod tests {
              than 97% for 1m"
         );
         assert!(sentence(&alert("hot", Some("mono"), ""), 1000).starts_with("the critical alert hot fires: disk /"));
+    }
+
+    #[test]
+    fn a_release_is_not_kept_back_by_a_rule_about_its_certificates_that_it_mends_or_drops() {
+        let release = |when: &[&str]| {
+            let mut spec = crate::render::tests::desired().spec;
+            let path = "/etc/a.pem".parse().unwrap();
+            spec.certificates = vec![Certificate { path, key: None, validate: None, reload: BTreeSet::new() }];
+            spec.alerts = when.iter().map(|when| ("soon".parse().unwrap(), rule(when))).collect();
+            spec
+        };
+        fn rule(when: &str) -> AlertRule {
+            AlertRule { severity: Severity::Critical, ..AlertRule::new(when.parse().unwrap()) }
+        }
+        let (strict, none) = (release(&["certificate expires in < 30d"]), release(&[]));
+        let rows = [
+            (release(&["certificate expires in < 30d"]), Some(&strict), true),
+            (release(&["certificate expires in < 3d"]), Some(&strict), false),
+            (release(&[]), Some(&strict), false),
+            // The host's rule of that name is looked at in any case.
+            (release(&[]), Some(&none), true),
+            (release(&[]), None, true),
+        ];
+        for (wanted, current, counts) in rows {
+            let counting = Counting::of(&wanted.app, &wanted, current);
+            let firing = alert("soon", Some("mono"), "/etc/a.pem");
+            assert_eq!(counting.has(&firing), counts, "{:?} after {:?}", wanted.alerts, current.map(|it| &it.alerts));
+        }
     }
 }
