@@ -139,10 +139,7 @@ impl Handle {
     /// Knows the values of the app's secrets.
     #[must_use]
     pub fn redactor(&self, app: &AppName) -> Redactor {
-        let shared = &*self.0;
-        let ledger = shared.ledger(app).unwrap_or_else(|| AppLedger::new(app.clone()));
-        let spec = shared.parts.desired.subscribe().borrow().clone();
-        Redactor::of(known(spec.as_deref(), &ledger))
+        self.0.redactor(app)
     }
 
     /// The runs of an app's hooks whose output is kept, newest first.

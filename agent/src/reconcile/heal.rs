@@ -54,7 +54,7 @@ impl Shared {
 
     /// Restarts what the check names, if the app is at rest, nobody works on it, and the budget lasts.
     pub(super) async fn heal(&self, key: &Key, check: &RenderedCheck, before: &Standing, standing: &mut Standing) {
-        let (Some(whom), (app, name)) = (&check.restart, key) else { return };
+        let (Some(whom), (app, _)) = (&check.restart, key) else { return };
         let hand = self.hand(app);
         let Ok(_held) = hand.try_lock() else { return };
         let Some(ledger) = self.ledger(app).filter(is_at_rest) else { return };
@@ -66,11 +66,7 @@ impl Shared {
             // What is down is started by others, who have the same budget.
             return;
         }
-        let (now, budget) = (now_unix_ms(), check.budget);
-        let part = match whom {
-            Instance::Unit(unit) => Part::Unit(unit.clone()),
-            Instance::Container(container) => Part::Container(container.clone()),
-        };
+        let (now, budget, part) = (now_unix_ms(), check.budget, part(whom));
         let allowance = self.upkeeps.with(app, &since, |upkeep| {
             let attempts = match whom {
                 Instance::Unit(unit) => upkeep.starts.entry(unit.clone()).or_default(),
@@ -82,8 +78,20 @@ impl Shared {
             }
             allowance
         });
-        let emit = |kind, said: String| self.parts.events.emit(Some(app), kind, said);
-        let (of, answer) = (budget.attempts, &standing.answer);
+        self.restart_within(key, whom, (allowance, budget.attempts), standing).await;
+    }
+
+    /// Restarts it if that is allowed, of so many times, and tells.
+    pub(super) async fn restart_within(
+        &self,
+        (app, name): &Key,
+        whom: &Instance,
+        (allowance, of): (Allowance, u32),
+        standing: &mut Standing,
+    ) {
+        let (part, answer) = (part(whom), &standing.answer);
+        // A program that answers may say what it was given.
+        let emit = |kind, said: String| self.parts.events.emit(Some(app), kind, self.redactor(app).text(&said));
         match allowance {
             Allowance::NotBefore(_) => {}
             Allowance::Now(number) => match self.restart(whom).await {
@@ -134,5 +142,12 @@ impl Shared {
                 Err(error) => Err(error.to_string()),
             },
         }
+    }
+}
+
+fn part(whom: &Instance) -> Part {
+    match whom {
+        Instance::Unit(unit) => Part::Unit(unit.clone()),
+        Instance::Container(container) => Part::Container(container.clone()),
     }
 }

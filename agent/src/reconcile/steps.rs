@@ -6,14 +6,14 @@ use drover_proto::{
     app::HookPoint,
     code::Code,
     event::EventKind,
-    name::UnitName,
+    name::{AppName, UnitName},
     plan::{Action, Extent, Plan, Step},
     spec::{DesiredApp, HostSpec},
     status::{Failure, Phase},
 };
 use tokio::time::Instant;
 
-use super::{Work, turns::turn_of};
+use super::{Shared, Work, turns::turn_of};
 use crate::{
     exec::{Exec, StepFailure, Undo, describe},
     gate::{Course, Gate, GateEnd},
@@ -274,6 +274,15 @@ impl Work<'_> {
             cause: failed.cause,
             evidence: failed.evidence,
         }
+    }
+}
+
+impl Shared {
+    /// Knows the values of an app's secrets.
+    pub(super) fn redactor(&self, app: &AppName) -> Redactor {
+        let ledger = self.ledger(app).unwrap_or_else(|| AppLedger::new(app.clone()));
+        let spec = self.parts.desired.subscribe().borrow().clone();
+        Redactor::of(known(spec.as_deref(), &ledger))
     }
 }
 

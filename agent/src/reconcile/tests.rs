@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::render::tests::{argv, desired, facts, file_part, layout_in};
 
+mod host;
+
 const HOST: &str = "h-0123456789abcdef";
 
 struct Bench {
@@ -101,6 +103,10 @@ fn app() -> AppName {
 }
 
 fn open(dir: &TempDir) -> (Desired, Reconciler) {
+    open_telling(dir, crate::event::Events::default())
+}
+
+fn open_telling(dir: &TempDir, events: Events) -> (Desired, Reconciler) {
     let layout = layout_in(dir.path());
     let desired = Desired::open(&layout.state_dir, &[]).unwrap();
     let blobs = Blobs::open(&layout, watch::channel(None).1).unwrap();
@@ -111,7 +117,7 @@ fn open(dir: &TempDir) -> (Desired, Reconciler) {
         blobs,
         systemd,
         engine: Engine::default(),
-        events: crate::event::Events::default(),
+        events,
         ports: Default::default(),
         stock: crate::stock::Stock::open(&dir.path().join("state")).unwrap().0,
         disk_budget: None,
