@@ -166,6 +166,12 @@ impl Asker {
         }
     }
 
+    /// As if as many looks hung as may, until the answer is dropped.
+    #[cfg(test)]
+    pub(crate) async fn hanging(&self) -> impl Drop + use<> {
+        self.hanging.clone().acquire_many_owned(u32::try_from(HANGING).unwrap()).await.unwrap()
+    }
+
     /// Looks once. Never takes longer than the check's timeout (and a moment, to end a program).
     pub async fn probe(&self, check: &RenderedCheck) -> Probed {
         let timeout = check.timeout.as_duration();

@@ -82,6 +82,8 @@ pub struct Gate<'a> {
     pub systemd: &'a Systemd,
     /// Docker.
     pub engine: &'a Engine,
+    /// Asks the checks. One for the whole host: what hangs for one gate is not asked again by the next.
+    pub asker: &'a Asker,
     /// What was brought up of the release's compose projects.
     pub brought: &'a Projects,
     /// Without a break.
@@ -99,7 +101,7 @@ impl Gate<'_> {
     /// ms, and what is missing.
     pub async fn run(&self, course: impl Fn() -> Course, mut progress: impl FnMut(u64, Vec<String>)) -> GateEnd {
         let begun = Instant::now();
-        let checks = Checks::begin(&self.wanted.checks, &Asker::new(self.systemd, self.engine));
+        let checks = Checks::begin(&self.wanted.checks, self.asker);
         let mut stretch = Stretch::new(u64::try_from(self.min_healthy.as_millis()).unwrap_or(u64::MAX));
         let mut watch =
             Watch { begun, given_up: BTreeMap::new(), restarts: BTreeMap::new(), files: Vec::new(), files_at: None };

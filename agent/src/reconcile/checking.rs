@@ -39,6 +39,10 @@ impl Standings {
     pub(super) fn of_none(asker: Asker) -> Self {
         Self(Mutex::default(), asker)
     }
+    /// By whom all checks of this host are asked, those of a gate, too.
+    pub(super) fn asker(&self) -> &Asker {
+        &self.1
+    }
     /// Of all apps, for metrics.
     pub(super) fn all(&self) -> BTreeMap<Key, Standing> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);

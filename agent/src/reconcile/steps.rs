@@ -217,6 +217,7 @@ impl Work<'_> {
             brought: &brought,
             systemd: &self.shared.parts.systemd,
             engine: &self.shared.parts.engine,
+            asker: self.shared.standings.asker(),
             min_healthy: times.min_healthy,
             left: times.left,
             waited: times.waited,

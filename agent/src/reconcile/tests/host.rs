@@ -1,7 +1,28 @@
-//! What the apps of a host have together: one telling of what happens.
+//! What the apps of a host have together: places for looks that hang, and one telling of what happens.
+
+use drover_proto::app::DiskProbe;
 
 use super::{super::checking::Key, *};
 use crate::{budget::Allowance, check::standing::Standing, render::Instance};
+
+#[tokio::test]
+async fn looks_that_hang_have_no_further_places_in_a_gate() {
+    let mut bench = Bench::new();
+    let mut first = bench.release(1, "one\n");
+    let room = Probe::Disk(DiskProbe { path: "/".parse().unwrap(), max_used: 100 });
+    first.spec.checks.insert("room".parse().unwrap(), Check::new(room, Span::from_ms(100), Span::from_ms(100)));
+    first.spec.strategy.healthy_deadline = Span::from_secs(1);
+    let hanging = bench.reconciler.shared.standings.asker().hanging().await;
+    bench.ask(&[&first]);
+    bench.pass().await;
+    let failure = bench.status().failure.unwrap();
+    assert!(failure.cause.contains("check room: /: no answer within 100ms"), "{failure:?}");
+    drop(hanging);
+    first.rollout += 1;
+    bench.ask(&[&first]);
+    bench.pass().await;
+    assert!(matches!(bench.status().phase, Phase::Healthy { .. }), "{:?}", bench.status());
+}
 
 #[tokio::test]
 async fn what_a_failing_check_answers_is_told_without_secrets() {
