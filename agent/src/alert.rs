@@ -12,6 +12,7 @@ mod kept;
 mod machine;
 mod numbers;
 mod reader;
+mod remembered;
 mod rules;
 pub mod scene;
 mod timer;
@@ -24,11 +25,7 @@ use std::{
     time::Duration,
 };
 
-use drover_proto::{
-    alert::{AlertState, Metric, Test},
-    event::EventKind,
-    name::AppName,
-};
+use drover_proto::{alert::Metric, event::EventKind, name::AppName};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -42,7 +39,7 @@ use self::{
     machine::{Machine, Now, Turned},
     reader::{Read, Reader, Wanted},
     rules::{Active, RuleId, Rules},
-    scene::{Expiry, Restarts, Scene},
+    scene::{Expiry, Scene},
     timer::Timer,
 };
 use crate::{
@@ -100,7 +97,7 @@ pub fn open(
     }
     let (now, apps) = (now(), handle.scopes());
     let active = rules.active(apps.iter().map(|(app, scope)| (app, &scope.rules)));
-    let scene = remembered(&machine, &active, now);
+    let scene = remembered::scene(&machine, &active, now);
     let alerts = Alerts(Arc::new(Inner { rules: Mutex::new(rules), changed: Notify::new() }));
     let reader = Reader::new(Root::new("/"), scene.oom_kill.flatten());
     let task = Task {
@@ -133,33 +130,6 @@ pub fn open(
 
 fn now() -> Now {
     Now { boot_ms: clock::since_boot_ms(), unix_ms: now_unix_ms() }
-}
-
-/// What alerts that were firing are about: that the agent is started again ends none. A process that was killed, or a container that
-/// was started again and again, counts as having been so just now; of all else nothing is known until it is looked at.
-fn remembered(machine: &Machine, active: &[Active], now: Now) -> Scene {
-    let mut scene = Scene::default();
-    for held in machine.held() {
-        let is_firing = held.status.state == AlertState::Firing;
-        let key = &held.status.key;
-        let test = active.iter().find(|active| active.id == held.rule()).map(|active| &active.rule.when.test);
-        match (test, &key.app) {
-            (Some(Test::OomKill), _) if is_firing => scene.oom_kill = Some(Some(now.boot_ms)),
-            (Some(Test::CertificateExpires(_)), app) => {
-                let expiry = Expiry { app: app.clone(), subject: key.subject.clone(), until_s: None };
-                scene.certificates.entry(app.clone()).or_default().push(expiry);
-            }
-            (Some(test @ (Test::ContainerRestarting(_) | Test::ContainerGone(_))), Some(app)) => {
-                let of_app = scene.containers.entry(app.clone()).or_default();
-                let container = of_app.entry(key.subject.clone()).or_default();
-                if is_firing && matches!(test, Test::ContainerRestarting(_)) {
-                    container.restarts = Restarts::remembered(now.boot_ms);
-                }
-            }
-            _ => {}
-        }
-    }
-    scene
 }
 
 /// What work in the background ends with.
