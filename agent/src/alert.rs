@@ -90,41 +90,7 @@ pub fn open(
     units: UnitsTold,
     events: Events,
 ) -> io::Result<(Alerts, impl Future<Output = ()> + Send + 'static)> {
-    let (rules, rules_damaged) = Rules::open(state_dir)?;
-    let (kept, machine, kept_damaged) = Kept::open(state_dir, facts::boot_id())?;
-    for said in rules_damaged.into_iter().chain(kept_damaged) {
-        events.emit(None, EventKind::StateSetAside, said);
-    }
-    let (now, apps) = (now(), handle.scopes());
-    let active = rules.active(apps.iter().map(|(app, scope)| (app, &scope.rules)));
-    let scene = remembered::scene(&machine, &active, now);
-    let alerts = Alerts(Arc::new(Inner { rules: Mutex::new(rules), changed: Notify::new() }));
-    let reader = Reader::new(Root::new("/"), scene.oom_kill.flatten());
-    let task = Task {
-        alerts: alerts.clone(),
-        handle,
-        units,
-        events,
-        kept,
-        machine,
-        active,
-        scene,
-        timer: Timer::default(),
-        reader: Some(reader),
-        reading: None,
-        waiting: BTreeSet::new(),
-        to_ask: BTreeSet::new(),
-        is_asking: false,
-        anew: BTreeSet::new(),
-        containers_due: now.boot_ms,
-        certificates_due: now.boot_ms,
-        reading_certificates: BTreeSet::new(),
-        state_dir: state_dir.to_owned(),
-        in_flight: apps.into_iter().filter(|(_, scope)| scope.in_flight).map(|(app, _)| app).collect(),
-        looked_ms: 0,
-        work: JoinSet::new(),
-    };
-    task.handle.report_alerts(task.machine.reported(&task.in_flight));
+    let (alerts, task) = Task::open(state_dir, handle, units, events)?;
     Ok((alerts, task.run()))
 }
 
@@ -158,7 +124,7 @@ struct Task {
     /// Apps whose containers are to be asked for.
     to_ask: BTreeSet<AppName>,
     is_asking: bool,
-    /// Apps of which containers that are not there any more are forgotten.
+    /// Apps that are others than when they were asked for last: of their containers those that are not there any more are forgotten.
     anew: BTreeSet<AppName>,
     containers_due: u64,
     certificates_due: u64,
@@ -173,6 +139,45 @@ struct Task {
 }
 
 impl Task {
+    fn open(state_dir: &Path, handle: Handle, units: UnitsTold, events: Events) -> io::Result<(Alerts, Self)> {
+        let (rules, rules_damaged) = Rules::open(state_dir)?;
+        let (kept, machine, kept_damaged) = Kept::open(state_dir, facts::boot_id())?;
+        for said in rules_damaged.into_iter().chain(kept_damaged) {
+            events.emit(None, EventKind::StateSetAside, said);
+        }
+        let (now, apps) = (now(), handle.scopes());
+        let active = rules.active(apps.iter().map(|(app, scope)| (app, &scope.rules)));
+        let scene = remembered::scene(&machine, &active, now);
+        let alerts = Alerts(Arc::new(Inner { rules: Mutex::new(rules), changed: Notify::new() }));
+        let reader = Reader::new(Root::new("/"), scene.oom_kill.flatten());
+        let task = Self {
+            alerts: alerts.clone(),
+            handle,
+            units,
+            events,
+            kept,
+            machine,
+            active,
+            scene,
+            timer: Timer::default(),
+            reader: Some(reader),
+            reading: None,
+            waiting: BTreeSet::new(),
+            to_ask: BTreeSet::new(),
+            is_asking: false,
+            anew: BTreeSet::new(),
+            containers_due: now.boot_ms,
+            certificates_due: now.boot_ms,
+            reading_certificates: BTreeSet::new(),
+            state_dir: state_dir.to_owned(),
+            in_flight: apps.into_iter().filter(|(_, scope)| scope.in_flight).map(|(app, _)| app).collect(),
+            looked_ms: 0,
+            work: JoinSet::new(),
+        };
+        task.handle.report_alerts(task.machine.reported(&task.in_flight));
+        Ok((alerts, task))
+    }
+
     async fn run(mut self) {
         self.take_apps();
         self.take_units();
@@ -221,15 +226,8 @@ impl Task {
     }
 
     fn take_apps(&mut self) {
-        let before = std::mem::replace(&mut self.scene.apps, self.handle.scopes());
-        self.scene.containers.retain(|app, _| self.scene.apps.contains_key(app));
+        self.take_scopes(self.handle.scopes());
         self.scene.certificates.retain(|app, _| app.as_ref().is_none_or(|app| self.scene.apps.contains_key(app)));
-        for (app, scope) in &self.scene.apps {
-            if !before.get(app).is_some_and(|before| before.has_containers_of(scope)) {
-                self.to_ask.insert(app.clone());
-                self.anew.insert(app.clone());
-            }
-        }
         self.ask();
         self.take_rules();
     }
@@ -361,3 +359,6 @@ impl Task {
 fn failed(units: &Units) -> BTreeSet<String> {
     units.iter().filter(|unit| unit.active_state == "failed").map(|unit| unit.name.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests;

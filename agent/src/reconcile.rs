@@ -370,7 +370,7 @@ impl Reconciler {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 impl Shared {
     /// Publishes what the ledger says of a settled app.

@@ -1,13 +1,13 @@
 //! Asks the engine how the containers of apps are, one question after another in the background, and takes its answers. Part of
 //! `alert`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::name::AppName;
 
 use super::{
     Done, Task,
-    scene::{self, Container, Scope},
+    scene::{Container, Scope},
 };
 use crate::{host::clock, reconcile::Looked};
 
@@ -21,16 +21,21 @@ pub(super) struct Asked {
 }
 
 impl Task {
+    /// Takes what each app has by now.
+    pub(super) fn take_scopes(&mut self, scopes: BTreeMap<AppName, Scope>) {
+        let before = std::mem::replace(&mut self.scene.apps, scopes);
+        self.scene.containers.retain(|app, _| self.scene.apps.contains_key(app));
+        self.to_ask.extend(others(&self.scene.apps, &before));
+        // Of an app that was not there before nothing is to be forgotten: at the start that is what alerts are about already.
+        self.anew.extend(others(&before, &self.scene.apps));
+    }
+
     /// Asks the engine, for all that is to be asked, unless it is being asked: what it says last is what counts.
     pub(super) fn ask(&mut self) {
-        let has_some = |scope: &scene::Scope| !(scope.containers.is_empty() && scope.projects.is_empty());
-        let apps = std::mem::take(&mut self.to_ask);
         if self.is_asking {
-            self.to_ask = apps;
             return;
         }
-        let scopes = apps.into_iter().filter_map(|app| self.scene.apps.get(&app).map(|scope| (app, scope.clone())));
-        let scopes: Vec<_> = scopes.filter(|(_, scope)| has_some(scope)).collect();
+        let scopes = self.next_to_ask();
         if scopes.is_empty() {
             return;
         }
@@ -44,6 +49,13 @@ impl Task {
             }
             Done::Asked(all)
         });
+    }
+
+    fn next_to_ask(&mut self) -> Vec<(AppName, Scope)> {
+        let has_some = |scope: &Scope| !(scope.containers.is_empty() && scope.projects.is_empty());
+        let apps = std::mem::take(&mut self.to_ask).into_iter();
+        let scopes = apps.filter_map(|app| self.scene.apps.get(&app).map(|scope| (app, scope.clone())));
+        scopes.filter(|(_, scope)| has_some(scope)).collect()
     }
 
     pub(super) fn take_containers(&mut self, Asked { app, scope, seen }: Asked) {
@@ -62,6 +74,13 @@ impl Task {
         let known = self.scene.containers.entry(app).or_default();
         *known = follow(std::mem::take(known), seen, is_anew, now);
     }
+}
+
+/// Pure: those of one that are not the same in the other.
+fn others(of: &BTreeMap<AppName, Scope>, than: &BTreeMap<AppName, Scope>) -> BTreeSet<AppName> {
+    let is_other =
+        |(app, scope): &(&AppName, &Scope)| !than.get(*app).is_some_and(|other| other.has_containers_of(scope));
+    of.iter().filter(is_other).map(|(app, _)| app.clone()).collect()
 }
 
 /// Pure: what is known after a look. `is_anew`: the app has other parts than at the look before.
@@ -96,8 +115,9 @@ fn follow(
 
 #[cfg(test)]
 mod tests {
-    //! What goes, and what takes its place.
+    //! What goes, what takes its place, and what is remembered of both.
     use super::*;
+    use crate::alert::tests::task;
 
     fn looked(name: &str, service: Option<&str>) -> Looked {
         Looked {
@@ -125,5 +145,36 @@ mod tests {
         assert_eq!(shown(&less), ["-box", "-shop-db-1", "shop-web-2"], "a service that has another has it instead");
         assert_eq!(shown(&follow(less, all(), false, 2)), ["box", "shop-db-1", "shop-web-1"]);
         assert_eq!(shown(&follow(known, vec![], true, 1)), <[&str; 0]>::default(), "the app has other parts now");
+    }
+    fn mono() -> AppName {
+        "mono".parse().unwrap()
+    }
+
+    fn with_project(project: &str) -> BTreeMap<AppName, Scope> {
+        let projects = [project.parse().unwrap()].into();
+        [(mono(), Scope { projects, ..Scope::default() })].into()
+    }
+
+    /// The engine is asked, and says that these are there.
+    fn answered(task: &mut Task, seen: &[Looked]) -> Vec<String> {
+        for (app, scope) in task.next_to_ask() {
+            task.take_containers(Asked { app, scope, seen: Some(seen.to_vec()) });
+        }
+        shown(&task.scene.containers[&mono()])
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_is_still_gone_when_the_agent_is_started_again() {
+        let (_dir, mut task) = task();
+        let (web, db) = (looked("shop-web-1", Some("shop/web")), looked("shop-db-1", Some("shop/db")));
+        // As it is remembered.
+        let gone = Container { service: db.service.clone(), ..Container::default() };
+        task.scene.containers = [(mono(), [(db.name.clone(), gone)].into())].into();
+        task.take_scopes(with_project("shop"));
+        assert_eq!(answered(&mut task, std::slice::from_ref(&web)), ["-shop-db-1", "shop-web-1"]);
+        task.take_scopes(with_project("other"));
+        assert_eq!(answered(&mut task, &[web]), ["shop-web-1"], "the app has other parts now");
+        task.take_scopes(BTreeMap::new());
+        assert!(task.scene.containers.is_empty());
     }
 }

@@ -14,6 +14,7 @@ use super::*;
 use crate::render::tests::{argv, desired, facts, file_part, layout_in};
 
 mod host;
+pub(crate) use host::handle;
 
 const HOST: &str = "h-0123456789abcdef";
 

@@ -5,6 +5,12 @@ use drover_proto::app::DiskProbe;
 use super::{super::checking::Key, *};
 use crate::{budget::Allowance, check::standing::Standing, render::Instance};
 
+/// Of a host without apps, whose files are there.
+pub(crate) fn handle(dir: &TempDir) -> Handle {
+    fs::create_dir(dir.path().join("state")).unwrap();
+    Handle::new(open(dir).1.shared)
+}
+
 #[tokio::test]
 async fn looks_that_hang_have_no_further_places_in_a_gate() {
     let mut bench = Bench::new();
