@@ -94,7 +94,7 @@ impl Judging<'_> {
     }
 
     fn of_host(&self, verdict: Verdict, said: String) -> Finding {
-        Finding { app: self.active.id.app.clone(), subject: String::new(), verdict, said }
+        Finding { app: self.active.id.app.clone(), subject: String::new(), service: None, verdict, said }
     }
 
     fn beyond(&self, level: &Level, value: f64) -> Verdict {
@@ -115,7 +115,8 @@ impl Judging<'_> {
             |disk: &&Disk| mount.map_or(disk.is_disk && !disk.is_further, |mount| mount.as_str() == disk.point);
         let finding = |disk: &Disk| {
             let (verdict, said) = judge(disk)?;
-            Some(Finding { app: self.active.id.app.clone(), subject: plain(&disk.point, MAX_SUBJECT), verdict, said })
+            let (app, subject) = (self.active.id.app.clone(), plain(&disk.point, MAX_SUBJECT));
+            Some(Finding { app, subject, service: None, verdict, said })
         };
         Some(disks.iter().filter(is_meant).filter_map(finding).collect())
     }
@@ -145,7 +146,8 @@ impl Judging<'_> {
                     }
                     None => (Verdict::Unknown, String::new()),
                 };
-                findings.push(Finding { app: Some(app.clone()), subject: check.to_string(), verdict, said });
+                let subject = check.to_string();
+                findings.push(Finding { app: Some(app.clone()), subject, service: None, verdict, said });
             }
         }
         findings
@@ -166,7 +168,7 @@ impl Judging<'_> {
             if counts {
                 let subject = plain(unit, MAX_SUBJECT);
                 let said = format!("unit {subject} has failed");
-                findings.push(Finding { app: owner.cloned(), subject, verdict: Verdict::Holds, said });
+                findings.push(Finding { app: owner.cloned(), subject, service: None, verdict: Verdict::Holds, said });
             }
         }
         Some(findings)
@@ -188,7 +190,8 @@ impl Judging<'_> {
                 // While the app is in flight it is being replaced.
                 let (verdict, said) =
                     if scope.in_flight { (Verdict::Unknown, String::new()) } else { judge(self, seen, container) };
-                findings.push(Finding { app: Some(app.clone()), subject: container.clone(), verdict, said });
+                let (subject, service) = (container.clone(), seen.service.clone());
+                findings.push(Finding { app: Some(app.clone()), subject, service, verdict, said });
             }
         }
         findings
@@ -234,7 +237,7 @@ impl Judging<'_> {
                     (verdict(left_ms < within_ms), said)
                 }
             };
-            findings.push(Finding { app: expiry.app.clone(), subject, verdict, said });
+            findings.push(Finding { app: expiry.app.clone(), subject, service: None, verdict, said });
         }
         findings
     }

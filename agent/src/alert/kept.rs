@@ -97,6 +97,34 @@ impl Kept {
 mod tests {
     //! What is on the disk.
     use super::*;
+    use crate::alert::{
+        machine::{Finding, Now, Verdict},
+        rules::{Active, RuleId},
+    };
+
+    #[test]
+    fn what_older_agents_have_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut kept, mut machine, _) = Kept::open(dir.path(), "a boot".to_owned()).unwrap();
+        let active = Active {
+            id: RuleId { app: None, alert: "gone".parse().unwrap() },
+            rule: drover_proto::alert::AlertRule::new("container gone for 10s".parse().unwrap()),
+        };
+        let (subject, service) = ("shop-web-1".to_owned(), Some("shop/web".to_owned()));
+        let finding = Finding { app: None, subject, service, verdict: Verdict::Holds, said: String::new() };
+        machine.look(&active, Some(&[finding]), Now { boot_ms: 5, unix_ms: 6 });
+        kept.follow(&machine, true);
+        let mut document: serde_json::Value =
+            serde_json::from_slice(&fs::read(dir.path().join(FILE)).unwrap()).unwrap();
+        let alert = document["alerts"][0].as_object_mut().unwrap();
+        for field in ["service"] {
+            assert!(alert.remove(field).is_some(), "{field}");
+        }
+        fs::write(dir.path().join(FILE), document.to_string()).unwrap();
+        let (_, older, damaged) = Kept::open(dir.path(), "a boot".to_owned()).unwrap();
+        let reported = |machine: &Machine| machine.reported(&std::collections::BTreeSet::new());
+        assert_eq!((damaged, reported(&older)), (None, reported(&machine)));
+    }
 
     #[test]
     fn a_disk_that_could_not_be_written_is_tried_again() {

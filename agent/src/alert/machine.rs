@@ -51,6 +51,8 @@ pub struct Finding {
     pub app: Option<AppName>,
     /// What it is about.
     pub subject: String,
+    /// Of which service of which compose project it is, if it is a container of one and that is known.
+    pub service: Option<String>,
     /// How it is.
     pub verdict: Verdict,
     /// The same in words, such as `disk / is 93.4% full`.
@@ -65,6 +67,9 @@ pub struct Held {
     pub of: Option<AppName>,
     /// In this state since then, ms since the boot.
     pub since_boot_ms: u64,
+    /// As its finding has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// As it is reported, but for `held`.
     pub status: AlertStatus,
 }
@@ -165,7 +170,7 @@ impl Machine {
             self.changed = true;
             return turned;
         };
-        self.changed |= held.follow(active);
+        self.changed |= held.follow(active, finding);
         match (held.status.state, finding.verdict) {
             (AlertState::Pending, Verdict::Holds)
                 if now.boot_ms.saturating_sub(held.since_boot_ms) >= lasts.as_ms() =>
@@ -231,15 +236,17 @@ impl Machine {
 }
 
 impl Held {
-    /// What its rule says by now; whether that is another than before.
-    fn follow(&mut self, active: &Active) -> bool {
+    /// What its rule says by now, and of what it is; whether that is another than before.
+    fn follow(&mut self, active: &Active, finding: &Finding) -> bool {
         let (status, rule) = (&mut self.status, &active.rule);
         let same = self.of == active.id.app
+            && self.service == finding.service
             && status.severity == rule.severity
             && status.labels == rule.labels
             && status.annotations == rule.annotations;
         if !same {
             self.of.clone_from(&active.id.app);
+            self.service.clone_from(&finding.service);
             status.severity = rule.severity;
             status.labels.clone_from(&rule.labels);
             status.annotations.clone_from(&rule.annotations);
@@ -260,7 +267,7 @@ fn begun(key: AlertKey, active: &Active, finding: &Finding, state: AlertState, n
         labels: rule.labels.clone(),
         annotations: rule.annotations.clone(),
     };
-    Held { of: active.id.app.clone(), since_boot_ms: now.boot_ms, status }
+    Held { of: active.id.app.clone(), since_boot_ms: now.boot_ms, service: finding.service.clone(), status }
 }
 
 /// `disk / is 93.4% full, more than 90% for 5m`.

@@ -25,6 +25,8 @@ pub fn scene(machine: &Machine, active: &[Active], now: Now) -> Scene {
             (Some(test @ (Test::ContainerRestarting(_) | Test::ContainerGone(_))), Some(app)) => {
                 let of_app = scene.containers.entry(app.clone()).or_default();
                 let container = of_app.entry(key.subject.clone()).or_default();
+                // Replaced meanwhile, it is not gone.
+                container.service.clone_from(&held.service);
                 if matches!(test, Test::ContainerRestarting(_)) {
                     container.restarts = Restarts::remembered(now.boot_ms);
                 }
@@ -57,6 +59,7 @@ mod tests {
         let finding = Finding {
             app: Some("mono".parse().unwrap()),
             subject: "box".to_owned(),
+            service: Some("shop/web".to_owned()),
             verdict: Verdict::Holds,
             said: String::new(),
         };
@@ -75,6 +78,7 @@ mod tests {
             let gone = started(&format!("container gone{lasts}"));
             let container = &gone.containers[&mono]["box"];
             assert_eq!((container.restarts.lately(NOW.boot_ms), container.is_running), ((false, false), None));
+            assert_eq!(container.service.as_deref(), Some("shop/web"));
             let expires = started(&format!("certificate expires in < 1d{lasts}"));
             assert_eq!(expires.certificates[&Some(mono)][0].until_s, None, "{lasts}");
         }

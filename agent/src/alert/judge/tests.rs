@@ -177,6 +177,17 @@ fn rules_of_an_app_are_about_what_it_has_and_take_the_place_of_the_hosts() {
 }
 
 #[test]
+fn a_container_is_told_with_its_service() {
+    let mut scene = scene();
+    let mono: AppName = "mono".parse().unwrap();
+    let its = scene.containers.get_mut(&mono).unwrap().get_mut("calm").unwrap();
+    its.service = Some("shop/web".to_owned());
+    let found = judge(&active(None, "container gone"), &View { numbers: &numbers(), scene: &scene, now: NOW }).unwrap();
+    let services: Vec<_> = found.iter().map(|finding| finding.service.as_deref()).collect();
+    assert_eq!(services, [None, Some("shop/web")]);
+}
+
+#[test]
 fn what_cannot_be_read_says_nothing() {
     let mut empty = Scene::default();
     for when in ["cpu < 5%", "unit failed", "disk > 1%", "oom kill"] {

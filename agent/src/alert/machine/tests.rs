@@ -10,7 +10,8 @@ fn active(when: &str, clear: Option<&str>) -> Active {
     Active { id: RuleId { app: None, alert: "disk".parse().unwrap() }, rule }
 }
 fn finding(subject: &str, verdict: Verdict) -> Finding {
-    Finding { app: None, subject: subject.to_owned(), verdict, said: format!("disk {subject} is so full") }
+    let said = format!("disk {subject} is so full");
+    Finding { app: None, subject: subject.to_owned(), service: None, verdict, said }
 }
 fn at(seconds: u64) -> Now {
     Now { boot_ms: seconds * 1000, unix_ms: 1_000_000 + i64::try_from(seconds).unwrap() * 1000 }
@@ -106,6 +107,9 @@ fn what_a_rule_says_by_now_is_reported() {
     assert!(machine.take_changed());
     let reported = machine.reported(&BTreeSet::new());
     assert_eq!((reported[0].severity, reported[0].since_unix_ms), (Severity::Critical, at(0).unix_ms));
+    let of_service = Finding { service: Some("shop/web".to_owned()), ..finding("/", Holds) };
+    assert!(machine.look(&rule, Some(&[of_service]), at(3)).is_empty());
+    assert_eq!(machine.held().next().unwrap().service.as_deref(), Some("shop/web"), "and kept for the next start");
 }
 
 #[test]
