@@ -124,7 +124,7 @@ struct Task {
     /// Apps whose containers are to be asked for.
     to_ask: BTreeSet<AppName>,
     is_asking: bool,
-    /// Apps that are others than when they were asked for last: of their containers those that are not there any more are forgotten.
+    /// Apps that are others than when the engine was asked last: of their containers those that are not there any more are forgotten.
     anew: BTreeSet<AppName>,
     containers_due: u64,
     certificates_due: u64,

@@ -14,8 +14,8 @@ use crate::{host::clock, reconcile::Looked};
 /// What the engine said of an app's containers.
 pub(super) struct Asked {
     app: AppName,
-    /// As the app was when it was asked.
-    scope: Scope,
+    /// It was asked for the first time since the app is as it is.
+    is_anew: bool,
     /// `None`: it does not answer.
     seen: Option<Vec<Looked>>,
 }
@@ -43,34 +43,43 @@ impl Task {
         let handle = self.handle.clone();
         self.work.spawn(async move {
             let mut all = Vec::new();
-            for (app, scope) in scopes {
+            for (app, scope, is_anew) in scopes {
                 let seen = handle.containers_seen(&scope).await;
-                all.push(Asked { app, scope, seen });
+                all.push(Asked { app, is_anew, seen });
             }
             Done::Asked(all)
         });
     }
 
-    fn next_to_ask(&mut self) -> Vec<(AppName, Scope)> {
+    /// For which, each with whether that is the first time since it is as it is.
+    fn next_to_ask(&mut self) -> Vec<(AppName, Scope, bool)> {
         let has_some = |scope: &Scope| !(scope.containers.is_empty() && scope.projects.is_empty());
         let apps = std::mem::take(&mut self.to_ask).into_iter();
         let scopes = apps.filter_map(|app| self.scene.apps.get(&app).map(|scope| (app, scope.clone())));
-        scopes.filter(|(_, scope)| has_some(scope)).collect()
+        let scopes = scopes.filter(|(_, scope)| has_some(scope));
+        scopes
+            .map(|(app, scope)| {
+                let is_anew = self.anew.remove(&app);
+                (app, scope, is_anew)
+            })
+            .collect()
     }
 
-    pub(super) fn take_containers(&mut self, Asked { app, scope, seen }: Asked) {
+    pub(super) fn take_containers(&mut self, Asked { app, is_anew, seen }: Asked) {
         let now = clock::since_boot_ms();
-        // The app has changed meanwhile: it is asked for again already.
-        if !self.scene.apps.get(&app).is_some_and(|now| now.has_containers_of(&scope)) {
+        // The app has changed meanwhile, perhaps back to what it was: it is asked for again already.
+        if self.anew.contains(&app) {
             return;
         }
         let Some(seen) = seen else {
             // An engine that does not answer says nothing.
             let known = self.scene.containers.get_mut(&app);
             known.into_iter().flat_map(BTreeMap::values_mut).for_each(|container| container.is_running = None);
+            if is_anew {
+                self.anew.insert(app);
+            }
             return;
         };
-        let is_anew = self.anew.remove(&app);
         let known = self.scene.containers.entry(app).or_default();
         *known = follow(std::mem::take(known), seen, is_anew, now);
     }
@@ -157,10 +166,44 @@ mod tests {
 
     /// The engine is asked, and says that these are there.
     fn answered(task: &mut Task, seen: &[Looked]) -> Vec<String> {
-        for (app, scope) in task.next_to_ask() {
-            task.take_containers(Asked { app, scope, seen: Some(seen.to_vec()) });
+        for (app, _, is_anew) in task.next_to_ask() {
+            task.take_containers(Asked { app, is_anew, seen: Some(seen.to_vec()) });
         }
         shown(&task.scene.containers[&mono()])
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_before_a_change_says_nothing() {
+        let (web, old) = (looked("shop-web-1", Some("shop/web")), looked("shop-old-1", Some("shop/old")));
+        let all = [web.clone(), old];
+        for between in [with_project("other"), BTreeMap::new()] {
+            let (_dir, mut task) = task();
+            task.take_scopes(with_project("shop"));
+            assert_eq!(answered(&mut task, &all), ["shop-old-1", "shop-web-1"]);
+            task.to_ask.insert(mono());
+            let asked = task.next_to_ask();
+            // While the engine is asked the app becomes another, and what it was again, with one service less.
+            task.take_scopes(between);
+            task.take_scopes(with_project("shop"));
+            for (app, _, is_anew) in asked {
+                task.take_containers(Asked { app, is_anew, seen: Some(all.to_vec()) });
+            }
+            assert_eq!(answered(&mut task, std::slice::from_ref(&web)), ["shop-web-1"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_answer_makes_nothing_be_gone_later() {
+        let (_dir, mut task) = task();
+        let (web, old) = (looked("shop-web-1", Some("shop/web")), looked("shop-old-1", Some("shop/old")));
+        task.take_scopes(with_project("shop"));
+        answered(&mut task, &[web.clone(), old]);
+        task.take_scopes(with_project("other"));
+        for (app, _, is_anew) in task.next_to_ask() {
+            task.take_containers(Asked { app, is_anew, seen: None });
+        }
+        task.to_ask.insert(mono());
+        assert_eq!(answered(&mut task, &[web]), ["shop-web-1"]);
     }
 
     #[tokio::test]
