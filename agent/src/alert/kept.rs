@@ -117,7 +117,7 @@ mod tests {
         let mut document: serde_json::Value =
             serde_json::from_slice(&fs::read(dir.path().join(FILE)).unwrap()).unwrap();
         let alert = document["alerts"][0].as_object_mut().unwrap();
-        for field in ["service"] {
+        for field in ["service", "test"] {
             assert!(alert.remove(field).is_some(), "{field}");
         }
         fs::write(dir.path().join(FILE), document.to_string()).unwrap();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_proto::{
-    alert::{AlertKey, AlertState, AlertStatus, Severity, Test},
+    alert::{AlertKey, AlertState, AlertStatus, Condition, Severity, Test},
     duration::Span,
     limits::MAX_ALERTS_PER_HOST,
     name::AppName,
@@ -67,6 +67,9 @@ pub struct Held {
     pub of: Option<AppName>,
     /// In this state since then, ms since the boot.
     pub since_boot_ms: u64,
+    /// What its rule looked at, as the rule says it; none: an older agent has kept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<String>,
     /// As its finding has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
@@ -159,6 +162,11 @@ impl Machine {
 
     fn see(&mut self, key: AlertKey, active: &Active, finding: &Finding, now: Now) -> Option<Turned> {
         let lasts = active.rule.when.lasts;
+        // What was pending for what the rule looked at before says nothing of what it looks at now.
+        if self.alerts.get(&key).is_some_and(|held| held.is_pending_for_another(active)) {
+            self.alerts.remove(&key);
+            self.changed = true;
+        }
         let Some(held) = self.alerts.get_mut(&key) else {
             if finding.verdict != Verdict::Holds || !self.has_room(&key) {
                 return None;
@@ -236,16 +244,23 @@ impl Machine {
 }
 
 impl Held {
+    fn is_pending_for_another(&self, active: &Active) -> bool {
+        self.status.state == AlertState::Pending && self.test.as_ref().is_some_and(|test| *test != test_of(active))
+    }
+
     /// What its rule says by now, and of what it is; whether that is another than before.
     fn follow(&mut self, active: &Active, finding: &Finding) -> bool {
         let (status, rule) = (&mut self.status, &active.rule);
+        let test = Some(test_of(active));
         let same = self.of == active.id.app
+            && self.test == test
             && self.service == finding.service
             && status.severity == rule.severity
             && status.labels == rule.labels
             && status.annotations == rule.annotations;
         if !same {
             self.of.clone_from(&active.id.app);
+            self.test = test;
             self.service.clone_from(&finding.service);
             status.severity = rule.severity;
             status.labels.clone_from(&rule.labels);
@@ -267,7 +282,13 @@ fn begun(key: AlertKey, active: &Active, finding: &Finding, state: AlertState, n
         labels: rule.labels.clone(),
         annotations: rule.annotations.clone(),
     };
-    Held { of: active.id.app.clone(), since_boot_ms: now.boot_ms, service: finding.service.clone(), status }
+    let (of, test, service) = (active.id.app.clone(), Some(test_of(active)), finding.service.clone());
+    Held { of, since_boot_ms: now.boot_ms, test, service, status }
+}
+
+/// In words, so that one which an older agent does not know makes nothing unreadable for it. For how long is not part of it.
+fn test_of(active: &Active) -> String {
+    Condition { test: active.rule.when.test.clone(), lasts: Span::default() }.to_string()
 }
 
 /// `disk / is 93.4% full, more than 90% for 5m`.

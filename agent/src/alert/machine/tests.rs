@@ -113,6 +113,30 @@ fn what_a_rule_says_by_now_is_reported() {
 }
 
 #[test]
+fn what_was_pending_for_another_condition_counts_no_more() {
+    let mut machine = Machine::default();
+    let holds = [finding("/", Holds)];
+    let (strict, other) = (active("disk > 90% for 20s", None), active("disk > 50% for 20s", None));
+    machine.look(&strict, Some(&holds), at(0));
+    assert!(machine.look(&other, Some(&holds), at(30)).is_empty());
+    assert_eq!((state(&machine).as_str(), machine.reported(&BTreeSet::new())[0].since_unix_ms), ("p", at(30).unix_ms));
+    // For how long it has to last does not change what has been seen.
+    assert_eq!(machine.look(&active("disk > 50% for 10s", None), Some(&holds), at(40)).len(), 1);
+    // What fires goes on until it is clear.
+    assert!(machine.look(&strict, Some(&[finding("/", Between)]), at(41)).is_empty());
+    assert_eq!(state(&machine), "f");
+    let mut machine = Machine::default();
+    machine.look(&strict, Some(&holds), at(0));
+    machine.look(&other, Some(&[finding("/", Unknown)]), at(30));
+    assert_eq!(state(&machine), "-", "nobody can say that it holds");
+    // With what an older agent has kept nobody can tell.
+    machine.look(&strict, Some(&holds), at(40));
+    let older = machine.held().map(|held| Held { test: None, ..held.clone() }).collect();
+    let mut machine = Machine::resumed(older, true);
+    assert_eq!(machine.look(&other, Some(&holds), at(60)).len(), 1);
+}
+
+#[test]
 fn alerts_of_an_app_in_flight_are_held() {
     let rule = active("check failing", None);
     let mut machine = Machine::default();
