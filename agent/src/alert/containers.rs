@@ -24,7 +24,9 @@ impl Task {
     /// Takes what each app has by now.
     pub(super) fn take_scopes(&mut self, scopes: BTreeMap<AppName, Scope>) {
         let before = std::mem::replace(&mut self.scene.apps, scopes);
-        self.scene.containers.retain(|app, _| self.scene.apps.contains_key(app));
+        // Of one that has none any more nobody is asked.
+        let apps = &self.scene.apps;
+        self.scene.containers.retain(|app, _| apps.get(app).is_some_and(has_some));
         self.to_ask.extend(others(&self.scene.apps, &before));
         // Of an app that was not there before nothing is to be forgotten: at the start that is what alerts are about already.
         self.anew.extend(others(&before, &self.scene.apps));
@@ -53,7 +55,6 @@ impl Task {
 
     /// For which, each with whether that is the first time since it is as it is.
     fn next_to_ask(&mut self) -> Vec<(AppName, Scope, bool)> {
-        let has_some = |scope: &Scope| !(scope.containers.is_empty() && scope.projects.is_empty());
         let apps = std::mem::take(&mut self.to_ask).into_iter();
         let scopes = apps.filter_map(|app| self.scene.apps.get(&app).map(|scope| (app, scope.clone())));
         let scopes = scopes.filter(|(_, scope)| has_some(scope));
@@ -83,6 +84,10 @@ impl Task {
         let known = self.scene.containers.entry(app).or_default();
         *known = follow(std::mem::take(known), seen, is_anew, now);
     }
+}
+
+fn has_some(scope: &Scope) -> bool {
+    !(scope.containers.is_empty() && scope.projects.is_empty())
 }
 
 /// Pure: those of one that are not the same in the other.
@@ -217,7 +222,11 @@ mod tests {
         assert_eq!(answered(&mut task, std::slice::from_ref(&web)), ["-shop-db-1", "shop-web-1"]);
         task.take_scopes(with_project("other"));
         assert_eq!(answered(&mut task, &[web]), ["shop-web-1"], "the app has other parts now");
-        task.take_scopes(BTreeMap::new());
-        assert!(task.scene.containers.is_empty());
+        for nothing in [[(mono(), Scope::default())].into(), BTreeMap::new()] {
+            task.take_scopes(with_project("shop"));
+            answered(&mut task, &[looked("shop-web-1", Some("shop/web"))]);
+            task.take_scopes(nothing);
+            assert!(task.scene.containers.is_empty());
+        }
     }
 }
