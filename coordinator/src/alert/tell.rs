@@ -108,15 +108,12 @@ impl Teller {
         let (mut changes, mut after, mut told) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (key, (line, bucket)) in self.with_those_told(buckets, &lines) {
             let group = self.groups.get(&key).cloned().unwrap_or(Group { labels: bucket.labels, ..Group::default() });
-            let seen = Seen {
-                firing: &bucket.firing,
-                alive: &alive,
-                is_waiting: waiting.iter().any(|(_, waits)| *waits == key),
-                most: if line.is_some_and(|line| line.is_resent) { usize::MAX } else { alerting.limits.alerts },
-                is_whole: line.is_some_and(|line| line.is_resent),
-            };
+            let is_waiting = waiting.iter().any(|(_, waits)| *waits == key);
             let decision = match line {
-                Some(line) => decide(group.clone(), &seen, line.timing, now_ms),
+                Some(line) => {
+                    let seen = line.seen(&bucket.firing, &alive, is_waiting, alerting.limits.alerts);
+                    decide(group.clone(), &seen, line.timing, now_ms)
+                }
                 // Its route or receiver is gone.
                 None => Decision::Forget,
             };
@@ -195,6 +192,18 @@ impl Teller {
 }
 
 impl Line<'_> {
+    /// What its receiver is to be told of, `most` alerts in one message.
+    fn seen<'a>(
+        &self,
+        firing: &'a [&'a Active],
+        alive: &'a BTreeSet<&'a str>,
+        is_waiting: bool,
+        most: usize,
+    ) -> Seen<'a> {
+        let most = if self.is_resent { usize::MAX } else { most };
+        Seen { firing, alive, is_waiting, most, is_whole: self.is_resent }
+    }
+
     /// What is sent to its receiver.
     fn write(&self, notification: Notification) -> Result<NewNotification> {
         let reason = if self.after > 0 && notification.reason.is_empty() {
