@@ -68,21 +68,26 @@ impl Mount {
     }
     /// Somebody else has it.
     pub(super) fn is_elsewhere(&self) -> bool {
-        self.kind != "fusectl" && ELSEWHERE.iter().any(|kind| self.kind.starts_with(kind))
+        is_elsewhere(&self.kind)
     }
+}
+
+fn is_elsewhere(kind: &str) -> bool {
+    kind != "fusectl" && ELSEWHERE.iter().any(|start| kind.starts_with(start))
 }
 
 /// Those that are told.
 pub(super) fn mounts(root: &Root) -> io::Result<Vec<Mount>> {
     // Those of the first process: the agent's own may differ.
     let mounts = root.read("proc/1/mounts").or_else(|_| root.read("proc/self/mounts"))?;
-    let may_hang = |line: &str| mount(line).filter(|mount| mount.is_elsewhere() || mount.kind == "autofs");
-    let hanging: Vec<PathBuf> = mounts.lines().filter_map(may_hang).map(|mount| mount.point).collect();
+    // Before a line is read as a whole: a host has one for each of its containers.
+    let of_kind = |is_meant: fn(&str) -> bool| {
+        mounts.lines().filter(move |line| line.split(' ').nth(2).is_some_and(is_meant)).filter_map(mount)
+    };
+    let may_hang = of_kind(|kind| is_elsewhere(kind) || kind == "autofs");
+    let hanging: Vec<PathBuf> = may_hang.map(|mount| mount.point).collect();
     let mut seen = BTreeSet::new();
-    let told: Vec<Mount> = mounts
-        .lines()
-        .filter(|line| line.split(' ').nth(2).is_some_and(|kind| !LEFT_OUT.contains(&kind)))
-        .filter_map(mount)
+    let told: Vec<Mount> = of_kind(|kind| !LEFT_OUT.contains(&kind))
         .filter(is_told)
         .filter(|mount| seen.insert((mount.device.clone(), mount.point.clone())))
         .take(MAX_MOUNTS)
