@@ -93,6 +93,8 @@ pub struct Figures(Arc<Mutex<HashMap<HostId, OfHost>>>);
 
 struct OfHost {
     newest: Newest,
+    /// Of the newest, if it was told on the stream that is there now.
+    skew_ms: Option<i64>,
     /// Not in the store yet, by their beginning.
     points: BTreeMap<i64, Point>,
 }
@@ -108,8 +110,11 @@ impl Figures {
         let newest = Newest { told, at_ms: now_ms };
         let point = Point::of(&told.figures, now_ms);
         let mut hosts = self.hosts();
-        let of_host = hosts.entry(host.clone()).or_insert(OfHost { newest, points: BTreeMap::new() });
+        let of_host =
+            hosts.entry(host.clone()).or_insert_with(|| OfHost { newest, skew_ms: None, points: BTreeMap::new() });
         of_host.newest = newest;
+        // What a message takes on its way counts as behind.
+        of_host.skew_ms = Some(told.host_unix_ms.saturating_sub(now_ms));
         of_host.points.entry(point.at_ms).and_modify(|known| known.merge(&point)).or_insert(point);
     }
     /// The last that a host told since this coordinator started.
@@ -117,10 +122,16 @@ impl Figures {
     pub fn newest(&self, host: &HostId) -> Option<Newest> {
         self.hosts().get(host).map(|of_host| of_host.newest)
     }
-    /// By how many ms a host's clock is ahead of this one; what a message takes on its way counts as behind.
+    /// A host has come back: its clock may have been set while it was away.
+    pub fn connected(&self, host: &HostId) {
+        if let Some(of_host) = self.hosts().get_mut(host) {
+            of_host.skew_ms = None;
+        }
+    }
+    /// By how many ms a host's clock is ahead of this one, as it told since it has been connected.
     #[must_use]
     pub fn skew_ms(&self, host: &HostId) -> Option<i64> {
-        self.newest(host).map(|newest| newest.told.host_unix_ms.saturating_sub(newest.at_ms))
+        self.hosts().get(host).and_then(|of_host| of_host.skew_ms)
     }
     /// A host was removed or revoked: what it told is of no use.
     pub fn forget(&self, host: &HostId) {
@@ -276,6 +287,8 @@ mod tests {
         before.take(&host, told(10.0), STEP_MS + 1);
         before.take(&host, told(30.0), STEP_MS + 2);
         assert_eq!(before.skew_ms(&host), Some(1_500 - STEP_MS - 2));
+        before.connected(&host);
+        assert_eq!(before.skew_ms(&host), None, "it may be another by now");
         before.write(&t.store).await;
         before.write(&t.store).await;
         assert_eq!(before.history(&t.store, &host, 0).await.unwrap()[0].readings, 2, "nothing is written twice");

@@ -122,6 +122,7 @@ impl Stream {
             Ok(both) => both,
             Err(status) => return self.end(status).await,
         };
+        self.all.figures.connected(&self.host);
         let mut connection = self.all.sessions.connect(&self.host, spoken);
         info!(host = %self.host, agent = hello.agent_version, generation = hello.generation, "connected");
         let begun = self.begin(&hello, spoken).await;
