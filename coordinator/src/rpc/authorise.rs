@@ -106,7 +106,7 @@ enum Allowed {
 async fn authorise(store: &Store, path: &str, peer: &Peer) -> Result<Allowed, Status> {
     let forbidden = |message: &str| code::status(Code::Forbidden, message);
     let Some((_, who)) = TABLE.iter().find(|(known, _)| *known == path) else {
-        return Err(forbidden("no such call"));
+        return Err(Status::unimplemented("no such call"));
     };
     let caller = &peer.caller;
     match (who, caller) {
@@ -314,6 +314,7 @@ mod tests {
                 assert_eq!(said, expected, "{path} by {caller:?}");
             }
         }
-        assert!(authorise(&store, "/drover.v1.Operator/Other", &unknown_person).await.is_err());
+        let said = authorise(&store, "/drover.v1.Operator/Other", &unknown_person).await.unwrap_err();
+        assert_eq!(said.code(), tonic::Code::Unimplemented);
     }
 }

@@ -7,9 +7,7 @@ use drover_proto::{
     wire,
 };
 
-use tonic::Code;
-
-use super::{Client, Document, document};
+use super::{Client, Document, document, error};
 use crate::{fault::Fault, show::time::now_ms};
 
 impl Client {
@@ -24,8 +22,7 @@ impl Client {
     pub async fn alerts_of(&mut self, host: &str) -> Result<Option<Document<AlertsView>>, Fault> {
         match self.calls.list_alerts(wire::AlertsRequest { host: host.to_owned(), app: String::new() }).await {
             Ok(reply) => document(&reply.into_inner().json).map(Some),
-            // To one that is older still it is a call that nobody may make.
-            Err(status) if matches!(status.code(), Code::Unimplemented | Code::PermissionDenied) => Ok(None),
+            Err(status) if error::is_unknown_call(&status) => Ok(None),
             Err(status) => Err(self.fault(&status)),
         }
     }

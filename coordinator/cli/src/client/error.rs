@@ -63,6 +63,17 @@ pub fn is_lost_connection(status: &Status) -> bool {
     }
 }
 
+/// Whether the coordinator is of an older version, which has no such call.
+#[must_use]
+pub fn is_unknown_call(status: &Status) -> bool {
+    match status.code() {
+        tonic::Code::Unimplemented => true,
+        // As those of protocols 1 to 5 said it.
+        tonic::Code::PermissionDenied => status.message() == "no such call",
+        _ => false,
+    }
+}
+
 fn is_certificate_trouble(text: &str) -> bool {
     text.contains("invalid peer certificate") || text.contains("received fatal alert")
 }
@@ -222,6 +233,15 @@ fn causes(error: &dyn Error) -> String {
 mod tests {
     //! Which words of the libraries become which sentence.
     use super::*;
+
+    #[test]
+    fn an_older_coordinator_is_told_from_one_that_forbids() {
+        for said in [Status::unimplemented("no such call"), Status::permission_denied("no such call")] {
+            assert!(is_unknown_call(&said), "{said:?}");
+        }
+        assert!(!is_unknown_call(&Status::permission_denied("a host may not do what operators do")));
+        assert_eq!(of_status(&Status::unimplemented("no such call"), "c:7443").code, Code::Protocol.as_str());
+    }
 
     #[test]
     fn tls_and_tcp_errors_are_said_in_plain_words() {

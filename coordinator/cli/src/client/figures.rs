@@ -1,9 +1,9 @@
 //! The calls about what hosts are doing. Part of `client`.
 
 use drover_proto::{view::HistoryView, wire};
-use tonic::{Code, Response, Status};
+use tonic::{Response, Status};
 
-use super::{Client, Document, document};
+use super::{Client, Document, document, error};
 use crate::fault::Fault;
 
 impl Client {
@@ -12,8 +12,7 @@ impl Client {
         let request = wire::HistoryRequest { host: host.to_owned(), last_s: 0 };
         match self.calls.get_history(request).await {
             Ok(reply) => document(&reply.into_inner().json).map(Some),
-            // To one that is older still it is a call that nobody may make.
-            Err(status) if matches!(status.code(), Code::Unimplemented | Code::PermissionDenied) => Ok(None),
+            Err(status) if error::is_unknown_call(&status) => Ok(None),
             Err(status) => Err(self.fault(&status)),
         }
     }
