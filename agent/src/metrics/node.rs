@@ -31,6 +31,8 @@ pub(super) const TICKS_PER_SECOND: f64 = 100.0;
 const MAX_BYTES: usize = 4 << 20;
 /// Of nearly all of them.
 const USUAL_BYTES: usize = 8 << 10;
+/// The kernel fills at least so much with lines before it gives them to who has room for them.
+const FILLED_BYTES: usize = 4 << 10;
 
 /// Where `/proc`, `/sys`, `/etc` and `/run` are.
 #[derive(Clone, Debug)]
@@ -60,7 +62,12 @@ impl Root {
     }
     /// A whole file. Bytes that are no text are replaced.
     pub(crate) fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
-        self.with(path.as_ref(), whole)
+        self.with(path.as_ref(), |file| whole(file, 0))
+    }
+    /// A whole file whose lines are of at most `width` bytes, and dear: the kernel walks a large table to find that there is
+    /// no further one.
+    fn rows(&self, path: impl AsRef<Path>, width: usize) -> io::Result<String> {
+        self.with(path.as_ref(), |file| whole(file, FILLED_BYTES - width))
     }
     /// Of a file that is kept, or is now; one that has gone since then may be there again.
     fn with<T>(&self, path: &Path, read: impl Fn(&File) -> io::Result<T>) -> io::Result<T> {
@@ -102,13 +109,13 @@ fn is_kept(path: &Path) -> bool {
     path.starts_with("proc") || path.starts_with("sys/devices/system/clocksource")
 }
 
-/// From the beginning.
-fn whole(file: &File) -> io::Result<String> {
+/// From the beginning. `end`: so many bytes at once, or fewer, are the last ones.
+fn whole(file: &File, end: usize) -> io::Result<String> {
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
     while bytes.len() < MAX_BYTES {
         bytes.reserve(USUAL_BYTES / 2);
         let from = bytes.len() as u64;
-        if pread(file, spare_capacity(&mut bytes), from)? == 0 {
+        if pread(file, spare_capacity(&mut bytes), from)? <= end {
             break;
         }
     }

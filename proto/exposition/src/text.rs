@@ -102,9 +102,9 @@ impl Text {
             (Format::Prometheus, Kind::Untyped) => (name, "untyped"),
             (_, Kind::Gauge) => (name, "gauge"),
         };
-        self.put(format_args!("# HELP {name} "));
+        ["# HELP ", name, " "].iter().for_each(|part| self.out.push_str(part));
         self.escaped(help);
-        self.put(format_args!("\n# TYPE {name} {word}\n"));
+        ["\n# TYPE ", name, " ", word, "\n"].iter().for_each(|part| self.out.push_str(part));
     }
 
     fn put(&mut self, words: std::fmt::Arguments<'_>) {

@@ -88,10 +88,13 @@ pub(super) fn sockstat(root: &Root, text: &mut Text) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes of a line at most: `/proc/net/udp` fills each up to 128, `udp6` has longer addresses.
+pub(super) const UDP_LINE: usize = 256;
+
 pub(super) fn udp_queues(root: &Root, text: &mut Text) -> io::Result<()> {
     let help = "Number of allocated memory in the kernel for UDP datagrams in bytes.";
-    let v4 = queues(&root.read("proc/net/udp")?);
-    let v6 = root.read("proc/net/udp6").ok().map(|udp| queues(&udp));
+    let v4 = queues(&root.rows("proc/net/udp", UDP_LINE)?);
+    let v6 = root.rows("proc/net/udp6", UDP_LINE).ok().map(|udp| queues(&udp));
     let mut family = text.gauge("node_udp_queues", help);
     for (ip, (tx, rx)) in [("v4", Some(v4)), ("v6", v6)].into_iter().filter_map(|(ip, sums)| Some((ip, sums?))) {
         family.sample(&[("ip", ip), ("queue", "rx")], rx);

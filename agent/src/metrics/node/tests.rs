@@ -311,3 +311,24 @@ fn what_is_kept_open_is_read_anew_and_may_go_and_come_back() {
     fs::rename(&at, dir.path().join("etc/os-release")).unwrap();
     assert_eq!(root.read("etc/os-release").unwrap(), "4 5 6 7\n");
 }
+
+#[test]
+fn every_socket_is_read_though_the_end_is_not_asked_for() {
+    let bind = |address: &str| std::net::UdpSocket::bind((address, 0));
+    let port = |socket: &std::net::UdpSocket| format!(":{:04X} ", socket.local_addr().unwrap().port());
+    let root = Root::new("/").keeping();
+    // From a part of a page to several of them, at each size that the last one may have.
+    for (file, address) in [("proc/net/udp", "127.0.0.1"), ("proc/net/udp6", "::1")] {
+        // There may be no IPv6.
+        if address != "127.0.0.1" && bind(address).is_err() {
+            continue;
+        }
+        let mut sockets = Vec::new();
+        for _ in 0..100 {
+            sockets.push(bind(address).unwrap());
+            let text = root.rows(file, sockets::UDP_LINE).unwrap();
+            let missing: Vec<_> = sockets.iter().map(port).filter(|port| !text.contains(port)).collect();
+            assert_eq!(missing, [""; 0], "of {}:\n{text}", sockets.len());
+        }
+    }
+}
