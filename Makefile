@@ -67,8 +67,9 @@ deb: ## the three packages that ship, in target/debian/dist
 deb-dev: # the same, quick to build and large, in target/debian/dev: what the lab's hosts install
 	packaging/build-deb --profile dev
 
-lab-cgroup2: setup ## show that the lab works with cgroup v2 and systemd as PID 1, inside a full virtual machine
-	tests/lab/prove-cgroup2
+lab-cgroup2: setup deb-dev ## the lab, and what units and containers use, with cgroup v2 and systemd as PID 1, inside a full virtual machine
+	tests/lab/prove-cgroup2 "$$($(CARGO) nextest list --locked --workspace --target $(TARGET) --list-type binaries-only \
+	  --message-format json | grep -o '/[^"]*/deps/e2e-[0-9a-f]*' | head -n 1)" target/debian/dev
 
 setup: ## install what is missing: compiler, lintian, zig, cargo-nextest, the lab's root file system
 	@packaging/setup

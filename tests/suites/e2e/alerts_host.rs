@@ -36,7 +36,7 @@ fn alert(host: &Host, name: &str) -> Option<Value> {
 }
 
 #[track_caller]
-fn firing(host: &Host, name: &str, within: Duration) -> Value {
+pub fn firing(host: &Host, name: &str, within: Duration) -> Value {
     eventually(&format!("alert {name} fires"), within, || match alert(host, name) {
         Some(alert) if alert["state"] == "firing" => Ok(alert),
         other => Err(format!("{other:?}")),

@@ -32,6 +32,7 @@ mod preflight;
 mod replayed;
 mod scripted;
 mod selfcare;
+mod usage;
 mod watched;
 
 use drover_tests::{
