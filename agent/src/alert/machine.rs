@@ -7,7 +7,7 @@ use drover_proto::{
     alert::{AlertKey, AlertState, AlertStatus, Condition, Severity, Test},
     duration::Span,
     limits::MAX_ALERTS_PER_HOST,
-    name::AppName,
+    name::{AlertName, AppName},
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ const MAX_HELD: usize = 1000;
 const MAX_OF_APPS: usize = 800;
 /// … and of one rule about one of them, or about the host, so that none takes the places of another.
 const MAX_OF_RULE: usize = 100;
-/// What stands in a report for those that have no room in it.
+/// What stands in a report for those that have no room in it, or may have none here.
 pub const REST: &str = "further-alerts";
 
 /// When a look was.
@@ -224,19 +224,23 @@ impl Machine {
     }
 
     /// As they are reported, in the order of their keys. `in_flight`: apps that are being activated here. With too many the worst
-    /// are told, and one that says so.
+    /// are told, and one that says so; so it does of a rule that has all the places it may have.
     #[must_use]
     pub fn reported(&self, in_flight: &BTreeSet<AppName>) -> Vec<AlertStatus> {
         let is_held = |key: &AlertKey| key.app.as_ref().is_some_and(|app| in_flight.contains(app));
         let all = self.alerts.values().map(|held| &held.status);
         let mut all: Vec<AlertStatus> =
             all.map(|status| AlertStatus { held: is_held(&status.key), ..status.clone() }).collect();
-        if all.len() <= MAX_ALERTS_PER_HOST {
-            return all;
+        let mut counts: BTreeMap<(&AlertName, &Option<AppName>), usize> = BTreeMap::new();
+        for key in self.alerts.keys() {
+            *counts.entry((&key.alert, &key.app)).or_default() += 1;
         }
-        let rank = |status: &AlertStatus| std::cmp::Reverse((status.state, status.severity));
-        all.sort_by_key(rank);
-        let rest = all.split_off(MAX_ALERTS_PER_HOST.saturating_sub(1));
+        let is_full = |key: &AlertKey| counts.get(&(&key.alert, &key.app)).is_some_and(|count| *count >= MAX_OF_RULE);
+        let mut rest: Vec<AlertStatus> = all.iter().filter(|status| is_full(&status.key)).cloned().collect();
+        if all.len() + usize::from(!rest.is_empty()) > MAX_ALERTS_PER_HOST {
+            all.sort_by_key(|status| std::cmp::Reverse((status.state, status.severity)));
+            rest.extend(all.split_off(MAX_ALERTS_PER_HOST.saturating_sub(1)));
+        }
         all.extend(one_of(&rest));
         all.sort_by(|one, other| one.key.cmp(&other.key));
         all
@@ -322,15 +326,17 @@ fn over(held: &Held, said: &str, now: Now) -> Turned {
     Turned { key: key.clone(), fires: false, message }
 }
 
-/// One alert for many.
+/// One alert for many; `None`: for none.
 fn one_of(rest: &[AlertStatus]) -> Option<AlertStatus> {
     Some(AlertStatus {
         key: AlertKey { alert: REST.parse().ok()?, app: None, subject: String::new() },
         state: rest.iter().map(|status| status.state).max()?,
         severity: rest.iter().map(|status| status.severity).max().unwrap_or(Severity::Info),
         since_unix_ms: rest.iter().map(|status| status.since_unix_ms).min()?,
-        summary: format!("this host has more than {MAX_ALERTS_PER_HOST} alerts: the others are not told one by one"),
-        held: false,
+        summary: format!(
+            "there may be more alerts than are told: at most {MAX_ALERTS_PER_HOST} of a host, and {MAX_OF_RULE} of one rule"
+        ),
+        held: rest.iter().all(|status| status.held),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
     })

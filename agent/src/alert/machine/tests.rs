@@ -177,6 +177,33 @@ fn of_too_many_the_worst_are_told_and_that_there_are_more() {
 }
 
 #[test]
+fn of_too_many_of_one_rule_it_is_told_that_there_are_more() {
+    let (mut machine, rule) = (Machine::default(), active("unit failed", None));
+    let all: Vec<Finding> = (0..MAX_OF_RULE + 50).map(|number| finding(&format!("u{number:04}"), Holds)).collect();
+    let flying = BTreeSet::from(["mono".parse().unwrap()]);
+    let rest = |machine: &Machine| {
+        let reported = machine.reported(&flying);
+        assert!(reported.is_sorted_by(|one, other| one.key < other.key));
+        let rest = reported.iter().find(|alert| alert.key.alert.as_str() == REST).cloned();
+        (reported.len(), rest.map(|rest| (rest.state, rest.held)))
+    };
+    machine.look(&rule, Some(&all[..MAX_OF_RULE - 1]), at(1));
+    assert_eq!(rest(&machine), (MAX_OF_RULE - 1, None));
+    machine.look(&rule, Some(&all), at(2));
+    assert_eq!(rest(&machine), (MAX_OF_RULE + 1, Some((AlertState::Firing, false))));
+    // The same after a start, before anything was looked at.
+    let again = Machine::resumed(machine.held().cloned().collect(), true);
+    assert_eq!(again.reported(&flying), machine.reported(&flying));
+    machine.look(&rule, Some(&all[10..20]), at(3));
+    assert_eq!(rest(&machine), (10, None));
+
+    // Of an app that is being activated it is held with the others.
+    let of_app = all.iter().map(|one| Finding { app: Some("mono".parse().unwrap()), ..one.clone() });
+    machine.look(&rule, Some(&of_app.collect::<Vec<_>>()), at(4));
+    assert_eq!(rest(&machine), (MAX_OF_RULE + 1, Some((AlertState::Firing, true))));
+}
+
+#[test]
 fn apps_leave_room_for_the_host() {
     let (mut machine, mut rule) = (Machine::default(), active("check failing", None));
     let of_app = |app: usize| {
