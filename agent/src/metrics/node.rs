@@ -64,7 +64,7 @@ impl Root {
     pub(crate) fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
         self.with(path.as_ref(), |file| whole(file, 0))
     }
-    /// A whole file whose lines are of at most `width` bytes, and dear: the kernel walks a large table to find that there is
+    /// A whole file whose lines are of fewer than `width` bytes, and dear: the kernel walks a large table to find that there is
     /// no further one.
     fn rows(&self, path: impl AsRef<Path>, width: usize) -> io::Result<String> {
         self.with(path.as_ref(), |file| whole(file, FILLED_BYTES - width))

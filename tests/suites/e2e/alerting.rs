@@ -24,6 +24,8 @@ class Hook(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", 9000), Hook).serve_forever()
 "#;
 const ALERTING: &str = r#"
+# The kernel counts these for all hosts of the lab together.
+off = ["oom"]
 [rules.unreachable]
 when = "host unreachable for 5s"
 severity = "critical"

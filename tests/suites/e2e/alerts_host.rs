@@ -16,6 +16,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// The status file is written at most once a second.
 const AT_ONCE: Duration = Duration::from_secs(4);
 const RULES: &str = r#"
+# The kernel counts these for all hosts of the lab together.
+off = ["oom"]
 [rules.full]
 when = "disk /mnt/full > 90% for 2s"
 clear = "50%"

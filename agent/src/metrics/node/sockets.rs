@@ -88,7 +88,7 @@ pub(super) fn sockstat(root: &Root, text: &mut Text) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes of a line at most: `/proc/net/udp` fills each up to 128, `udp6` has longer addresses.
+/// More bytes than a line has: `/proc/net/udp` fills each up to 128, `udp6` has longer addresses.
 pub(super) const UDP_LINE: usize = 256;
 
 pub(super) fn udp_queues(root: &Root, text: &mut Text) -> io::Result<()> {

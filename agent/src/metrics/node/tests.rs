@@ -326,9 +326,12 @@ fn every_socket_is_read_though_the_end_is_not_asked_for() {
         let mut sockets = Vec::new();
         for _ in 0..100 {
             sockets.push(bind(address).unwrap());
-            let text = root.rows(file, sockets::UDP_LINE).unwrap();
-            let missing: Vec<_> = sockets.iter().map(port).filter(|port| !text.contains(port)).collect();
-            assert_eq!(missing, [""; 0], "of {}:\n{text}", sockets.len());
+            // A socket of somebody else that is closed between two pages makes the kernel skip one.
+            let are_there = |_| {
+                let text = root.rows(file, sockets::UDP_LINE).unwrap();
+                sockets.iter().map(port).all(|port| text.contains(&port))
+            };
+            assert!((0..3).any(are_there), "one of {} is missing", sockets.len());
         }
     }
 }

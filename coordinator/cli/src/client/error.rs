@@ -11,6 +11,10 @@ use crate::fault::{Fault, Word};
 /// The coordinator's answer, or the lack of one.
 #[must_use]
 pub fn of_status(status: &Status, address: &str) -> Fault {
+    if is_unknown_call(status) {
+        return Fault::new(Code::Protocol, "the coordinator does not know this request")
+            .hint("it is older than this command; upgrade drover-coordinator");
+    }
     match drover_proto::code::of_status(status) {
         Some(code) => {
             let fault = Fault::new(code, status.message());
@@ -68,7 +72,7 @@ pub fn is_lost_connection(status: &Status) -> bool {
 pub fn is_unknown_call(status: &Status) -> bool {
     match status.code() {
         tonic::Code::Unimplemented => true,
-        // As those of protocols 1 to 5 said it.
+        // As older versions said it.
         tonic::Code::PermissionDenied => status.message() == "no such call",
         _ => false,
     }
@@ -155,8 +159,6 @@ fn of_bare(status: &Status, address: &str) -> Fault {
         tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled => {
             Fault::word(Word::ConnectionLost, format!("the connection to {address} was lost: {}", status.message()))
         }
-        tonic::Code::Unimplemented => Fault::new(Code::Protocol, "the coordinator does not know this request")
-            .hint("it is older than this command; upgrade drover-coordinator"),
         code => Fault::word(Word::Answer, format!("{code:?}: {}", status.message())),
     }
 }
@@ -238,9 +240,9 @@ mod tests {
     fn an_older_coordinator_is_told_from_one_that_forbids() {
         for said in [Status::unimplemented("no such call"), Status::permission_denied("no such call")] {
             assert!(is_unknown_call(&said), "{said:?}");
+            assert_eq!(of_status(&said, "c:7443").code, Code::Protocol.as_str());
         }
         assert!(!is_unknown_call(&Status::permission_denied("a host may not do what operators do")));
-        assert_eq!(of_status(&Status::unimplemented("no such call"), "c:7443").code, Code::Protocol.as_str());
     }
 
     #[test]

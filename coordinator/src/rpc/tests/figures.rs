@@ -48,6 +48,11 @@ async fn figures_are_shown_checked_and_forgotten_with_their_host() {
     let endpoint = world.app.store.endpoints().await.unwrap()[&id];
     assert_eq!((endpoint.peer.to_string().as_str(), endpoint.tls), ("127.0.0.1", true));
 
+    drop(host);
+    let mut back = Liar::new(&world, &identity, Hello::default()).await.unwrap();
+    back.welcome().await;
+    assert_eq!(world.services.figures.skew_ms(&id), None, "its clock may have been set meanwhile");
+
     world.operator.remove_host(RemoveHostRequest { host: "web-1".to_owned() }).await.unwrap();
     assert_eq!(world.services.figures.newest(&id), None);
     assert_eq!(world.operator.get_history(request()).await.unwrap_err().code(), tonic::Code::NotFound);
