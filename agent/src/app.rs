@@ -17,7 +17,6 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tonic::transport::Channel;
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -35,7 +34,7 @@ use crate::{
     },
     identity::Identity,
     link::{Answered, Link},
-    metrics::Metrics,
+    metrics::{Agent, Metrics},
     reconcile::{self, Handle, Reconciler},
     render::Layout,
     stock::Stock,
@@ -83,6 +82,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let web = Web::new(config.metrics.web_config.clone());
     let (alerts, alerting) = alert::open(&config.state_dir, handle.clone(), table.subscribe(), events_of_link.clone())
         .context("cannot read the alerts")?;
+    let agent = Agent::new(connected, events_of_link.clone(), outbox.clone(), &config.state_dir);
     let link = Link {
         metrics: config.metrics.enabled.then(|| (config.metrics.listen, web.clone())),
         state_dir: config.state_dir.clone(),
@@ -102,7 +102,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let reconciling = tasks.spawn(reconciler.run());
     tasks.spawn(alerting);
     tasks.spawn(link.run());
-    tasks.spawn(serve_metrics(config.metrics, web, handle.clone(), table, connected));
+    tasks.spawn(serve_metrics(config.metrics, web, handle.clone(), table, agent));
     tasks.spawn(keep_status_file(handle, config.state_dir.clone()));
     tasks.spawn(feed_watchdog());
     notify(&[NotifyState::Ready]);
@@ -193,19 +193,12 @@ pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve_metrics(
-    config: MetricsConfig,
-    web: Web,
-    handle: Handle,
-    table: UnitTable,
-    link_up: watch::Receiver<Option<Channel>>,
-) {
+async fn serve_metrics(config: MetricsConfig, web: Web, handle: Handle, table: UnitTable, agent: Agent) {
     if !config.enabled {
         return std::future::pending().await;
     }
     let (systemd, engine, status) = (handle.systemd().clone(), handle.engine().clone(), handle.status());
-    let is_connected = move || link_up.borrow().is_some();
-    let metrics = Metrics::new(Some((systemd, table)), engine, status, move || handle.standings(), is_connected);
+    let metrics = Metrics::new(Some((systemd, table)), engine, status, move || handle.standings(), agent);
     serve::serve(config.listen, Arc::new(metrics), web).await;
 }
 

@@ -5,6 +5,7 @@
 //! them and `link`). Here: the end that everybody has, which never waits.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     sync::{
@@ -39,6 +40,20 @@ const DIRECTORY: &str = "events";
 /// A disk that takes longer holds nobody up.
 const KEPT_WITHIN: Duration = Duration::from_secs(2);
 
+/// What the coordinator does not have yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Unsent {
+    /// Events to be sent.
+    pub events: u64,
+    /// When the oldest of them happened, Unix ms; `None`: there are none.
+    pub since_unix_ms: Option<i64>,
+    /// There was no room for these, which is not told yet.
+    pub dropped: u64,
+}
+
+/// How many events of a kind there were since the agent started, of an app or of the host.
+pub type Counts = BTreeMap<(Option<AppName>, EventKind), u64>;
+
 /// Takes events from every part of the agent. Cheap to clone; never waits. The default only logs.
 #[derive(Clone, Default)]
 pub struct Events(Option<Queue>);
@@ -47,6 +62,7 @@ pub struct Events(Option<Queue>);
 struct Queue {
     events: mpsc::Sender<Event>,
     missed: Arc<Mutex<Dropped>>,
+    counts: Arc<Mutex<Counts>>,
     /// Events that were put into the queue.
     emitted: Arc<AtomicU64>,
     /// How many of them no crash takes along any more: on the disk for good, or with the coordinator.
@@ -60,6 +76,8 @@ impl Events {
         let app = event.app.as_ref().map(AppName::as_str);
         tracing::info!(app, kind = %event.kind, "{}", event.message);
         let Some(queue) = &self.0 else { return };
+        let counted = (event.app.clone(), event.kind.clone());
+        *queue.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(counted).or_default() += 1;
         queue.emitted.fetch_add(1, Ordering::SeqCst);
         let Err(refused) = queue.events.try_send(event) else { return };
         queue.emitted.fetch_sub(1, Ordering::SeqCst);
@@ -68,6 +86,13 @@ impl Events {
             let mut missed = queue.missed.lock().unwrap_or_else(PoisonError::into_inner);
             *missed = missed.and(Dropped::one(event.at_unix_ms));
         }
+    }
+
+    /// What was emitted so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let Some(queue) = &self.0 else { return Counts::new() };
+        queue.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until no crash can take along what was emitted before; `false`: it takes too long, or the agent is stopping.
@@ -89,7 +114,7 @@ pub fn open(state_dir: &Path, max_bytes: u64) -> (Events, Outbox, impl Future<Ou
     let (sender, events) = mpsc::channel(QUEUE);
     let missed = Arc::<Mutex<Dropped>>::default();
     let (outbox, kept, writer) = Writer::new(directory, spool, events, missed.clone());
-    let queue = Queue { events: sender, missed, emitted: Arc::default(), kept };
+    let queue = Queue { events: sender, missed, counts: Arc::default(), emitted: Arc::default(), kept };
     (Events(Some(queue)), outbox, writer.run())
 }
 

@@ -1,7 +1,8 @@
 //! What Prometheus reads of this host at `/metrics`: the host under node_exporter's names (`node`, `units`), containers under
-//! cAdvisor's (`containers`), the agent itself and its apps (`own`). Everything is read anew for each scrape, but the states of
+//! cAdvisor's (`containers`), apps (`own`) and the agent itself (`agent`). Everything is read anew for each scrape, but the states of
 //! units, which are kept current by systemd's signals. It is served by `drover-exposition`, which the coordinator uses, too.
 
+mod agent;
 mod cgroup;
 mod containers;
 pub mod figures;
@@ -22,7 +23,7 @@ use drover_proto::{
 };
 use tokio::{sync::watch, time::timeout};
 
-pub use self::text::Format;
+pub use self::{agent::Agent, text::Format};
 use self::{
     containers::Containers,
     node::{Outcome, Root},
@@ -53,8 +54,7 @@ pub struct Metrics {
     containers: tokio::sync::Mutex<Containers>,
     status: watch::Receiver<Arc<HostStatus>>,
     standings: Box<dyn Fn() -> Standings + Send + Sync>,
-    /// Whether the stream to the coordinator is up.
-    is_connected: Box<dyn Fn() -> bool + Send + Sync>,
+    agent: Agent,
 }
 
 impl Metrics {
@@ -65,7 +65,7 @@ impl Metrics {
         engine: Engine,
         status: watch::Receiver<Arc<HostStatus>>,
         standings: impl Fn() -> Standings + Send + Sync + 'static,
-        is_connected: impl Fn() -> bool + Send + Sync + 'static,
+        agent: Agent,
     ) -> Self {
         Self {
             root: Root::new("/").keeping(),
@@ -74,7 +74,7 @@ impl Metrics {
             containers: Containers::new(engine).into(),
             status,
             standings: Box::new(standings),
-            is_connected: Box::new(is_connected),
+            agent,
         }
     }
 
@@ -108,7 +108,7 @@ impl Source for Metrics {
         let (units, of_units) = self.units(&status, format).await;
         let version = cgroup::Version::of(&self.root);
         let containers = self.containers.lock().await.look(&self.root, version).await;
-        let (standings, is_connected) = ((self.standings)(), (self.is_connected)());
+        let standings = (self.standings)();
         // In the turn in which it is asked for: nearly always the kernel has written these files sooner than another thread is
         // awake. When it has not, or a file system hangs, the other tasks go on meanwhile.
         let write = || {
@@ -123,7 +123,7 @@ impl Source for Metrics {
             own::apps(&status, &mut text);
             own::checks(&standings, &mut text);
             own::alerts(&status, &mut text);
-            own::agent(&status, is_connected, &mut text);
+            self.agent.write(&status, &mut text);
             process::write(&mut text);
             finish(text.finish())
         };

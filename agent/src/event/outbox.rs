@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    Unsent,
     repeats::Repeats,
     segment::Dropped,
     spool::{Batch, Spool},
@@ -43,6 +44,7 @@ pub struct Outbox {
     orders: mpsc::Sender<Order>,
     /// Changes when there may be something to send.
     more: watch::Receiver<()>,
+    unsent: watch::Receiver<Unsent>,
 }
 
 enum Order {
@@ -78,6 +80,11 @@ impl Outbox {
     pub async fn acked(&self, spool: String, up_to_seq: u64) {
         self.order(Order::Acked { spool, up_to_seq }).await;
     }
+    /// How much it does not have.
+    #[must_use]
+    pub fn unsent(&self) -> Unsent {
+        *self.unsent.borrow()
+    }
     /// Puts everything on the disk, before the end.
     pub async fn close(&self) {
         let (answer, done) = oneshot::channel();
@@ -102,6 +109,7 @@ pub(super) struct Writer {
     missed: Arc<Mutex<Dropped>>,
     orders: mpsc::Receiver<Order>,
     more: watch::Sender<()>,
+    unsent: watch::Sender<Unsent>,
     spool: Spool,
     repeats: Repeats,
     began: Instant,
@@ -139,6 +147,7 @@ impl Writer {
             missed,
             orders,
             more,
+            unsent: watch::Sender::new(spool.unsent()),
             spool,
             repeats: Repeats::default(),
             began: Instant::now(),
@@ -149,7 +158,8 @@ impl Writer {
             syncing_up_to: 0,
             kept: watch::Sender::new(0),
         };
-        (Outbox { orders: sender, more: receiver }, writer.kept.subscribe(), writer)
+        let outbox = Outbox { orders: sender, more: receiver, unsent: writer.unsent.subscribe() };
+        (outbox, writer.kept.subscribe(), writer)
     }
 
     /// Until the agent stops.
@@ -158,6 +168,7 @@ impl Writer {
         // What was found damaged is told like anything else.
         self.write();
         loop {
+            self.unsent.send_replace(self.spool.unsent());
             let repeats_at = self.repeats.next_ms().map(|ms| self.began + Duration::from_millis(ms));
             let sync_at = self.sync_at.filter(|_| self.syncing.is_none());
             let wake = [repeats_at, sync_at, self.write_at].into_iter().flatten().min();

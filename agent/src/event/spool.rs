@@ -19,7 +19,10 @@ use drover_proto::{
 };
 
 use self::part::{Part, part_bytes};
-use super::segment::{Dropped, Record};
+use super::{
+    Unsent,
+    segment::{Dropped, Record},
+};
 use crate::{host::files, report::now_unix_ms};
 
 mod part;
@@ -224,6 +227,14 @@ impl Spool {
         self.is_synced = false;
     }
 
+    /// How much is not acknowledged.
+    #[must_use]
+    pub fn unsent(&self) -> Unsent {
+        let of_files = self.files.iter().map(|part| part.unsent);
+        let Dropped { count, from_unix_ms, .. } =
+            of_files.chain(self.waiting.iter().map(Record::as_dropped)).fold(Dropped::default(), Dropped::and);
+        Unsent { events: count, since_unix_ms: (count > 0).then_some(from_unix_ms), dropped: self.dropped.count }
+    }
     /// The oldest events that are not acknowledged.
     pub fn batch(&mut self) -> Option<Batch> {
         let mut index = 0;

@@ -1,4 +1,4 @@
-//! The agent itself and its apps, as `drover_…`. From what `report` publishes, so that metrics and `drover status` say the same.
+//! Apps, checks and alerts, as `drover_…`. From what `report` publishes, so that metrics and `drover status` say the same.
 
 use drover_proto::{
     alert::AlertState,
@@ -63,11 +63,9 @@ pub(super) fn checks(standings: &Standings, text: &mut Text) {
             family.sample(&[("app", app.as_str()), ("check", check.as_str())], value(standing));
         }
     };
-    family(
-        "drover_check_passing",
-        "Whether the check passes; one bad answer is no news, two in a row are.",
-        |standing| f64::from(u8::from(standing.ok)),
-    );
+    family("drover_check_passing", "Whether the check passes, by its rise and fall.", |standing| {
+        f64::from(u8::from(standing.ok))
+    });
     family("drover_check_failures", "Answers in a row that were not as wanted.", |standing| {
         f64::from(standing.failures)
     });
@@ -93,13 +91,4 @@ pub(super) fn alerts(status: &HostStatus, text: &mut Text) {
         ];
         family.sample(&labels, 1);
     }
-}
-
-pub(super) fn agent(status: &HostStatus, is_connected: bool, text: &mut Text) {
-    text.gauge("drover_build_info", "The agent's version; always 1.")
-        .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    text.gauge("drover_coordinator_connected", "Whether the stream to the coordinator is up.")
-        .value(u8::from(is_connected));
-    text.gauge("drover_spec_generation", "The generation of the host spec that was accepted last.")
-        .value(status.generation);
 }
