@@ -22,7 +22,7 @@ use x509_parser::parse_x509_certificate;
 
 use crate::{
     ca::Ca,
-    figures::{Figures, Newest},
+    figures::Figures,
     rollout::{keeper::read, state::Rollout},
     session::Sessions,
     store::{Host, NotifierState, Result, Store, StoreError, Tallied},
@@ -47,7 +47,8 @@ pub struct Metrics {
 struct Seen {
     hosts: Vec<Host>,
     connected: BTreeSet<HostId>,
-    newest: BTreeMap<HostId, Newest>,
+    /// By how many ms clocks are ahead.
+    skews: BTreeMap<HostId, i64>,
     /// Those that have not ended.
     active: Vec<Rollout>,
     /// The newest, newest first.
@@ -70,10 +71,10 @@ impl Metrics {
 
     async fn look(&self) -> Result<Seen> {
         let hosts = self.store.listed_hosts().await?;
-        let newest = hosts.iter().filter_map(|host| Some((host.id.clone(), self.figures.newest(&host.id)?))).collect();
+        let skews = hosts.iter().filter_map(|host| Some((host.id.clone(), self.figures.skew_ms(&host.id)?))).collect();
         Ok(Seen {
             hosts,
-            newest,
+            skews,
             connected: self.sessions.connected(),
             // One that cannot be read is told by `drover rollout`; the others are told all the same.
             active: self.store.active_rollouts().await?.iter().filter_map(|one| read(one).ok()).collect(),
@@ -198,8 +199,7 @@ impl Seen {
         });
         let help = "By how much the clock of a host is ahead of the coordinator's in seconds.";
         each(text.gauge("drover_host_clock_skew_seconds", help), &hosts, |host| {
-            let newest = self.newest.get(&host.id).filter(|_| self.is_connected(host))?;
-            Some(seconds(newest.told.host_unix_ms.saturating_sub(newest.at_ms)))
+            self.skews.get(&host.id).filter(|_| self.is_connected(host)).copied().map(seconds)
         });
         each(text.gauge("drover_host_connected", "Whether the stream of a host is up."), &hosts, |host| {
             Some(f64::from(u8::from(self.is_connected(host))))
