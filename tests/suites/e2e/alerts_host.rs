@@ -54,7 +54,7 @@ fn over(host: &Host, name: &str, within: Duration) {
 }
 
 /// Which events of alerts the coordinator has of the host, oldest first.
-fn told(fleet: &Fleet) -> Vec<(String, String)> {
+pub fn told(fleet: &Fleet) -> Vec<(String, String)> {
     let all = fleet.alice.json(&["events", "--host", "web-1", "-n", "10000"]);
     let word = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
     let all = all.as_array().into_iter().flatten().map(|event| (word(event, "kind"), word(event, "message")));

@@ -2,6 +2,7 @@
 
 mod alerting;
 mod checks;
+mod alerts_apps;
 mod alerts_host;
 mod cordon;
 mod certificates;
