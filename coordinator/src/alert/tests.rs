@@ -3,6 +3,7 @@
 
 mod clocks;
 mod ends;
+mod held;
 mod many;
 mod moves;
 mod outage;
