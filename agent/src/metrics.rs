@@ -131,5 +131,10 @@ impl Source for Metrics {
     }
 }
 
+/// As Prometheus counts time.
+fn seconds(unix_ms: i64) -> f64 {
+    unix_ms as f64 / 1000.0
+}
+
 #[cfg(test)]
 mod tests;

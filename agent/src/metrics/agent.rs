@@ -9,7 +9,7 @@ use std::{
 use drover_proto::{name::AppName, status::HostStatus};
 use tokio::sync::watch;
 
-use super::text::Text;
+use super::{seconds, text::Text};
 use crate::{
     event::{Events, Outbox},
     identity::{self, Identity},
@@ -67,10 +67,6 @@ impl Agent {
         let help = "Events for which there was no room, which the coordinator is not told of yet.";
         text.gauge("drover_outbox_dropped_events", help).value(unsent.dropped);
     }
-}
-
-fn seconds(unix_ms: i64) -> f64 {
-    unix_ms as f64 / 1000.0
 }
 
 /// Until when the agent's certificate holds, read again when its file is another.

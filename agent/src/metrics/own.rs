@@ -6,7 +6,7 @@ use drover_proto::{
     status::{AppStatus, HostStatus, Phase},
 };
 
-use super::{Standings, text::Text};
+use super::{Standings, seconds, text::Text};
 use crate::check::standing::Standing;
 
 pub(super) fn apps(status: &HostStatus, text: &mut Text) {
@@ -38,7 +38,6 @@ pub(super) fn apps(status: &HostStatus, text: &mut Text) {
 }
 
 fn since(apps: &[(&AppName, &AppStatus)], text: &mut Text) {
-    let seconds = |unix_ms: i64| unix_ms as f64 / 1000.0;
     let committed = |status: &AppStatus| match status.phase {
         Phase::Healthy { since_unix_ms } => Some(since_unix_ms),
         _ => None,
@@ -71,7 +70,7 @@ pub(super) fn checks(standings: &Standings, text: &mut Text) {
     });
     family("drover_check_duration_seconds", "How long the last answer took.", |standing| standing.took.as_secs_f64());
     let help = "When the check was asked last, in unixtime.";
-    family("drover_check_last_timestamp_seconds", help, |standing| standing.at_unix_ms as f64 / 1000.0);
+    family("drover_check_last_timestamp_seconds", help, |standing| seconds(standing.at_unix_ms));
 }
 
 pub(super) fn alerts(status: &HostStatus, text: &mut Text) {

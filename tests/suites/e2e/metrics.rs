@@ -158,6 +158,15 @@ fn prometheus_reads_of_drover_what_it_reads_of_node_exporter() {
     let release = ask(host, "drover_release_info{app=\"tiny\"}");
     assert_eq!(release[0]["metric"]["release"], "tiny/1", "{release:#}");
     assert_eq!(ask(host, "drover_app_state{app=\"tiny\",state=\"healthy\"}")[0]["value"][1], "1");
+    let committed = "drover_events_total{app=\"tiny\",kind=\"activation-committed\"}";
+    assert_eq!(ask(host, committed)[0]["value"][1], "1");
+    // One may just be on its way.
+    eventually("the coordinator has all events", SOON, || {
+        let waits = ask(host, "drover_outbox_events + drover_outbox_dropped_events");
+        if waits[0]["value"][1] == "0" { Ok(()) } else { Err(format!("{waits:#}")) }
+    });
+    let left = ask(host, "drover_certificate_not_after_timestamp_seconds > time() + 86400");
+    assert_eq!(left.as_array().map(Vec::len), Some(1), "{left:#}");
 }
 
 fn shipped_rules_hold(host: &Host) {
